@@ -1,0 +1,1 @@
+//! The CUDA driver functions that cust links to, opened at run time

@@ -1,0 +1,1 @@
+//! Index arithmetic of attention kernels, const and exhaustively tested on the host

@@ -1,0 +1,1 @@
+//! The attention kernels: plain Rust, compiled to PTX

@@ -1,0 +1,1 @@
+//! Runs PTX on the CPU, checks it like a sanitizer and counts like a profiler

@@ -1,0 +1,1 @@
+//! Conformance tests: the same bodies on every backend and device

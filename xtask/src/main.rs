@@ -1,0 +1,3 @@
+//! Every check that CI runs, each runnable alone.
+
+fn main() {}
