@@ -1,0 +1,168 @@
+//! The one list of entry points: which kernels exist, under which names.
+//!
+//! The device crate expands [`for_each_entry_point!`](crate::for_each_entry_point) into the kernels; the host looks them
+//! up in [`ENTRY_POINTS`], made from the same rows.
+
+use crate::Dtype;
+
+/// What a kernel computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// `out` and `lse` from q, k, v. Grid: query blocks x query heads x batch, in one dimension.
+    Forward,
+    /// `delta = rowsum(dout * out)`, the same for every head dim (listed with tile 0).
+    Delta,
+    /// `dk` and `dv`. Grid: key blocks x key heads x batch.
+    GradKeyValue,
+    /// `dq`. Grid: query blocks x query heads x batch.
+    GradQuery,
+    /// The gradient of the additive bias. Grid: key blocks x bias query blocks x bias heads x bias batch.
+    GradBias,
+}
+
+impl Kernel {
+    /// Every kernel.
+    pub const ALL: [Kernel; 5] =
+        [Kernel::Forward, Kernel::Delta, Kernel::GradKeyValue, Kernel::GradQuery, Kernel::GradBias];
+}
+
+/// One compiled specialisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryPoint {
+    /// What it computes.
+    pub kernel: Kernel,
+    /// The storage type it reads and writes.
+    pub dtype: Dtype,
+    /// Its head-dim tile; 0 for [`Kernel::Delta`], which serves all.
+    pub head_dim: u32,
+    /// Its symbol, and the name of its PTX module.
+    pub name: &'static str,
+}
+
+/// Calls the macro `$each` once with every entry point, a row `Kernel Dtype head_dim name;` each.
+#[macro_export]
+macro_rules! for_each_entry_point {
+    ($each:ident) => {
+        $each! {
+            Delta F32 0 delta_f32;
+            Forward F32 32 forward_f32_d32;
+            GradKeyValue F32 32 grad_key_value_f32_d32;
+            GradQuery F32 32 grad_query_f32_d32;
+            GradBias F32 32 grad_bias_f32_d32;
+            Forward F32 64 forward_f32_d64;
+            GradKeyValue F32 64 grad_key_value_f32_d64;
+            GradQuery F32 64 grad_query_f32_d64;
+            GradBias F32 64 grad_bias_f32_d64;
+            Forward F32 96 forward_f32_d96;
+            GradKeyValue F32 96 grad_key_value_f32_d96;
+            GradQuery F32 96 grad_query_f32_d96;
+            GradBias F32 96 grad_bias_f32_d96;
+            Forward F32 128 forward_f32_d128;
+            GradKeyValue F32 128 grad_key_value_f32_d128;
+            GradQuery F32 128 grad_query_f32_d128;
+            GradBias F32 128 grad_bias_f32_d128;
+            Forward F32 192 forward_f32_d192;
+            GradKeyValue F32 192 grad_key_value_f32_d192;
+            GradQuery F32 192 grad_query_f32_d192;
+            GradBias F32 192 grad_bias_f32_d192;
+            Forward F32 256 forward_f32_d256;
+            GradKeyValue F32 256 grad_key_value_f32_d256;
+            GradQuery F32 256 grad_query_f32_d256;
+            GradBias F32 256 grad_bias_f32_d256;
+            Delta F16 0 delta_f16;
+            Forward F16 32 forward_f16_d32;
+            GradKeyValue F16 32 grad_key_value_f16_d32;
+            GradQuery F16 32 grad_query_f16_d32;
+            GradBias F16 32 grad_bias_f16_d32;
+            Forward F16 64 forward_f16_d64;
+            GradKeyValue F16 64 grad_key_value_f16_d64;
+            GradQuery F16 64 grad_query_f16_d64;
+            GradBias F16 64 grad_bias_f16_d64;
+            Forward F16 96 forward_f16_d96;
+            GradKeyValue F16 96 grad_key_value_f16_d96;
+            GradQuery F16 96 grad_query_f16_d96;
+            GradBias F16 96 grad_bias_f16_d96;
+            Forward F16 128 forward_f16_d128;
+            GradKeyValue F16 128 grad_key_value_f16_d128;
+            GradQuery F16 128 grad_query_f16_d128;
+            GradBias F16 128 grad_bias_f16_d128;
+            Forward F16 192 forward_f16_d192;
+            GradKeyValue F16 192 grad_key_value_f16_d192;
+            GradQuery F16 192 grad_query_f16_d192;
+            GradBias F16 192 grad_bias_f16_d192;
+            Forward F16 256 forward_f16_d256;
+            GradKeyValue F16 256 grad_key_value_f16_d256;
+            GradQuery F16 256 grad_query_f16_d256;
+            GradBias F16 256 grad_bias_f16_d256;
+            Delta Bf16 0 delta_bf16;
+            Forward Bf16 32 forward_bf16_d32;
+            GradKeyValue Bf16 32 grad_key_value_bf16_d32;
+            GradQuery Bf16 32 grad_query_bf16_d32;
+            GradBias Bf16 32 grad_bias_bf16_d32;
+            Forward Bf16 64 forward_bf16_d64;
+            GradKeyValue Bf16 64 grad_key_value_bf16_d64;
+            GradQuery Bf16 64 grad_query_bf16_d64;
+            GradBias Bf16 64 grad_bias_bf16_d64;
+            Forward Bf16 96 forward_bf16_d96;
+            GradKeyValue Bf16 96 grad_key_value_bf16_d96;
+            GradQuery Bf16 96 grad_query_bf16_d96;
+            GradBias Bf16 96 grad_bias_bf16_d96;
+            Forward Bf16 128 forward_bf16_d128;
+            GradKeyValue Bf16 128 grad_key_value_bf16_d128;
+            GradQuery Bf16 128 grad_query_bf16_d128;
+            GradBias Bf16 128 grad_bias_bf16_d128;
+            Forward Bf16 192 forward_bf16_d192;
+            GradKeyValue Bf16 192 grad_key_value_bf16_d192;
+            GradQuery Bf16 192 grad_query_bf16_d192;
+            GradBias Bf16 192 grad_bias_bf16_d192;
+            Forward Bf16 256 forward_bf16_d256;
+            GradKeyValue Bf16 256 grad_key_value_bf16_d256;
+            GradQuery Bf16 256 grad_query_bf16_d256;
+            GradBias Bf16 256 grad_bias_bf16_d256;
+        }
+    };
+}
+
+macro_rules! entry_point_table {
+    ($($kernel:ident $dtype:ident $head_dim:literal $name:ident;)*) => {
+        &[$(EntryPoint {
+            kernel: Kernel::$kernel,
+            dtype: Dtype::$dtype,
+            head_dim: $head_dim,
+            name: stringify!($name),
+        }),*]
+    };
+}
+
+/// Every entry point.
+pub const ENTRY_POINTS: &[EntryPoint] = for_each_entry_point!(entry_point_table);
+
+/// The entry point for a kernel, storage type and head-dim tile, if it exists.
+pub fn find(kernel: Kernel, dtype: Dtype, head_dim: u32) -> Option<&'static EntryPoint> {
+    let head_dim = if matches!(kernel, Kernel::Delta) { 0 } else { head_dim };
+    ENTRY_POINTS.iter().find(|e| e.kernel == kernel && e.dtype == dtype && e.head_dim == head_dim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HEAD_DIM_TILES;
+
+    #[test]
+    fn every_kernel_dtype_and_tile_has_exactly_one_entry_point() {
+        for dtype in Dtype::ALL {
+            for kernel in Kernel::ALL {
+                for head_dim in HEAD_DIM_TILES {
+                    let key = if kernel == Kernel::Delta { 0 } else { head_dim };
+                    let found = ENTRY_POINTS
+                        .iter()
+                        .filter(|e| e.kernel == kernel && e.dtype == dtype && e.head_dim == key)
+                        .count();
+                    assert_eq!(found, 1, "{kernel:?} {dtype:?} {head_dim}");
+                    assert!(find(kernel, dtype, head_dim).is_some());
+                }
+            }
+        }
+        assert_eq!(ENTRY_POINTS.len(), 3 * (1 + 4 * 6));
+    }
+}
