@@ -131,7 +131,10 @@ impl CudaBuilder {
         let toolchain = self.toolchain.clone().map_or_else(Toolchain::find, Ok)?;
         eprintln!("cuda_builder: {} ({})", toolchain.version, toolchain.sysroot.display());
         let package = compile::package(&toolchain, &self.krate)?;
-        let target_dir = outer_target_dir().unwrap_or_else(|| package.target_dir.clone()).join("cuda-builder");
+        let target_dir =
+            outer_target_dir().unwrap_or_else(|| package.target_dir.clone()).join("cuda-builder");
+        let target_dir =
+            std::path::absolute(&target_dir).map_err(at("cannot name the folder", &target_dir))?;
         let compiled = Compilation {
             toolchain: &toolchain,
             krate: &self.krate,
@@ -178,8 +181,8 @@ impl CudaBuilder {
 fn check(modules: &[KernelModule], name: &str) -> Result<(), CudaBuilderError> {
     let mut mismatches = Vec::new();
     for module in modules {
-        let stated =
-            lint::stated(&module.ptx).map_err(|message| CudaBuilderError::Ptx { name: name.to_string(), message })?;
+        let stated = lint::stated(&module.ptx)
+            .map_err(|message| CudaBuilderError::Ptx { name: name.to_string(), message })?;
         mismatches.extend(lint::check_collectives(&module.ptx, &stated).err().into_iter().flatten());
     }
     if mismatches.is_empty() { Ok(()) } else { Err(CudaBuilderError::Collectives(mismatches)) }
@@ -210,6 +213,7 @@ fn write(dir: &Path, modules: &[KernelModule]) -> Result<Vec<Module>, CudaBuilde
 /// The target directory of the build whose build script this is: the nearest folder above `OUT_DIR` that cargo marked.
 fn outer_target_dir() -> Option<PathBuf> {
     let out = PathBuf::from(env::var_os("OUT_DIR").filter(|_| in_build_script())?);
-    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file() || folder.join(".rustc_info.json").is_file();
+    let marked =
+        |folder: &&Path| folder.join("CACHEDIR.TAG").is_file() || folder.join(".rustc_info.json").is_file();
     Some(out.ancestors().find(marked).unwrap_or(&out).to_path_buf())
 }

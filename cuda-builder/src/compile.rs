@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -91,7 +92,9 @@ impl Diagnostic {
     /// One line: message and place.
     fn summary(&self) -> String {
         match self.spans.iter().find(|span| span.is_primary) {
-            Some(span) => format!("{}: {} ({}:{})", self.level, self.message, span.file_name, span.line_start),
+            Some(span) => {
+                format!("{}: {} ({}:{})", self.level, self.message, span.file_name, span.line_start)
+            }
             None => format!("{}: {}", self.level, self.message),
         }
     }
@@ -107,12 +110,19 @@ pub(crate) fn package(toolchain: &Toolchain, krate: &Path) -> Result<Package, Cu
     if !output.status.success() {
         return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
     let manifest = manifest.canonicalize().map_err(at("cannot read", &manifest))?;
     let is_ours = |p: &&MetadataPackage| p.manifest_path.canonicalize().is_ok_and(|path| path == manifest);
-    let package = metadata.packages.iter().find(is_ours).ok_or_else(|| failed("the manifest has no [package]".into()))?;
-    let is_library = |t: &&Target| t.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "cdylib" | "dylib"));
-    let library = package.targets.iter().find(is_library).ok_or_else(|| failed("the package has no library".into()))?;
+    let package = metadata
+        .packages
+        .iter()
+        .find(is_ours)
+        .ok_or_else(|| failed("the manifest has no [package]".into()))?;
+    let is_library =
+        |t: &&Target| t.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "cdylib" | "dylib"));
+    let library =
+        package.targets.iter().find(is_library).ok_or_else(|| failed("the package has no library".into()))?;
     Ok(Package {
         name: package.name.clone(),
         library: library.name.replace('-', "_"),
@@ -123,6 +133,8 @@ pub(crate) fn package(toolchain: &Toolchain, krate: &Path) -> Result<Package, Cu
 impl Compilation<'_> {
     /// Runs it. The compiler's messages go to stderr as they come.
     pub(crate) fn run(&self) -> Result<Compiled, CudaBuilderError> {
+        let folder = self.target_dir.join("assembly");
+        std::fs::create_dir_all(&folder).map_err(at("cannot make the folder", &folder))?;
         let mut child = self.command().spawn().map_err(at("cannot run", &self.toolchain.cargo))?;
         let mut manifests = BTreeSet::new();
         let mut errors = Vec::new();
@@ -131,6 +143,10 @@ impl Compilation<'_> {
             let line = line.map_err(at("cannot read the messages of", &self.toolchain.cargo))?;
             let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
             if let Some(diagnostic) = &message.message {
+                // Of our own flag, which is not news to the reader.
+                if diagnostic.message.starts_with("unstable feature specified for `-Ctarget-feature`") {
+                    continue;
+                }
                 eprint!("{}", diagnostic.rendered.as_deref().unwrap_or(&diagnostic.message));
                 match diagnostic.level.as_str() {
                     "error" if !diagnostic.spans.is_empty() => errors.push(diagnostic.summary()),
@@ -150,13 +166,23 @@ impl Compilation<'_> {
             let summary = errors.iter().map(|error| format!("  {error}\n")).collect();
             return Err(CudaBuilderError::BuildFailed { name: self.package.name.clone(), summary });
         }
+        let assembly = self.assembly();
+        let ptx = std::fs::read_to_string(&assembly)
+            .map_err(at("cannot read the compiled device code (cargo clean makes it anew)", &assembly))?;
         let folder = self.target_dir.join(TARGET).join(if self.release { "release" } else { "debug" });
-        let assembly = folder.join("deps").join(format!("{}.s", self.package.library));
-        let ptx = std::fs::read_to_string(&assembly).map_err(at("cannot read the compiled device code", &assembly))?;
-        let dep_info = folder.join(format!("{}.d", self.package.library));
-        let mut sources: BTreeSet<_> = dependencies(&dep_info)?.into_iter().filter(|path| !self.toolchain.owns(path)).collect();
+        let dep_info = folder.join(format!("lib{}.d", self.package.library));
+        let mut sources: BTreeSet<_> =
+            dependencies(&dep_info)?.into_iter().filter(|path| !self.toolchain.owns(path)).collect();
         sources.extend(manifests);
         Ok(Compiled { ptx, sources: sources.into_iter().collect() })
+    }
+
+    /// Where the PTX goes. A place for each set of options: where cargo finds nothing to do, the file is of the same options.
+    fn assembly(&self) -> PathBuf {
+        let mut options = DefaultHasher::new();
+        (self.rustflags, self.build_args, self.release, &self.toolchain.version).hash(&mut options);
+        let name = format!("{}-{:016x}.s", self.package.library, options.finish());
+        self.target_dir.join("assembly").join(name)
     }
 
     fn command(&self) -> Command {
@@ -164,19 +190,24 @@ impl Compilation<'_> {
         let mut command = cargo(self.toolchain);
         // Where a path dependency of the workspace has a .cargo/config.toml, the device crate's folder decides.
         command.current_dir(self.krate);
-        command.args(["rustc", "--lib", "--crate-type", "cdylib", "--target", TARGET, "-Zbuild-std=core"]);
+        command.args(["rustc", "--lib", "--crate-type", "staticlib", "--target", TARGET, "-Zbuild-std=core"]);
         command.args(["--message-format", if colour() { "json-diagnostic-rendered-ansi" } else { "json" }]);
         command.arg("--target-dir").arg(self.target_dir);
         if self.release {
             command.arg("--release");
         }
         command.args(self.build_args);
-        // The target's linker does not exist on a stock toolchain, and there is nothing for it to do: with --emit asm
-        // the code is taken after link-time optimisation, which is the whole of linking here.
-        command.args(["--", "--emit", "asm", "-C", "linker=true"]);
-        for (key, value) in
-            [("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort"), ("DEBUG", "0"), ("STRIP", "none"), ("INCREMENTAL", "false")]
-        {
+        // Link-time optimisation puts everything into one text, and that is all of linking: a static library needs no linker (a
+        // stock toolchain has none for this target), and its file is what cargo looks at to see that nothing is to be done.
+        command.arg("--").arg(format!("--emit=asm={}", self.assembly().display()));
+        for (key, value) in [
+            ("LTO", "fat"),
+            ("CODEGEN_UNITS", "1"),
+            ("PANIC", "abort"),
+            ("DEBUG", "0"),
+            ("STRIP", "none"),
+            ("INCREMENTAL", "false"),
+        ] {
             command.env(format!("CARGO_PROFILE_{profile}_{key}"), value);
         }
         if self.release {
@@ -204,17 +235,36 @@ fn cargo(toolchain: &Toolchain) -> Command {
 
 fn is_of_outer_build(key: &OsString) -> bool {
     let Some(key) = key.to_str() else { return false };
-    let kept = ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_BUILD_JOBS"];
-    let kept_families = ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRY_", "CARGO_REGISTRIES_", "CARGO_TERM_", "CARGO_SOURCE_"];
-    let outer = ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER",
-        "OUT_DIR", "TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS"];
+    let kept = ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_BUILD_JOBS", "CARGO_LOG"];
+    let kept_families =
+        ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRY_", "CARGO_REGISTRIES_", "CARGO_TERM_", "CARGO_SOURCE_"];
+    let outer = [
+        "RUSTFLAGS",
+        "RUSTDOCFLAGS",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_LINKER",
+        "OUT_DIR",
+        "TARGET",
+        "HOST",
+        "PROFILE",
+        "OPT_LEVEL",
+        "DEBUG",
+        "NUM_JOBS",
+    ];
     outer.contains(&key)
-        || (key.starts_with("CARGO_") && !kept.contains(&key) && !kept_families.iter().any(|family| key.starts_with(family)))
+        || (key.starts_with("CARGO_")
+            && !kept.contains(&key)
+            && !kept_families.iter().any(|family| key.starts_with(family)))
 }
 
 /// Whether this program is a build script, whose stdout cargo reads.
 pub(crate) fn in_build_script() -> bool {
-    env::var_os("OUT_DIR").is_some() && env::var_os("CARGO_MANIFEST_DIR").is_some() && env::var_os("TARGET").is_some()
+    env::var_os("OUT_DIR").is_some()
+        && env::var_os("CARGO_MANIFEST_DIR").is_some()
+        && env::var_os("TARGET").is_some()
 }
 
 fn colour() -> bool {
@@ -227,12 +277,15 @@ fn colour() -> bool {
 
 /// The files that a dep-info file lists: `output: a.rs b\ c.rs`.
 fn dependencies(dep_info: &Path) -> Result<Vec<PathBuf>, CudaBuilderError> {
-    let text = std::fs::read_to_string(dep_info).map_err(at("cannot read the list of device sources", dep_info))?;
+    let text =
+        std::fs::read_to_string(dep_info).map_err(at("cannot read the list of device sources", dep_info))?;
     Ok(parse_dep_info(&text))
 }
 
 fn parse_dep_info(text: &str) -> Vec<PathBuf> {
-    let Some((_, list)) = text.lines().next().and_then(|line| line.split_once(": ")) else { return Vec::new() };
+    let Some((_, list)) = text.lines().next().and_then(|line| line.split_once(": ")) else {
+        return Vec::new();
+    };
     // A space within a name is escaped.
     list.replace("\\ ", "\0").split_whitespace().map(|name| PathBuf::from(name.replace('\0', " "))).collect()
 }
@@ -249,14 +302,29 @@ mod tests {
 
     #[test]
     fn the_outer_builds_flags_go_and_the_users_network_settings_stay() {
-        for gone in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_MANIFEST_DIR", "CARGO_FEATURE_CUDA", "RUSTC_WRAPPER",
-            "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "CARGO_PROFILE_RELEASE_LTO", "CARGO_CFG_UNIX"]
-        {
+        for gone in [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_MANIFEST_DIR",
+            "CARGO_FEATURE_CUDA",
+            "RUSTC_WRAPPER",
+            "CARGO_BUILD_TARGET",
+            "CARGO_TARGET_DIR",
+            "CARGO_PROFILE_RELEASE_LTO",
+            "CARGO_CFG_UNIX",
+        ] {
             assert!(is_of_outer_build(&gone.into()), "{gone}");
         }
-        for kept in ["CARGO_HOME", "CARGO_NET_OFFLINE", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "PATH", "CARGO_HTTP_PROXY",
-            "CARGO_REGISTRIES_MIRROR_INDEX", "CARGO_MAKEFLAGS"]
-        {
+        for kept in [
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "RUSTUP_HOME",
+            "RUSTUP_TOOLCHAIN",
+            "PATH",
+            "CARGO_HTTP_PROXY",
+            "CARGO_REGISTRIES_MIRROR_INDEX",
+            "CARGO_MAKEFLAGS",
+        ] {
             assert!(!is_of_outer_build(&kept.into()), "{kept}");
         }
     }

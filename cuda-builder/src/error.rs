@@ -63,7 +63,9 @@ pub enum CudaBuilderError {
     },
 
     /// The device crate does not compile. The compiler's own words have gone to stderr.
-    #[error("the device crate `{name}` does not compile for the GPU; the compiler's messages are above\n{summary}")]
+    #[error(
+        "the device crate `{name}` does not compile for the GPU; the compiler's messages are above\n{summary}"
+    )]
     BuildFailed {
         /// The crate.
         name: String,
@@ -100,7 +102,10 @@ pub enum CudaBuilderError {
 }
 
 /// Names an I/O error's action and file.
-pub(crate) fn at(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> CudaBuilderError {
+pub(crate) fn at(
+    action: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> CudaBuilderError {
     let path = path.into();
     move |source| CudaBuilderError::Io { action, path, source }
 }

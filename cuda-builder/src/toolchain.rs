@@ -59,7 +59,9 @@ impl Toolchain {
 
     /// Whether a file belongs to the compiler rather than to the project.
     pub(crate) fn owns(&self, file: &Path) -> bool {
-        file.starts_with(&self.sysroot) || file.starts_with("/usr/lib/rustlib") || file.starts_with("/usr/src/rustc")
+        file.starts_with(&self.sysroot)
+            || file.starts_with("/usr/lib/rustlib")
+            || file.starts_with("/usr/src/rustc")
     }
 }
 

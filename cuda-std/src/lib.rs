@@ -37,7 +37,7 @@
 #![cfg_attr(target_arch = "nvptx64", no_std)]
 #![cfg_attr(
     target_arch = "nvptx64",
-    feature(abi_ptx, abi_unadjusted, asm_experimental_arch, f16, link_llvm_intrinsics)
+    feature(abi_unadjusted, asm_experimental_arch, f16, link_llvm_intrinsics)
 )]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 // The bodies of device-only functions are absent on the host, and so is the use of their arguments.

@@ -50,12 +50,15 @@ macro_rules! is_space {
 /// Any.
 #[inline(always)]
 pub fn is_in_address_space<T>(pointer: *const T, space: AddressSpace) -> bool {
-    device!("ptr::is_in_address_space", match space {
-        AddressSpace::Global => is_space!("isspacep.global", pointer),
-        AddressSpace::Shared => is_space!("isspacep.shared", pointer),
-        AddressSpace::Constant => is_space!("isspacep.const", pointer),
-        AddressSpace::Local => is_space!("isspacep.local", pointer),
-    })
+    device!(
+        "ptr::is_in_address_space",
+        match space {
+            AddressSpace::Global => is_space!("isspacep.global", pointer),
+            AddressSpace::Shared => is_space!("isspacep.shared", pointer),
+            AddressSpace::Constant => is_space!("isspacep.const", pointer),
+            AddressSpace::Local => is_space!("isspacep.local", pointer),
+        }
+    )
 }
 
 /// The address within `space` that a generic pointer stands for.
@@ -68,13 +71,19 @@ pub fn is_in_address_space<T>(pointer: *const T, space: AddressSpace) -> bool {
 /// # Threads
 /// Any.
 #[inline(always)]
-pub unsafe fn convert_generic_to_specific_address_space<T>(pointer: *const T, space: AddressSpace) -> *const T {
-    device!("ptr::convert_generic_to_specific_address_space", (match space {
-        AddressSpace::Global => convert!("cvta.to.global.u64", pointer),
-        AddressSpace::Shared => convert!("cvta.to.shared.u64", pointer),
-        AddressSpace::Constant => convert!("cvta.to.const.u64", pointer),
-        AddressSpace::Local => convert!("cvta.to.local.u64", pointer),
-    }) as *const T)
+pub unsafe fn convert_generic_to_specific_address_space<T>(
+    pointer: *const T,
+    space: AddressSpace,
+) -> *const T {
+    device!(
+        "ptr::convert_generic_to_specific_address_space",
+        (match space {
+            AddressSpace::Global => convert!("cvta.to.global.u64", pointer),
+            AddressSpace::Shared => convert!("cvta.to.shared.u64", pointer),
+            AddressSpace::Constant => convert!("cvta.to.const.u64", pointer),
+            AddressSpace::Local => convert!("cvta.to.local.u64", pointer),
+        }) as *const T
+    )
 }
 
 /// The generic pointer for an address within `space`.
@@ -88,11 +97,17 @@ pub unsafe fn convert_generic_to_specific_address_space<T>(pointer: *const T, sp
 /// # Threads
 /// Any.
 #[inline(always)]
-pub unsafe fn convert_specific_address_space_to_generic<T>(pointer: *const T, space: AddressSpace) -> *const T {
-    device!("ptr::convert_specific_address_space_to_generic", (match space {
-        AddressSpace::Global => convert!("cvta.global.u64", pointer),
-        AddressSpace::Shared => convert!("cvta.shared.u64", pointer),
-        AddressSpace::Constant => convert!("cvta.const.u64", pointer),
-        AddressSpace::Local => convert!("cvta.local.u64", pointer),
-    }) as *const T)
+pub unsafe fn convert_specific_address_space_to_generic<T>(
+    pointer: *const T,
+    space: AddressSpace,
+) -> *const T {
+    device!(
+        "ptr::convert_specific_address_space_to_generic",
+        (match space {
+            AddressSpace::Global => convert!("cvta.global.u64", pointer),
+            AddressSpace::Shared => convert!("cvta.shared.u64", pointer),
+            AddressSpace::Constant => convert!("cvta.const.u64", pointer),
+            AddressSpace::Local => convert!("cvta.local.u64", pointer),
+        }) as *const T
+    )
 }

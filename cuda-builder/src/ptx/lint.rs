@@ -52,7 +52,9 @@ impl fmt::Display for Mismatch {
             (Some(expected), Some(found)) => {
                 write!(f, "`{kernel}` has {found} × {instruction}, its source says {expected}")
             }
-            (None, Some(found)) => write!(f, "`{kernel}` has {found} × {instruction}, of which its source says nothing"),
+            (None, Some(found)) => {
+                write!(f, "`{kernel}` has {found} × {instruction}, of which its source says nothing")
+            }
         }
     }
 }
@@ -123,15 +125,23 @@ pub fn count(mnemonics: &BTreeMap<String, usize>, instruction: &str) -> usize {
 /// The older of two spellings of one instruction.
 fn canonical(mnemonic: &str) -> String {
     match mnemonic.strip_prefix("barrier.") {
-        Some(rest) if !rest.starts_with("cluster") => format!("bar.{}", rest.strip_prefix("cta.").unwrap_or(rest)),
-        _ => mnemonic.strip_prefix("bar.cta.").map_or_else(|| mnemonic.to_string(), |rest| format!("bar.{rest}")),
+        Some(rest) if !rest.starts_with("cluster") => {
+            format!("bar.{}", rest.strip_prefix("cta.").unwrap_or(rest))
+        }
+        _ => mnemonic
+            .strip_prefix("bar.cta.")
+            .map_or_else(|| mnemonic.to_string(), |rest| format!("bar.{rest}")),
     }
 }
 
 /// What the sources of a module's kernels say, from their `// collectives` markers.
 pub fn stated(ptx: &str) -> Result<Expected, String> {
     let markers = markers::collect(&statements(ptx)?)?;
-    Ok(markers.into_iter().filter(|(_, m)| !m.collectives.is_empty()).map(|(k, m)| (k, m.collectives)).collect())
+    Ok(markers
+        .into_iter()
+        .filter(|(_, m)| !m.collectives.is_empty())
+        .map(|(k, m)| (k, m.collectives))
+        .collect())
 }
 
 /// Compares the counts of the kernels in `ptx` with the expected ones.
@@ -146,7 +156,12 @@ pub fn check_collectives(ptx: &str, expected: &Expected) -> Result<(), Vec<Misma
     let mut mismatches = Vec::new();
     for (kernel, counts) in expected {
         let mut mismatch = |instruction: &str, expected, found| {
-            mismatches.push(Mismatch { kernel: kernel.clone(), instruction: instruction.to_string(), expected, found });
+            mismatches.push(Mismatch {
+                kernel: kernel.clone(),
+                instruction: instruction.to_string(),
+                expected,
+                found,
+            });
         };
         let Some(has) = found.get(kernel) else {
             mismatch("", None, None);

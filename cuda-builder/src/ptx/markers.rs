@@ -37,7 +37,10 @@ pub fn collect(statements: &[Statement<'_>]) -> Result<BTreeMap<String, KernelMa
         let name = words.next().unwrap_or_default();
         let arguments: Vec<_> = words.collect();
         if name.is_empty() || read(all.entry(name.to_string()).or_default(), &arguments).is_none() {
-            return Err(format!("line {}: `{}` is no marker that cuda_std writes", statement.line, statement.text));
+            return Err(format!(
+                "line {}: `{}` is no marker that cuda_std writes",
+                statement.line, statement.text
+            ));
         }
     }
     Ok(all)
@@ -90,7 +93,12 @@ mod tests {
 
     #[test]
     fn impossible_markers_are_refused() {
-        for text in ["// launch_bounds k 2048", "// launch_bounds k", "// param_align k 0 48", "// collectives k bar.sync"] {
+        for text in [
+            "// launch_bounds k 2048",
+            "// launch_bounds k",
+            "// param_align k 0 48",
+            "// collectives k bar.sync",
+        ] {
             let error = collect(&statements(text).unwrap()).unwrap_err();
             assert!(error.starts_with("line 1: ") && error.contains(text), "{error}");
         }

@@ -103,7 +103,9 @@ fn statement_length(text: &str) -> Result<usize, String> {
         }
         let word = word_length(rest);
         if word > 0 {
-            has_code |= depth.is_empty() && text[..at].ends_with('.') && matches!(&rest[..word], "entry" | "func" | "section");
+            has_code |= depth.is_empty()
+                && text[..at].ends_with('.')
+                && matches!(&rest[..word], "entry" | "func" | "section");
             at += word;
             continue;
         }
@@ -250,7 +252,8 @@ mod tests {
     #[test]
     fn every_statement_is_found_with_its_kind_name_and_line() {
         let all = statements(MODULE).unwrap();
-        let found: Vec<_> = all.iter().filter(|s| s.kind != Kind::Comment).map(|s| (s.kind, s.name, s.line)).collect();
+        let found: Vec<_> =
+            all.iter().filter(|s| s.kind != Kind::Comment).map(|s| (s.kind, s.name, s.line)).collect();
         assert_eq!(
             found,
             [
@@ -278,6 +281,9 @@ mod tests {
     #[test]
     fn broken_texts_are_refused_with_their_line() {
         assert_eq!(statements("\n.global .u32 a").unwrap_err(), "line 2: `.global .u32 a` never ends");
-        assert_eq!(statements(".global .u32 a[2)];").unwrap_err(), "line 1: `)` closes what was never opened");
+        assert_eq!(
+            statements(".global .u32 a[2)];").unwrap_err(),
+            "line 1: `)` closes what was never opened"
+        );
     }
 }

@@ -24,7 +24,8 @@ pub fn split(ptx: &str) -> Result<Vec<KernelModule>, String> {
     let mut modules = Vec::new();
     for entry in statements.iter().filter(|statement| statement.kind == Kind::Entry) {
         let marker = markers.remove(entry.name).unwrap_or_default();
-        modules.push(KernelModule { name: entry.name.to_string(), ptx: module(entry, &marker, &statements)? });
+        modules
+            .push(KernelModule { name: entry.name.to_string(), ptx: module(entry, &marker, &statements)? });
     }
     if let Some(name) = markers.keys().next() {
         return Err(format!("there is a marker for the kernel `{name}`, and no such kernel"));
@@ -110,12 +111,15 @@ fn with_directives(entry: &Statement<'_>, marker: &KernelMarkers) -> Result<Stri
 fn raise_alignment(head: &str, kernel: &str, index: u32, bytes: u32) -> Result<String, String> {
     let name = format!("{kernel}_param_{index}[");
     let problem = || {
-        format!("parameter {index} of the kernel `{kernel}` has no alignment to raise: only structs and arrays by value have")
+        format!(
+            "parameter {index} of the kernel `{kernel}` has no alignment to raise: only structs and arrays by value have"
+        )
     };
     let end = head.find(&name).ok_or_else(problem)?;
     let start = head[..end].rfind(".param").ok_or_else(problem)?;
     let declaration = &head[start..end];
-    let number = declaration.split_whitespace().skip_while(|word| *word != ".align").nth(1).ok_or_else(problem)?;
+    let number =
+        declaration.split_whitespace().skip_while(|word| *word != ".align").nth(1).ok_or_else(problem)?;
     let old: u32 = number.parse().map_err(|_| problem())?;
     let raised = declaration.replacen(&format!(".align {old} "), &format!(".align {} ", old.max(bytes)), 1);
     Ok(format!("{}{raised}{}", &head[..start], &head[end..]))
@@ -163,8 +167,16 @@ mod tests {
         let modules = split(PTX).unwrap();
         assert_eq!(modules.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         let (a, b) = (&modules[0].ptx, &modules[1].ptx);
-        assert!(a.starts_with("// Written by cuda_builder: kernel a\n.version 7.4\n.target sm_70\n.address_size 64\n"), "{a}");
-        assert!(a.contains("smem[]") && !a.contains("helper") && !a.contains("unused") && !a.contains("entry b"), "{a}");
+        assert!(
+            a.starts_with(
+                "// Written by cuda_builder: kernel a\n.version 7.4\n.target sm_70\n.address_size 64\n"
+            ),
+            "{a}"
+        );
+        assert!(
+            a.contains("smem[]") && !a.contains("helper") && !a.contains("unused") && !a.contains("entry b"),
+            "{a}"
+        );
         assert!(!b.contains("smem") && b.contains("used_by_helper = 3") && !b.contains("unused"), "{b}");
         assert_eq!(b.matches("helper()").count(), 2, "the declaration and the definition: {b}");
     }

@@ -73,13 +73,19 @@ pub fn expand(options: Options, function: ItemFn) -> Result<TokenStream> {
     let signature = &function.sig;
     let problem = |span, message| Err(Error::new(span, message));
     if signature.unsafety.is_none() {
-        return problem(signature.fn_token.span, "a kernel must be `unsafe`: its launch is checked by nobody");
+        return problem(
+            signature.fn_token.span,
+            "a kernel must be `unsafe`: its launch is checked by nobody",
+        );
     }
     if !matches!(signature.output, ReturnType::Default) {
         return problem(signature.output.span(), "a kernel returns nothing: write through a pointer");
     }
     if !signature.generics.params.is_empty() {
-        return problem(signature.generics.span(), "a kernel has no generic parameters: the host launches it by name");
+        return problem(
+            signature.generics.span(),
+            "a kernel has no generic parameters: the host launches it by name",
+        );
     }
     if signature.asyncness.is_some() || signature.constness.is_some() || signature.abi.is_some() {
         return problem(signature.span(), "a kernel is a plain `unsafe fn`: no `async`, `const` or `extern`");
@@ -87,7 +93,9 @@ pub fn expand(options: Options, function: ItemFn) -> Result<TokenStream> {
     let mut types = Vec::new();
     for input in &signature.inputs {
         match input {
-            FnArg::Receiver(this) => return problem(this.span(), "a kernel is a free function: it has no `self`"),
+            FnArg::Receiver(this) => {
+                return problem(this.span(), "a kernel is a free function: it has no `self`");
+            }
             FnArg::Typed(argument) => types.push(&argument.ty),
         }
     }
@@ -139,7 +147,8 @@ fn markers(options: &Options, name: &Ident) -> TokenStream {
         line(format!("// param_align {name} {} {{}}", index.base10_digits()), vec![bytes]);
     }
     if !options.collectives.is_empty() {
-        let list: Vec<String> = options.collectives.iter().map(|(op, _)| format!("{}={{}}", op.value())).collect();
+        let list: Vec<String> =
+            options.collectives.iter().map(|(op, _)| format!("{}={{}}", op.value())).collect();
         let counts = options.collectives.iter().map(|(_, count)| count).collect();
         line(format!("// collectives {name} {}", list.join(" ")), counts);
     }

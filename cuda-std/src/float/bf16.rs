@@ -62,7 +62,10 @@ mod tests {
             } else {
                 assert_eq!(f32_to_bf16_bits_rn(wide), bits);
             }
-            assert_eq!(bf16x2_to_f32x2(u32::from(bits) << 16 | 0x3f80).map(f32::to_bits), [0x3f80_0000, wide.to_bits()]);
+            assert_eq!(
+                bf16x2_to_f32x2(u32::from(bits) << 16 | 0x3f80).map(f32::to_bits),
+                [0x3f80_0000, wide.to_bits()]
+            );
         }
     }
 

@@ -1,6 +1,8 @@
 //! Methods on `f32` for what the GPU does in one or a few instructions, named as Rust-CUDA's `GpuFloat` names them.
 
-use super::{ceil, ex2_approx_ftz, floor, fma, lg2_approx_ftz, max, min, round_even, rsqrt_approx_ftz, sqrt, trunc};
+use super::{
+    ceil, ex2_approx_ftz, floor, fma, lg2_approx_ftz, max, min, round_even, rsqrt_approx_ftz, sqrt, trunc,
+};
 
 /// The part of Rust-CUDA's `GpuFloat` that needs no library of approximations.
 ///

@@ -19,8 +19,8 @@ mod global;
 mod ordered;
 mod shared;
 
+pub use crate::shared::{dynamic_smem_size, total_smem_size};
 pub use address::{GlobalAddr, SharedAddr};
 pub use global::*;
 pub use ordered::*;
 pub use shared::*;
-pub use crate::shared::{dynamic_smem_size, total_smem_size};

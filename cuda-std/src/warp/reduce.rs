@@ -119,7 +119,11 @@ pub unsafe fn group_max_f32<const WIDTH: u32>(mask: u32, value: f32) -> f32 {
 /// # Safety
 /// As [`warp_shuffle_down`](super::warp_shuffle_down).
 #[inline(always)]
-unsafe fn group_reduce_f32<const WIDTH: u32>(mask: u32, mut value: f32, combine: impl Fn(f32, f32) -> f32) -> f32 {
+unsafe fn group_reduce_f32<const WIDTH: u32>(
+    mask: u32,
+    mut value: f32,
+    combine: impl Fn(f32, f32) -> f32,
+) -> f32 {
     const { assert!(WIDTH.is_power_of_two() && WIDTH <= 32, "a group is 1, 2, 4, 8, 16 or 32 lanes") };
     // Written out: a loop over the constant would need an unroller, and a shuffle in a loop is harder to count.
     macro_rules! step {

@@ -97,7 +97,12 @@ const fn clamp(width: u32, last: u32) -> u32 {
 /// # Threads
 /// All lanes of `mask`.
 #[inline(always)]
-pub unsafe fn warp_shuffle_down<T: WarpShuffleValue>(mask: u32, value: T, delta: u32, width: u32) -> (T, bool) {
+pub unsafe fn warp_shuffle_down<T: WarpShuffleValue>(
+    mask: u32,
+    value: T,
+    delta: u32,
+    width: u32,
+) -> (T, bool) {
     device!("warp::warp_shuffle_down", {
         // SAFETY: the caller's promise.
         value.map_words(|word| unsafe { intrinsics::shfl_down_i32p(mask, word, delta, clamp(width, 31)) })
@@ -149,7 +154,12 @@ pub unsafe fn warp_shuffle_idx<T: WarpShuffleValue>(mask: u32, value: T, lane: u
 /// # Threads
 /// All lanes of `mask`.
 #[inline(always)]
-pub unsafe fn warp_shuffle_xor<T: WarpShuffleValue>(mask: u32, value: T, lane_mask: u32, width: u32) -> (T, bool) {
+pub unsafe fn warp_shuffle_xor<T: WarpShuffleValue>(
+    mask: u32,
+    value: T,
+    lane_mask: u32,
+    width: u32,
+) -> (T, bool) {
     device!("warp::warp_shuffle_xor", {
         // SAFETY: the caller's promise.
         value.map_words(|word| unsafe { intrinsics::shfl_bfly_i32p(mask, word, lane_mask, clamp(width, 31)) })
