@@ -4,17 +4,17 @@
 
 /// A tensor `[batch, heads, rows, columns]` in the device's global memory whose last dimension is contiguous.
 ///
-/// Strides count elements; 0 repeats the same data along that dimension (broadcast). `address` 0 means "not given".
+/// Strides count bytes, so that the device need not multiply; 0 repeats the same data along that dimension (broadcast). `address` 0 means "not given".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TensorParam {
     /// Generic device address of element `[0, 0, 0, 0]`, aligned to the element's size.
     pub address: u64,
-    /// Elements from one batch entry to the next.
+    /// Bytes from one batch entry to the next.
     pub batch_stride: i64,
-    /// Elements from one head to the next.
+    /// Bytes from one head to the next.
     pub head_stride: i64,
-    /// Elements from one row (query or key) to the next.
+    /// Bytes from one row (query or key) to the next.
     pub row_stride: i64,
 }
 

@@ -43,8 +43,10 @@ pub struct TileConfig {
     pub threads: u32,
     /// Rows of the score tile that one thread owns.
     pub rows_per_thread: u32,
-    /// Head-dim columns staged at a time; divides `head_dim`.
+    /// Head-dim columns of the streamed operand staged at a time for the scores; divides `head_dim`.
     pub slice: u32,
+    /// Rows of the streamed operand staged at a time, all columns, for the second product; divides [`BLOCK_COLUMNS`].
+    pub slab: u32,
     /// Whether the block's own operand (Q in forward) stays in shared memory for the whole kernel.
     pub resident: bool,
     /// Blocks a multiprocessor that the register allocation should leave room for.
@@ -63,9 +65,11 @@ impl TileConfig {
         self.block_rows() * (columns + OPERAND_PAD) * 4
     }
 
-    /// Bytes of the staged slice of the streamed operand.
+    /// Bytes of the staged piece of the streamed operand: a slice or a slab, whichever is larger.
     pub const fn columns_bytes(&self) -> u32 {
-        BLOCK_COLUMNS * (self.slice + OPERAND_PAD) * 4
+        let slice = BLOCK_COLUMNS * (self.slice + OPERAND_PAD) * 4;
+        let slab = self.slab * (self.head_dim + OPERAND_PAD) * 4;
+        if slice > slab { slice } else { slab }
     }
 
     /// Bytes of the probabilities (or their gradients) on their way between the two products.
@@ -87,17 +91,18 @@ impl TileConfig {
 /// | 192, 256 | 32, 2 a thread | Q of 64 rows would not fit beside the slice; 64 output registers a thread remain at 256 |
 ///
 /// Slices of 64 columns halve the barriers where shared memory allows (64, 192, 256); 32 and 96 are not multiples of 64.
+/// A slab holds about as much as a slice, in whole 16-byte pieces a thread.
 pub const fn forward_tile(head_dim: u32) -> TileConfig {
-    let (rows_per_thread, slice, min_blocks) = match head_dim {
-        32 => (4, 32, 4),
-        64 => (4, 64, 3),
-        96 => (4, 32, 3),
-        128 => (4, 32, 3),
-        192 => (2, 64, 3),
-        256 => (2, 64, 3),
+    let (rows_per_thread, slice, slab, min_blocks) = match head_dim {
+        32 => (4, 32, 64, 3),
+        64 => (4, 32, 32, 3),
+        96 => (4, 32, 32, 2),
+        128 => (4, 32, 16, 2),
+        192 => (2, 64, 16, 3),
+        256 => (2, 64, 16, 2),
         _ => panic!("no tile for this head dim"),
     };
-    TileConfig { head_dim, threads: 128, rows_per_thread, slice, resident: true, min_blocks }
+    TileConfig { head_dim, threads: 128, rows_per_thread, slice, slab, resident: true, min_blocks }
 }
 
 /// Backward (`dk/dv`, `dq` and `dbias`): both operands of the scores stream by in slices, because two resident blocks
@@ -108,16 +113,16 @@ pub const fn forward_tile(head_dim: u32) -> TileConfig {
 /// | 32, 64 | 128, 4 | dk and dv take 2 x 32 registers of a thread at 64 |
 /// | from 96 | 256, 2 | dk and dv take 2 x 64 registers of a thread at 256; with 4 rows they would spill |
 pub const fn backward_tile(head_dim: u32) -> TileConfig {
-    let (threads, rows_per_thread, slice, min_blocks) = match head_dim {
-        32 => (128, 4, 32, 3),
-        64 => (128, 4, 64, 2),
-        96 => (256, 2, 32, 2),
-        128 => (256, 2, 64, 1),
-        192 => (256, 2, 64, 1),
-        256 => (256, 2, 64, 1),
+    let (threads, rows_per_thread, slice, slab, min_blocks) = match head_dim {
+        32 => (128, 4, 32, 64, 2),
+        64 => (128, 4, 32, 32, 2),
+        96 => (256, 2, 32, 64, 1),
+        128 => (256, 2, 32, 32, 1),
+        192 => (256, 2, 32, 32, 1),
+        256 => (256, 2, 32, 16, 1),
         _ => panic!("no tile for this head dim"),
     };
-    TileConfig { head_dim, threads, rows_per_thread, slice, resident: false, min_blocks }
+    TileConfig { head_dim, threads, rows_per_thread, slice, slab, resident: false, min_blocks }
 }
 
 /// Threads of a block of the `delta` kernel: 8 warps, one row a warp.
@@ -147,6 +152,10 @@ const _: () = {
             assert!(tiles[t].shared_bytes() <= SHARED_LIMIT);
             assert!(tiles[t].head_dim.is_multiple_of(tiles[t].slice));
             assert!(tiles[t].slice.is_multiple_of(4 * WARP_COLUMNS));
+            assert!(BLOCK_COLUMNS.is_multiple_of(tiles[t].slab));
+            // Whole pieces a thread, of 8 halves: nobody has to ask whether its piece exists.
+            assert!((BLOCK_COLUMNS * tiles[t].slice / 8).is_multiple_of(tiles[t].threads));
+            assert!((tiles[t].slab * tiles[t].head_dim / 8).is_multiple_of(tiles[t].threads));
             t += 1;
         }
         i += 1;

@@ -19,13 +19,15 @@ impl TileLayout {
     }
 }
 
-/// The three tiles of a kernel in dynamic shared memory.
+/// The tiles of a kernel in dynamic shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedPlan {
     /// The block's own operand.
     pub rows: TileLayout,
     /// The staged slice of the streamed operand.
     pub columns: TileLayout,
+    /// The staged slab of the streamed operand, in the same place as the slice.
+    pub slab: TileLayout,
     /// Probabilities or their gradients.
     pub probability: TileLayout,
 }
@@ -37,6 +39,7 @@ impl SharedPlan {
         SharedPlan {
             rows: TileLayout { offset: 0, row_bytes: (row_columns + OPERAND_PAD) * 4 },
             columns: TileLayout { offset: tile.rows_bytes(), row_bytes: (tile.slice + OPERAND_PAD) * 4 },
+            slab: TileLayout { offset: tile.rows_bytes(), row_bytes: (tile.head_dim + OPERAND_PAD) * 4 },
             probability: TileLayout {
                 offset: tile.rows_bytes() + tile.columns_bytes(),
                 row_bytes: (BLOCK_COLUMNS + PROBABILITY_PAD) * 4,
@@ -123,7 +126,7 @@ mod tests {
             let plan = SharedPlan::new(&tile);
             assert_eq!(plan.rows.offset, 0);
             assert_eq!(plan.probability.at(tile.block_rows(), 0), tile.shared_bytes());
-            for layout in [plan.rows, plan.columns, plan.probability] {
+            for layout in [plan.rows, plan.columns, plan.slab, plan.probability] {
                 assert!(layout.offset.is_multiple_of(16) && layout.row_bytes.is_multiple_of(16));
             }
         }
@@ -152,8 +155,8 @@ mod tests {
                     );
                 }
             }
-            for g in 0..tile.slice / 32 {
-                let row = warp(|l| plan.columns.at(5, place(l).output_column(g)));
+            for g in 0..tile.head_dim / 32 {
+                let row = warp(|l| plan.slab.at(5, place(l).output_column(g)));
                 assert_eq!(distinct_rows_wavefronts(&row), 1);
             }
         }

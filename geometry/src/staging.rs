@@ -1,6 +1,6 @@
 //! Which 16-byte piece of a slice a thread carries from global to shared memory.
 //!
-//! A slice is one or two panels of 32 columns. Within a panel, neighbouring threads take neighbouring pieces of a row (4
+//! A slice or slab consists of panels of 32 columns. Within a panel, neighbouring threads take neighbouring pieces of a row (4
 //! pieces of 8 halves, or 8 pieces of 4 floats: 64 or 128 contiguous bytes of global memory), then the next row. The eight
 //! lanes that store together then fill all banks, which whole rows of 64 halves would not.
 
@@ -62,15 +62,19 @@ mod tests {
     #[test]
     fn stores_are_free_of_conflicts() {
         for tile in HEAD_DIM_TILES.into_iter().flat_map(|d| [forward_tile(d), backward_tile(d)]) {
-            let columns = SharedPlan::new(&tile).columns;
-            for width in [4, 8] {
-                for first in (0..Piece::count(BLOCK_COLUMNS, tile.slice, width)).step_by(32) {
-                    for half in 0..width / 4 {
-                        let addresses = core::array::from_fn(|lane| {
-                            let piece = Piece::new(first + lane as u32, BLOCK_COLUMNS, width);
-                            columns.at(piece.row, piece.column + 4 * half)
-                        });
-                        assert_eq!(wavefronts(&addresses, 16), 4, "width {width} slice {}", tile.slice);
+            let plan = SharedPlan::new(&tile);
+            for (layout, rows, columns) in
+                [(plan.columns, BLOCK_COLUMNS, tile.slice), (plan.slab, tile.slab, tile.head_dim)]
+            {
+                for width in [4, 8] {
+                    for first in (0..Piece::count(rows, columns, width)).step_by(32) {
+                        for half in 0..width / 4 {
+                            let addresses = core::array::from_fn(|lane| {
+                                let piece = Piece::new(first + lane as u32, rows, width);
+                                layout.at(piece.row, piece.column + 4 * half)
+                            });
+                            assert_eq!(wavefronts(&addresses, 16), 4, "width {width} columns {columns}");
+                        }
                     }
                 }
             }

@@ -1,0 +1,60 @@
+//! The entry points: one for every row of the list in `abi`.
+
+use super::{delta, forward, grad_bias, grad_key_value, grad_query};
+use crate::config::{Backward, Forward};
+use crate::element::{Bf16, F16, F32};
+use cuda_std::kernel;
+use flash_attention_abi::tile::{DELTA_THREADS, backward_tile, forward_tile};
+use flash_attention_abi::{BackwardParams, ForwardParams, for_each_entry_point};
+
+cuda_std::declare_dynamic_shared!();
+
+macro_rules! entry_points {
+    ($($kernel:ident $dtype:ident $head_dim:literal $name:ident;)*) => {
+        $(entry_points!(@one $kernel $dtype $head_dim $name);)*
+    };
+    (@one Forward $dtype:ident $head_dim:literal $name:ident) => {
+        /// Forward of one storage type and head-dim tile.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(launch_bounds({ forward_tile($head_dim).threads }, { forward_tile($head_dim).min_blocks }))]
+        pub unsafe fn $name(params: ForwardParams) {
+            // SAFETY: the caller's.
+            unsafe { forward::forward::<Forward<$dtype, $head_dim>>(&params) }
+        }
+    };
+    (@one Delta $dtype:ident $head_dim:literal $name:ident) => {
+        /// `delta` of one storage type.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(launch_bounds({ DELTA_THREADS }, 1))]
+        pub unsafe fn $name(params: BackwardParams) {
+            // SAFETY: the caller's.
+            unsafe { delta::delta::<$dtype>(&params) }
+        }
+    };
+    (@one GradKeyValue $dtype:ident $head_dim:literal $name:ident) => {
+        entry_points!(@backward grad_key_value $dtype $head_dim $name);
+    };
+    (@one GradQuery $dtype:ident $head_dim:literal $name:ident) => {
+        entry_points!(@backward grad_query $dtype $head_dim $name);
+    };
+    (@one GradBias $dtype:ident $head_dim:literal $name:ident) => {
+        entry_points!(@backward grad_bias $dtype $head_dim $name);
+    };
+    (@backward $body:ident $dtype:ident $head_dim:literal $name:ident) => {
+        /// A backward kernel of one storage type and head-dim tile.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(launch_bounds({ backward_tile($head_dim).threads }, { backward_tile($head_dim).min_blocks }))]
+        pub unsafe fn $name(params: BackwardParams) {
+            // SAFETY: the caller's.
+            unsafe { $body::$body::<Backward<$dtype, $head_dim>>(&params) }
+        }
+    };
+}
+
+for_each_entry_point!(entry_points);

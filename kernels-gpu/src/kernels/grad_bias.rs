@@ -1,0 +1,182 @@
+//! The gradient of the additive bias: dS, summed over everything that the bias is broadcast along.
+//!
+//! A block owns a tile of the bias (all queries of 64 keys where it has one row for all queries) and visits every batch
+//! entry, head and query block that shares it, one after the other: no atomics, no memory beside the result.
+//!
+//! | | |
+//! |---|---|
+//! | grid | key blocks x query blocks of the bias x its heads x its batch entries |
+//! | stays | dS of the tile in registers |
+//! | streams | Q and K, dO and V in slices of columns |
+//! | bound by | FMA issue; 2 products a block |
+
+use super::gradient;
+use crate::config::{KernelConfig, assume_checked};
+use crate::element::Element;
+use crate::mask::{QueryRows, ScoreRules};
+use crate::pipeline::Block;
+use crate::pipeline::row::{PerQuery, subtrahend};
+use crate::tiles::fragment::Scores;
+use crate::tiles::operand::Operand;
+use cuda_std::thread;
+use flash_attention_abi::BackwardParams;
+use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_K, ALIGNED_Q, ALIGNED_V};
+use flash_attention_abi::tile::BLOCK_COLUMNS;
+use flash_attention_geometry::grid::Work;
+
+/// A block's piece of the bias: indices of its batch entry, head, first query and first key.
+#[derive(Clone, Copy)]
+struct BiasTile {
+    batch: u32,
+    head: u32,
+    /// First block of queries that reads the tile, and how many do.
+    query_block: u32,
+    query_blocks: u32,
+    first_key: u32,
+}
+
+impl BiasTile {
+    #[inline(always)]
+    fn of_this_block(params: &BackwardParams, block_rows: u32) -> Self {
+        let problem = &params.problem;
+        let key_blocks = problem.keys.div_ceil(BLOCK_COLUMNS);
+        let all_queries = problem.queries.div_ceil(block_rows);
+        let (tiles, visits) = if problem.bias_queries == 1 { (1, all_queries) } else { (all_queries, 1) };
+        let index = thread::block_idx_x();
+        let Work { block, head, batch } = Work::decode(index / key_blocks, tiles, problem.bias_heads);
+        BiasTile {
+            batch,
+            head,
+            query_block: block,
+            query_blocks: visits,
+            first_key: index % key_blocks * BLOCK_COLUMNS,
+        }
+    }
+}
+
+/// The kernel.
+///
+/// # Safety
+/// Launched as the host's plan says, on tensors that are as `params` describes them.
+#[inline(always)]
+pub unsafe fn grad_bias<C: KernelConfig>(params: &BackwardParams) {
+    let problem = &params.problem;
+    // SAFETY: the caller's.
+    unsafe { assume_checked(problem) };
+    let tile = BiasTile::of_this_block(params, C::BLOCK_ROWS);
+    let block = Block::<C>::new();
+    let batches = if problem.bias_batch == 1 { 0..problem.batch } else { tile.batch..tile.batch + 1 };
+    let mut total = Scores::zero();
+    for batch in batches {
+        let heads = if problem.bias_heads == 1 { 0..problem.query_heads } else { tile.head..tile.head + 1 };
+        for head in heads {
+            for query_block in tile.query_block..tile.query_block + tile.query_blocks {
+                let first_query = query_block * C::BLOCK_ROWS;
+                // SAFETY: all threads take the same way.
+                let grads =
+                    unsafe { score_gradient::<C>(params, &block, batch, head, first_query, tile.first_key) };
+                for i in 0..C::ROWS {
+                    for j in 0..C::COLUMNS {
+                        total.rows[i][j] += grads.rows[i][j];
+                    }
+                }
+            }
+        }
+    }
+    // SAFETY: the tile belongs to this block alone.
+    unsafe {
+        if problem.bias_queries == 1 {
+            store_column_sums::<C>(params, &block, &total, tile);
+        } else {
+            store_tile::<C>(params, &block, &total, tile);
+        }
+    }
+}
+
+/// dS of one tile of one head; 0 where nothing is visible.
+#[inline(always)]
+unsafe fn score_gradient<C: KernelConfig>(
+    params: &BackwardParams,
+    tiles: &Block<C>,
+    batch: u32,
+    head: u32,
+    first_query: u32,
+    first_key: u32,
+) -> Scores {
+    let problem = &params.problem;
+    let key_head = head / (problem.query_heads / problem.key_heads);
+    let (queries, keys) = (problem.queries, problem.keys);
+    let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
+    let aligned = |bit| problem.aligned & bit != 0;
+    let rules = ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, batch, head);
+    let range = rules.key_blocks(first_query, queries.min(first_query + C::BLOCK_ROWS), BLOCK_COLUMNS);
+    let key_block = first_key / BLOCK_COLUMNS;
+    if key_block < range.begin || range.end <= key_block {
+        return Scores::zero(); // The whole block: nothing of the tile is visible.
+    }
+    let q = Operand::new(&params.q, batch, head, queries, head_dim, aligned(ALIGNED_Q));
+    let dout = Operand::new(&params.dout, batch, head, queries, value_dim, aligned(ALIGNED_DOUT));
+    let k = Operand::new(&params.k, batch, key_head, keys, head_dim, aligned(ALIGNED_K));
+    let v = Operand::new(&params.v, batch, key_head, keys, value_dim, aligned(ALIGNED_V));
+    // SAFETY: the caller's.
+    unsafe {
+        let lse = PerQuery::new(params.lse, problem, batch, head);
+        let lse = lse.of_rows::<C>(tiles.place, first_query, f32::NEG_INFINITY).map(subtrahend);
+        let delta =
+            PerQuery::new(params.delta, problem, batch, head).of_rows::<C>(tiles.place, first_query, 0.0);
+        let mut weights = tiles.scores(&q, first_query, &k, first_key);
+        rules.apply::<C, QueryRows>(&mut weights, tiles.place, first_query, first_key, false);
+        gradient::weights::<C>(&mut weights, |i, _| lse[i]);
+        let mut grads = tiles.scores(&dout, first_query, &v, first_key);
+        gradient::scores::<C>(&mut grads, &weights, |i, _| delta[i]);
+        grads
+    }
+}
+
+/// Writes the tile where the bias has a row for every query.
+#[inline(always)]
+unsafe fn store_tile<C: KernelConfig>(
+    params: &BackwardParams,
+    block: &Block<C>,
+    total: &Scores,
+    tile: BiasTile,
+) {
+    let problem = &params.problem;
+    let (queries, keys) = (problem.queries, problem.keys);
+    let dbias = Operand::<C::Element>::new(&params.dbias, tile.batch, tile.head, queries, keys, false);
+    for i in 0..C::ROWS {
+        for j in 0..C::COLUMNS {
+            let query = tile.query_block * C::BLOCK_ROWS + block.place.row(i as u32);
+            let key = tile.first_key + block.place.score_column(j as u32);
+            if dbias.contains(query, key) {
+                // SAFETY: inside, and this block's alone.
+                unsafe { C::Element::store(dbias.at(query, key), total.rows[i][j]) }
+            }
+        }
+    }
+}
+
+/// Adds up the tile's rows and writes the one row that the bias has for all queries.
+#[inline(always)]
+unsafe fn store_column_sums<C: KernelConfig>(
+    params: &BackwardParams,
+    block: &Block<C>,
+    total: &Scores,
+    tile: BiasTile,
+) {
+    let keys = params.problem.keys;
+    let dbias = Operand::<C::Element>::new(&params.dbias, tile.batch, tile.head, 1, keys, false);
+    // SAFETY: the tile's threads are all here; the last product ended with a barrier.
+    unsafe { block.put_weights(total) };
+    thread::sync_threads();
+    let key = tile.first_key + block.thread;
+    if block.thread < BLOCK_COLUMNS && key < keys {
+        let mut sum = 0.0;
+        for row in 0..cuda_std::hint::opaque(C::BLOCK_ROWS) {
+            // SAFETY: inside the tile, written before the barrier.
+            sum += unsafe { block.weight(row, block.thread) };
+        }
+        // SAFETY: inside, and this block's alone.
+        unsafe { C::Element::store(dbias.at(0, key), sum) }
+    }
+}

@@ -1,0 +1,92 @@
+//! `dk` and `dv`, a block of keys at a time; scores are recomputed from q, k and the log-sum-exp.
+//!
+//! Rows are keys here and columns queries, so that a thread's rows of Pᵀ and dSᵀ are what it multiplies next. All query
+//! heads of a group add to the same keys one after the other: no atomics, the same sum every time.
+//!
+//! | | |
+//! |---|---|
+//! | grid | key blocks x key heads x batch |
+//! | stays | dK and dV in registers |
+//! | streams | K and Q, V and dO in slices of columns for the scores; dO and Q in slabs of rows for the sums |
+//! | bound by | FMA issue; 4 products a block |
+
+use super::gradient;
+use crate::config::{KernelConfig, assume_checked};
+use crate::mask::{KeyRows, ScoreRules};
+use crate::pipeline::Block;
+use crate::pipeline::row::{PerQuery, subtrahend};
+use crate::tiles::fragment::{MAX_ROWS, Output};
+use crate::tiles::operand::Operand;
+use cuda_std::thread;
+use flash_attention_abi::BackwardParams;
+use flash_attention_abi::params::{ALIGNED_DK, ALIGNED_DOUT, ALIGNED_DV, ALIGNED_K, ALIGNED_Q, ALIGNED_V};
+use flash_attention_abi::tile::BLOCK_COLUMNS;
+use flash_attention_geometry::grid::Work;
+
+/// The kernel.
+///
+/// # Safety
+/// Launched as the host's plan says, on tensors that are as `params` describes them.
+#[inline(always)]
+pub unsafe fn grad_key_value<C: KernelConfig>(params: &BackwardParams) {
+    let problem = &params.problem;
+    // SAFETY: the caller's.
+    unsafe { assume_checked(problem) };
+    let key_blocks = problem.keys.div_ceil(C::BLOCK_ROWS);
+    let Work { block, head: key_head, batch } =
+        Work::decode(thread::block_idx_x(), key_blocks, problem.key_heads);
+    let group = problem.query_heads / problem.key_heads;
+    let first_key = block * C::BLOCK_ROWS;
+    let last_key = problem.keys.min(first_key + C::BLOCK_ROWS);
+
+    let (queries, keys) = (problem.queries, problem.keys);
+    let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
+    let aligned = |bit| problem.aligned & bit != 0;
+    let k = Operand::new(&params.k, batch, key_head, keys, head_dim, aligned(ALIGNED_K));
+    let v = Operand::new(&params.v, batch, key_head, keys, value_dim, aligned(ALIGNED_V));
+    let dk = Operand::new(&params.dk, batch, key_head, keys, head_dim, aligned(ALIGNED_DK));
+    let dv = Operand::new(&params.dv, batch, key_head, keys, value_dim, aligned(ALIGNED_DV));
+
+    let tiles = Block::<C>::new();
+    let (mut grad_key, mut grad_value) = (Output::zero(), Output::zero());
+    for head in key_head * group..(key_head + 1) * group {
+        let q = Operand::new(&params.q, batch, head, queries, head_dim, aligned(ALIGNED_Q));
+        let dout = Operand::new(&params.dout, batch, head, queries, value_dim, aligned(ALIGNED_DOUT));
+        let lse = PerQuery::new(params.lse, problem, batch, head);
+        let delta = PerQuery::new(params.delta, problem, batch, head);
+        let rules = ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, batch, head);
+        let range = rules.query_blocks(first_key, last_key, BLOCK_COLUMNS);
+        for block in range.begin..range.end {
+            let first_query = block * BLOCK_COLUMNS;
+            // SAFETY: all threads take the same way through heads and blocks.
+            unsafe {
+                // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
+                let mut weights = tiles.scores(&k, first_key, &q, first_query);
+                let plain = range.is_plain(block);
+                rules.apply::<C, KeyRows>(&mut weights, tiles.place, first_query, first_key, plain);
+                let lse = lse.of_columns::<C>(tiles.place, first_query, f32::NEG_INFINITY).map(subtrahend);
+                gradient::weights::<C>(&mut weights, |_, j| lse[j]);
+                tiles.put_weights(&weights);
+
+                // dPᵀ = V dOᵀ, dSᵀ = Pᵀ (dPᵀ - delta)
+                let mut grads = tiles.scores(&v, first_key, &dout, first_query);
+                let delta = delta.of_columns::<C>(tiles.place, first_query, 0.0);
+                gradient::scores::<C>(&mut grads, &weights, |_, j| delta[j]);
+
+                // dV += Pᵀ dO
+                let slab = tiles.fetch_slab(&dout, first_query);
+                tiles.add_weighted(&mut grad_value, &dout, slab, first_query);
+
+                // dK += dSᵀ Q
+                tiles.put_weights(&grads);
+                let slab = tiles.fetch_slab(&q, first_query);
+                tiles.add_weighted(&mut grad_key, &q, slab, first_query);
+            }
+        }
+    }
+    // SAFETY: these rows belong to this block alone.
+    unsafe {
+        tiles.store_output(&grad_key, &[problem.scale; MAX_ROWS], &dk, first_key);
+        tiles.store_output(&grad_value, &[1.0; MAX_ROWS], &dv, first_key);
+    }
+}

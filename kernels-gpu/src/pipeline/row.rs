@@ -1,0 +1,124 @@
+//! One number a query: log-sum-exp and delta, `[batch, query heads, queries]` in f32.
+
+use crate::config::KernelConfig;
+use crate::softmax::RowReduce;
+use crate::tiles::fragment::{MAX_ROWS, RowVector};
+use core::f32::consts::LOG2_E;
+use cuda_std::mem::{self, GlobalAddr};
+use cuda_std::warp;
+use flash_attention_abi::ProblemParams;
+use flash_attention_abi::tile::WARP_COLUMNS;
+use flash_attention_geometry::fragment::ThreadPlace;
+
+/// The 8 neighbouring lanes that share a row combine their values by three shuffles.
+pub enum LanesOfARow {}
+
+impl RowReduce for LanesOfARow {
+    #[inline(always)]
+    fn max(value: f32) -> f32 {
+        // SAFETY: kernels call the softmax with all lanes of every warp.
+        unsafe { warp::group_max_f32::<{ WARP_COLUMNS }>(u32::MAX, value) }
+    }
+
+    #[inline(always)]
+    fn sum(value: f32) -> f32 {
+        // SAFETY: as above.
+        unsafe { warp::group_sum_f32::<{ WARP_COLUMNS }>(u32::MAX, value) }
+    }
+}
+
+/// The numbers of one head of one batch entry.
+#[derive(Clone, Copy)]
+pub struct PerQuery {
+    base: GlobalAddr,
+    queries: u32,
+}
+
+impl PerQuery {
+    /// The part of `[batch, query heads, queries]` at `address` that belongs to a head.
+    #[inline(always)]
+    pub fn new(address: u64, problem: &ProblemParams, batch: u32, head: u32) -> Self {
+        let head = u64::from(batch) * u64::from(problem.query_heads) + u64::from(head);
+        let bytes = head * u64::from(problem.queries) * 4;
+        PerQuery { base: GlobalAddr::from_generic(address.wrapping_add(bytes)), queries: problem.queries }
+    }
+
+    /// The number of a query, `otherwise` beyond the last one.
+    ///
+    /// # Safety
+    /// The numbers are readable.
+    #[inline(always)]
+    pub unsafe fn get_or(&self, query: u32, otherwise: f32) -> f32 {
+        if query < self.queries {
+            // SAFETY: inside.
+            f32::from_bits(unsafe { mem::ld_global_nc_u32::<0>(self.base.offset(u64::from(query) * 4)) })
+        } else {
+            otherwise
+        }
+    }
+
+    /// Writes the numbers of the rows that a thread owns; one lane of each row writes.
+    ///
+    /// # Safety
+    /// The numbers are writable and belong to this block alone.
+    #[inline(always)]
+    pub unsafe fn store_rows<C: KernelConfig>(
+        &self,
+        values: &RowVector,
+        place: ThreadPlace,
+        first_query: u32,
+    ) {
+        for i in 0..C::ROWS {
+            let query = first_query + place.row(i as u32);
+            if place.lane_column == 0 && query < self.queries {
+                // SAFETY: inside.
+                unsafe { mem::st_global_f32::<0>(self.base.offset(u64::from(query) * 4), values[i]) }
+            }
+        }
+    }
+
+    /// The numbers of the rows that a thread owns.
+    ///
+    /// # Safety
+    /// The numbers are readable.
+    #[inline(always)]
+    pub unsafe fn of_rows<C: KernelConfig>(
+        &self,
+        place: ThreadPlace,
+        first_query: u32,
+        otherwise: f32,
+    ) -> RowVector {
+        let mut values = [0.0; MAX_ROWS];
+        for i in 0..C::ROWS {
+            // SAFETY: the caller's.
+            values[i] = unsafe { self.get_or(first_query + place.row(i as u32), otherwise) };
+        }
+        values
+    }
+
+    /// The numbers of the columns that a thread owns.
+    ///
+    /// # Safety
+    /// The numbers are readable.
+    #[inline(always)]
+    pub unsafe fn of_columns<C: KernelConfig>(
+        &self,
+        place: ThreadPlace,
+        first_query: u32,
+        otherwise: f32,
+    ) -> [f32; 8] {
+        let mut values = [0.0; 8];
+        for j in 0..C::COLUMNS {
+            // SAFETY: the caller's.
+            values[j] = unsafe { self.get_or(first_query + place.score_column(j as u32), otherwise) };
+        }
+        values
+    }
+}
+
+/// A log-sum-exp in the form that recomputation subtracts: in units of log2, and plus infinity for a query without a
+/// visible key, whose weights are all 0 then.
+#[inline(always)]
+pub fn subtrahend(lse: f32) -> f32 {
+    if lse == f32::NEG_INFINITY { f32::INFINITY } else { lse * LOG2_E }
+}

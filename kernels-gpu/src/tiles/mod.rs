@@ -1,0 +1,7 @@
+//! Nouns: fragments in registers, tiles in shared and global memory, and the products of two of them.
+
+pub mod fragment;
+pub mod operand;
+pub mod product;
+pub mod shared_tile;
+pub mod stage;

@@ -1,0 +1,69 @@
+//! A matrix in global memory: one head of one batch entry of a tensor.
+
+use crate::element::Element;
+use core::marker::PhantomData;
+use cuda_std::mem::GlobalAddr;
+use flash_attention_abi::TensorParam;
+
+/// A view `[rows, columns]` with contiguous columns. Elements outside it read as 0.
+#[derive(Clone, Copy)]
+pub struct Operand<E> {
+    base: GlobalAddr,
+    row_bytes: i64,
+    /// Rows of the view.
+    pub rows: u32,
+    /// Columns of the view.
+    pub columns: u32,
+    /// Whether rows start at multiples of 16 bytes and consist of whole 16-byte pieces.
+    pub aligned: bool,
+    element: PhantomData<E>,
+}
+
+impl<E: Element> Operand<E> {
+    /// The matrix of one head of one batch entry.
+    #[inline(always)]
+    pub fn new(tensor: &TensorParam, batch: u32, head: u32, rows: u32, columns: u32, aligned: bool) -> Self {
+        let bytes = i64::from(batch) * tensor.batch_stride + i64::from(head) * tensor.head_stride;
+        Operand {
+            base: GlobalAddr::from_generic(tensor.address.wrapping_add_signed(bytes)),
+            row_bytes: tensor.row_stride,
+            rows,
+            columns,
+            aligned,
+            element: PhantomData,
+        }
+    }
+
+    /// Address of an element.
+    #[inline(always)]
+    pub fn at(&self, row: u32, column: u32) -> GlobalAddr {
+        self.base.offset_signed(i64::from(row) * self.row_bytes + i64::from(column * E::BYTES))
+    }
+
+    /// Whether an element lies inside.
+    #[inline(always)]
+    pub fn contains(&self, row: u32, column: u32) -> bool {
+        row < self.rows && column < self.columns
+    }
+
+    /// Rounds and writes four elements side by side, those of them that lie inside.
+    ///
+    /// # Safety
+    /// The tensor is writable and no other thread writes these elements.
+    #[inline(always)]
+    pub unsafe fn store4(&self, row: u32, column: u32, values: [f32; 4]) {
+        if self.aligned {
+            if self.contains(row, column) {
+                // SAFETY: inside; aligned rows are made of whole pieces, so the other three are inside too.
+                unsafe { E::store4(self.at(row, column), values) }
+            }
+        } else {
+            for (e, value) in values.into_iter().enumerate() {
+                if self.contains(row, column + e as u32) {
+                    // SAFETY: inside.
+                    unsafe { E::store(self.at(row, column + e as u32), value) }
+                }
+            }
+        }
+    }
+}
