@@ -39,6 +39,30 @@ pub enum NvvmArch {
 }
 
 impl NvvmArch {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 15] = [
+        Self::Compute70,
+        Self::Compute72,
+        Self::Compute75,
+        Self::Compute80,
+        Self::Compute86,
+        Self::Compute87,
+        Self::Compute89,
+        Self::Compute90,
+        Self::Compute90a,
+        Self::Compute100,
+        Self::Compute100a,
+        Self::Compute103,
+        Self::Compute103a,
+        Self::Compute120,
+        Self::Compute120a,
+    ];
+
+    /// The one that rustc calls by this name.
+    pub fn from_target_cpu(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|arch| arch.target_cpu() == name)
+    }
+
     /// What rustc's `-C target-cpu` calls it: `sm_90a`.
     pub fn target_cpu(self) -> &'static str {
         match self {
@@ -93,5 +117,8 @@ mod tests {
         assert_eq!((NvvmArch::Compute86.major_version(), NvvmArch::Compute86.minor_version()), (8, 6));
         assert_eq!((NvvmArch::Compute120a.major_version(), NvvmArch::Compute120a.minor_version()), (12, 0));
         assert_eq!(NvvmArch::default().target_cpu(), "sm_70");
+        for arch in NvvmArch::ALL {
+            assert_eq!(NvvmArch::from_target_cpu(arch.target_cpu()), Some(arch));
+        }
     }
 }

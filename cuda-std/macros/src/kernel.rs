@@ -119,6 +119,8 @@ pub fn expand(options: Options, function: ItemFn) -> Result<TokenStream> {
         #[cfg(target_arch = "nvptx64")]
         #(#attrs)*
         #[unsafe(no_mangle)]
+        // Arrays by value are what a kernel's parameter space is for.
+        #[allow(improper_ctypes_definitions)]
         #vis unsafe extern "ptx-kernel" fn #name(#inputs) #block
 
         #[cfg(not(target_arch = "nvptx64"))]

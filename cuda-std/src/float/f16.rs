@@ -43,7 +43,21 @@ pub fn f16x2_to_f32x2(packed: u32) -> [f32; 2] {
 #[inline(always)]
 #[must_use]
 pub fn f32x2_to_f16x2(low: f32, high: f32) -> u32 {
-    u32::from(f32_to_f16_bits_rn(low)) | u32::from(f32_to_f16_bits_rn(high)) << 16
+    let (low, high) = (f32_to_f16_bits_rn(low), f32_to_f16_bits_rn(high));
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let packed: u32;
+        // SAFETY: arithmetic on registers. Shifting and or-ing would be three instructions.
+        unsafe {
+            core::arch::asm!("mov.b32 {p}, {{{l}, {h}}};", p = out(reg32) packed, l = in(reg16) low, h = in(reg16) high,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        packed
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        u32::from(low) | u32::from(high) << 16
+    }
 }
 
 #[cfg(not(target_arch = "nvptx64"))]
