@@ -1,0 +1,178 @@
+//! `sdpa(q, k, v)`: one call, its options, and what comes back.
+
+use crate::autograd::{Forward, unreachable_backend};
+use crate::choice::Explanation;
+use crate::device::Progress;
+use crate::error::Result;
+use crate::options::{Backend, Causal, Layout, OnProgress, Options};
+use crate::problem::Problem;
+use crate::tensor::Tensor;
+use crate::{efficient, math};
+
+/// What [`Sdpa::run`] returns.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Output {
+    /// The output, in the type and order of dimensions of q, with the columns of v; contiguous.
+    pub out: Tensor,
+    /// The natural log-sum-exp of the scores, f32 `[batch, heads, queries]` (`[batch, queries]` for tensors of rank 3),
+    /// where it was asked for; -inf for queries that see no key.
+    pub lse: Option<Tensor>,
+    /// The attention weights `[batch, heads, queries, keys]` in the type of q, where they were asked for.
+    pub weights: Option<Tensor>,
+    /// The backend that ran.
+    pub backend: Backend,
+}
+
+/// Scaled dot product attention, `softmax(scale * q kᵀ + bias) v`, about to be run.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is computed before run() or forward()"]
+pub struct Sdpa<'a> {
+    q: &'a Tensor,
+    k: &'a Tensor,
+    v: &'a Tensor,
+    options: Options,
+}
+
+/// Scaled dot product attention of queries, keys and values; options follow, then [`Sdpa::run`] or [`Sdpa::forward`].
+///
+/// q, k and v are f32, f16 or bf16 on one device, of rank 4 (see [`Layout`]) or 3 (`[batch, seq, dim]`, one head), with any
+/// strides but 1 in the last dimension. `q [b, hq, sq, d]`, `k [b, hk, sk, d]`, `v [b, hk, sk, dv]`; hq is a multiple of hk,
+/// and query head `h` reads key head `h / (hq / hk)`.
+///
+/// ```
+/// use flash_attention::{Causal, Device, Tensor, sdpa};
+///
+/// let device = Device::cpu();
+/// let q = Tensor::from_slice(&device, &[0.1f32; 2 * 3 * 8], &[1, 2, 3, 8])?;
+/// let out = sdpa(&q, &q, &q).causal(Causal::UpperLeft).run()?.out;
+/// assert_eq!(out.shape(), [1, 2, 3, 8]);
+/// # Ok::<(), flash_attention::Error>(())
+/// ```
+pub fn sdpa<'a>(q: &'a Tensor, k: &'a Tensor, v: &'a Tensor) -> Sdpa<'a> {
+    Sdpa { q, k, v, options: Options::default() }
+}
+
+/// Options, each with the meaning of its field in [`Options`].
+impl Sdpa<'_> {
+    /// All options at once.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Which keys a query may see by position.
+    pub fn causal(mut self, causal: Causal) -> Self {
+        self.options.causal = causal;
+        self
+    }
+
+    /// Factor of the scores; finite and not 0.
+    pub fn scale(mut self, scale: f32) -> Self {
+        self.options.scale = Some(scale);
+        self
+    }
+
+    /// Which keys a query may see; u8 or bool, 0 = may not, broadcastable to `[batch, heads, queries, keys]`.
+    pub fn mask(mut self, mask: &Tensor) -> Self {
+        self.options.mask = Some(mask.clone());
+        self
+    }
+
+    /// Added to the scaled scores; in the type of q, broadcastable to `[batch, heads, queries, keys]`.
+    pub fn bias(mut self, bias: &Tensor) -> Self {
+        self.options.bias = Some(bias.clone());
+        self
+    }
+
+    /// The order of the dimensions of q, k, v and out.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.options.layout = layout;
+        self
+    }
+
+    /// How to compute it.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.options.backend = backend;
+        self
+    }
+
+    /// Whether `run` returns the log-sum-exp.
+    pub fn return_lse(mut self, wanted: bool) -> Self {
+        self.options.return_lse = wanted;
+        self
+    }
+
+    /// Whether `run` returns the attention weights; only `Math` can.
+    pub fn return_weights(mut self, wanted: bool) -> Self {
+        self.options.return_weights = wanted;
+        self
+    }
+
+    /// Whether backward computes the gradient of the bias.
+    pub fn bias_gradient(mut self, wanted: bool) -> Self {
+        self.options.bias_gradient = wanted;
+        self
+    }
+
+    /// Who hears how far the launches have come: called now and then while a kernel runs, from any thread.
+    pub fn progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.options.progress = Some(OnProgress::new(callback));
+        self
+    }
+}
+
+impl Sdpa<'_> {
+    /// What every backend says to this problem.
+    ///
+    /// # Errors
+    /// Where the problem is wrong in itself, whatever the backend.
+    pub fn explain(&self) -> Result<Explanation> {
+        Ok(Explanation::new(&self.problem()?))
+    }
+
+    /// Computes the output.
+    ///
+    /// # Errors
+    /// Everything that a caller can get wrong, before anything is allocated; [`Error::Refused`](crate::Error::Refused)
+    /// where the backend asked for cannot run this; what went wrong on the device.
+    pub fn run(self) -> Result<Output> {
+        let return_lse = self.options.return_lse;
+        let (forward, weights) = self.compute()?;
+        Ok(Output {
+            lse: return_lse.then_some(forward.lse),
+            out: forward.out,
+            weights,
+            backend: forward.backend,
+        })
+    }
+
+    /// Computes the output and keeps what backward needs.
+    ///
+    /// # Errors
+    /// As [`Sdpa::run`].
+    pub fn forward(self) -> Result<Forward> {
+        self.compute().map(|(forward, _)| forward)
+    }
+
+    fn problem(&self) -> Result<Problem> {
+        Problem::new(self.q, self.k, self.v, &self.options)
+    }
+
+    fn compute(self) -> Result<(Forward, Option<Tensor>)> {
+        let problem = self.problem()?;
+        let backend = Explanation::new(&problem).choose(problem.options.backend)?;
+        let (out, lse, weights) = match backend {
+            Backend::Math => {
+                let outcome = math::forward(&problem)?;
+                (outcome.out, outcome.lse, outcome.weights)
+            }
+            Backend::Efficient => {
+                let (out, lse) = efficient::forward(&problem)?;
+                (out, lse, None)
+            }
+            Backend::Flash | Backend::Auto => return Err(unreachable_backend(backend)),
+        };
+        Ok((Forward { problem, backend, out, lse }, weights))
+    }
+}

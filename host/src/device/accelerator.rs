@@ -1,0 +1,70 @@
+//! The seam between attention and what runs its kernels: a CUDA GPU and the emulator look the same from above.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use crate::device::{Kind, Progress, Statistics};
+use crate::error::Result;
+
+/// One kernel launch: a one-dimensional grid, and the parameter struct by value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Launch {
+    /// The entry point's name.
+    pub(crate) entry: &'static str,
+    /// Blocks.
+    pub(crate) grid: u32,
+    /// Threads a block.
+    pub(crate) block: u32,
+    /// Dynamic shared memory of a block, in bytes.
+    pub(crate) shared_bytes: u32,
+    /// The bytes of the one parameter.
+    pub(crate) parameters: Vec<u8>,
+}
+
+/// What may be called while a kernel runs.
+pub(crate) type ProgressCallback = dyn Fn(Progress) + Send + Sync;
+
+/// Something that has memory of its own and runs PTX.
+///
+/// Launches and `zero` may return before they are done; they keep their order, and `read` waits for them.
+pub(crate) trait Accelerator: Debug + Send + Sync {
+    /// What messages call it: `cuda:0`, `emulator`.
+    fn name(&self) -> String;
+
+    /// What it is.
+    fn kind(&self) -> Kind;
+
+    /// Why it cannot run the kernels, if it cannot.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+
+    /// The address of `bytes` (at least 1) uninitialised bytes, aligned to 256.
+    fn allocate(&self, bytes: usize) -> Result<u64>;
+
+    /// Gives an allocation of `bytes` back once everything launched so far is done.
+    fn free(&self, address: u64, bytes: usize);
+
+    /// Copies to the device.
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Copies from the device.
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()>;
+
+    /// Fills with zeros.
+    fn zero(&self, address: u64, bytes: usize) -> Result<()>;
+
+    /// Launches a kernel.
+    fn launch(&self, launch: &Launch, progress: Option<&ProgressCallback>) -> Result<()>;
+
+    /// Waits for everything launched so far.
+    fn synchronize(&self) -> Result<()>;
+
+    /// The time between the launch of the first and the end of the last piece of work that `work` puts on the device.
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
+
+    /// What was counted since the last call, where the device counts.
+    fn take_statistics(&self) -> Option<Statistics> {
+        None
+    }
+}

@@ -1,0 +1,146 @@
+//! The emulator as a device.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ptx_emulator::{Config, LaunchConfig, LaunchStats, Module};
+
+use super::accelerator::{Accelerator, Launch, ProgressCallback};
+use super::{Kind, Progress};
+use crate::error::{Error, Result};
+use crate::ptx;
+
+/// How an emulator runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EmulatorOptions {
+    /// Host threads that run blocks at the same time; 0 means one a core.
+    pub threads: usize,
+}
+
+impl EmulatorOptions {
+    /// With this many host threads; 0 means one a core.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+}
+
+/// An emulator, the modules it has parsed and what it has counted.
+pub(super) struct Emulator {
+    emulator: ptx_emulator::Emulator,
+    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    statistics: Mutex<LaunchStats>,
+}
+
+const NAME: &str = "emulator";
+
+impl Emulator {
+    pub(super) fn new(options: EmulatorOptions) -> Emulator {
+        let mut config = Config::default();
+        if options.threads > 0 {
+            config.threads = options.threads;
+        }
+        Emulator {
+            emulator: ptx_emulator::Emulator::new(config),
+            modules: Mutex::default(),
+            statistics: Mutex::default(),
+        }
+    }
+
+    /// The parsed module of an entry point. The lock is held while one is parsed, so that no module is parsed twice.
+    fn module(&self, entry: &'static str) -> Result<Arc<Module>> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(entry) {
+            return Ok(module.clone());
+        }
+        let failed = |reason: String| Error::Kernel { kernel: entry, device: NAME.into(), reason };
+        let text = ptx::module(entry).map_err(failed)?;
+        let module = Module::parse(&text).map_err(|error| failed(error.to_string()))?;
+        let module = Arc::new(module);
+        modules.insert(entry, module.clone());
+        Ok(module)
+    }
+}
+
+fn failed(action: &str) -> impl Fn(ptx_emulator::MemoryError) -> Error {
+    move |error| Error::Device { device: NAME.into(), action: action.into(), reason: error.to_string() }
+}
+
+impl Accelerator for Emulator {
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Emulator
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.emulator.alloc(bytes as u64).map_err(failed("allocate"))
+    }
+
+    fn free(&self, address: u64, _: usize) {
+        // The address came from `allocate` and is freed once; there is no one to tell of an error.
+        let _ = self.emulator.free(address);
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.emulator.write(address, bytes).map_err(failed("copy to the device"))
+    }
+
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        self.emulator.read(address, bytes).map_err(failed("copy from the device"))
+    }
+
+    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+        self.emulator.fill(address, 0, bytes as u64).map_err(failed("fill memory"))
+    }
+
+    fn launch(&self, launch: &Launch, progress: Option<&ProgressCallback>) -> Result<()> {
+        let module = self.module(launch.entry)?;
+        let config = LaunchConfig {
+            grid: [launch.grid, 1, 1],
+            block: [launch.block, 1, 1],
+            dynamic_shared_bytes: launch.shared_bytes,
+        };
+        let report = |done, total| {
+            if let Some(progress) = progress {
+                progress(Progress { kernel: launch.entry, done, total });
+            }
+        };
+        let arguments = [launch.parameters.as_slice()];
+        let counted = self
+            .emulator
+            .launch_with_progress(&module, launch.entry, config, &arguments, &report)
+            .map_err(|error| Error::Kernel {
+                kernel: launch.entry,
+                device: NAME.into(),
+                reason: error.to_string(),
+            })?;
+        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) += counted;
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let start = Instant::now();
+        work()?;
+        Ok(start.elapsed())
+    }
+
+    fn take_statistics(&self) -> Option<LaunchStats> {
+        Some(std::mem::take(&mut *self.statistics.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAME)
+    }
+}

@@ -1,0 +1,75 @@
+//! A device for tests: it hands out addresses, keeps no data, and remembers what it was asked to do.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::device::Kind;
+use crate::device::accelerator::{Accelerator, Launch, ProgressCallback};
+use crate::error::Result;
+
+/// Remembers allocations and launches.
+#[derive(Debug)]
+pub(crate) struct Fake {
+    next: AtomicU64,
+    pub(crate) allocations: AtomicUsize,
+    pub(crate) live: AtomicUsize,
+    pub(crate) launches: Mutex<Vec<Launch>>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Fake {
+        Fake {
+            next: AtomicU64::new(0x1000),
+            allocations: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            launches: Mutex::new(vec![]),
+        }
+    }
+}
+
+impl Accelerator for Fake {
+    fn name(&self) -> String {
+        "fake".into()
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Emulator
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.allocations.fetch_add(1, Ordering::Relaxed);
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Ok(self.next.fetch_add(bytes.next_multiple_of(256) as u64, Ordering::Relaxed))
+    }
+
+    fn free(&self, _: u64, _: usize) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, _: u64, bytes: &mut [u8]) -> Result<()> {
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn zero(&self, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn launch(&self, launch: &Launch, _: Option<&ProgressCallback>) -> Result<()> {
+        self.launches.lock().unwrap().push(launch.clone());
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        work().map(|()| Duration::ZERO)
+    }
+}

@@ -1,0 +1,69 @@
+//! The `Efficient` backend: allocates what the kernels write, and launches the plan.
+
+use std::sync::Arc;
+
+use crate::autograd::Gradients;
+use crate::device::accelerator::{Accelerator, Launch};
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::plan::{self, BackwardTensors, ForwardTensors};
+use crate::problem::{Problem, Sizes};
+use crate::tensor::Tensor;
+
+fn accelerator(problem: &Problem) -> Result<&Arc<dyn Accelerator>> {
+    problem.device().accelerator().ok_or_else(|| Error::Refused {
+        verdict: "efficient cannot run this".into(),
+        reasons: format!("the tensors are on {}", problem.device()),
+    })
+}
+
+fn launch(problem: &Problem, launches: &[Launch]) -> Result<()> {
+    let accelerator = accelerator(problem)?;
+    let progress = problem.options.progress.as_ref().map(|p| &*p.0);
+    launches.iter().try_for_each(|launch| accelerator.launch(launch, progress))
+}
+
+/// Memory for a tensor of the problem's type in the caller's layout.
+fn allocate(problem: &Problem, heads: usize, rows: usize, columns: usize) -> Result<Tensor> {
+    Tensor::uninitialized(problem.device(), problem.dtype(), &problem.outer_shape(heads, rows, columns))
+}
+
+/// Output and log-sum-exp.
+pub(crate) fn forward(problem: &Problem) -> Result<(Tensor, Tensor)> {
+    accelerator(problem)?;
+    let Sizes { query_heads, queries, value_dim, .. } = problem.sizes;
+    let out = allocate(problem, query_heads, queries, value_dim)?;
+    let lse = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
+    let written = ForwardTensors { out: &problem.heads_first(&out)?, lse: &lse };
+    launch(problem, &[plan::forward(problem, &written)?])?;
+    Ok((out, lse))
+}
+
+/// The gradients. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
+pub(crate) fn backward(problem: &Problem, out: &Tensor, lse: &Tensor, dout: &Tensor) -> Result<Gradients> {
+    accelerator(problem)?;
+    let Sizes { query_heads, key_heads, queries, keys, head_dim, value_dim, .. } = problem.sizes;
+    let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
+    let dq = allocate(problem, query_heads, queries, head_dim)?;
+    let dk = allocate(problem, key_heads, keys, head_dim)?;
+    let dv = allocate(problem, key_heads, keys, value_dim)?;
+    let bias =
+        problem.options.bias.as_ref().zip(problem.bias.as_ref()).filter(|_| problem.options.bias_gradient);
+    let dbias = bias
+        .map(|(given, _)| Tensor::uninitialized(problem.device(), problem.dtype(), given.shape()))
+        .transpose()?;
+    let dbias_full =
+        dbias.as_ref().zip(bias).map(|(dbias, (_, full))| dbias.reshape(full.shape())).transpose()?;
+    let tensors = BackwardTensors {
+        out: &problem.heads_first(out)?,
+        lse,
+        dout,
+        delta: &delta,
+        dq: &problem.heads_first(&dq)?,
+        dk: &problem.heads_first(&dk)?,
+        dv: &problem.heads_first(&dv)?,
+        dbias: dbias_full.as_ref(),
+    };
+    launch(problem, &plan::backward(problem, &tensors)?)?;
+    Ok(Gradients { dq, dk, dv, dbias })
+}

@@ -1,0 +1,155 @@
+//! What a caller can choose.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::device::Progress;
+use crate::device::accelerator::ProgressCallback;
+use crate::tensor::Tensor;
+
+/// Which keys a query may see by position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Causal {
+    /// All of them.
+    #[default]
+    None,
+    /// Query `i` sees the keys `j <= i`: the diagonal starts in the upper left corner (PyTorch's `is_causal`).
+    UpperLeft,
+    /// Query `i` sees the keys `j <= i + sk - sq`: the diagonal ends in the lower right corner (flash-attn's `causal`).
+    LowerRight,
+}
+
+/// The order of the dimensions of q, k, v and out where they have four; with three they are `[batch, seq, dim]`, one head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `[batch, heads, seq, dim]`, PyTorch's order.
+    #[default]
+    Bhsd,
+    /// `[batch, seq, heads, dim]`, flash-attn's order.
+    Bshd,
+}
+
+/// How attention is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// The first of `Flash`, `Efficient` and `Math` that can.
+    #[default]
+    Auto,
+    /// Unfused, on the CPU: the readable reference, and the only one that returns attention weights.
+    Math,
+    /// Fused, tiled in shared memory, ordinary arithmetic: any GPU, any head dim to 256.
+    Efficient,
+    /// Fused, on tensor cores.
+    Flash,
+}
+
+impl Backend {
+    /// The backends in the order in which `Auto` tries them.
+    pub const ORDER: [Backend; 3] = [Backend::Flash, Backend::Efficient, Backend::Math];
+
+    /// The name in messages and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backend::Auto => "auto",
+            Backend::Math => "math",
+            Backend::Efficient => "efficient",
+            Backend::Flash => "flash",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// By its name: `none`, `upper-left` or `lower-right` (also with an underscore).
+impl FromStr for Causal {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Causal, String> {
+        match name {
+            "none" => Ok(Causal::None),
+            "upper-left" | "upper_left" => Ok(Causal::UpperLeft),
+            "lower-right" | "lower_right" => Ok(Causal::LowerRight),
+            _ => Err(format!("'{name}' is not a causal mask; allowed are none, upper-left and lower-right")),
+        }
+    }
+}
+
+/// By its name: `auto`, `math`, `efficient` or `flash`.
+impl FromStr for Backend {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Backend, String> {
+        let all = [Backend::Auto, Backend::Math, Backend::Efficient, Backend::Flash];
+        all.into_iter()
+            .find(|b| b.name() == name)
+            .ok_or_else(|| format!("'{name}' is not a backend; allowed are auto, math, efficient and flash"))
+    }
+}
+
+/// A function that hears how far the launches have come. Cloning shares it.
+#[derive(Clone)]
+pub struct OnProgress(pub(crate) Arc<ProgressCallback>);
+
+impl OnProgress {
+    /// Calls `callback` now and then while a kernel runs, from any thread. Devices that cannot tell do not call it.
+    pub fn new(callback: impl Fn(Progress) + Send + Sync + 'static) -> OnProgress {
+        OnProgress(Arc::new(callback))
+    }
+}
+
+impl fmt::Debug for OnProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnProgress")
+    }
+}
+
+/// Everything but q, k and v, with defaults that mean plain attention.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// The order of the dimensions. Default: `[batch, heads, seq, dim]`.
+    pub layout: Layout,
+    /// Which keys a query may see by position. Default: all.
+    pub causal: Causal,
+    /// Factor of the scores; finite and not 0. Default: `1 / sqrt(head dim)`.
+    pub scale: Option<f32>,
+    /// Which keys a query may see: u8 or bool, 0 = may not; `[batch, heads, queries, keys]`, where all but the keys may be
+    /// 1 or, from the left, missing (a mask of rank 3 for tensors of rank 3 is `[batch, queries, keys]`).
+    pub mask: Option<Tensor>,
+    /// Added to the scaled scores; in the type of q, shaped as a mask.
+    pub bias: Option<Tensor>,
+    /// How to compute it. Default: the first that can.
+    pub backend: Backend,
+    /// Whether `run` returns the log-sum-exp. Default: no.
+    pub return_lse: bool,
+    /// Whether `run` returns the attention weights, which only `Math` can. Default: no.
+    pub return_weights: bool,
+    /// Whether backward computes the gradient of the bias, if there is one. Default: yes.
+    pub bias_gradient: bool,
+    /// Who hears how far the launches have come. Default: no one.
+    pub progress: Option<OnProgress>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            layout: Layout::Bhsd,
+            causal: Causal::None,
+            scale: None,
+            mask: None,
+            bias: None,
+            backend: Backend::Auto,
+            return_lse: false,
+            return_weights: false,
+            bias_gradient: true,
+            progress: None,
+        }
+    }
+}

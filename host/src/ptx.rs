@@ -1,0 +1,42 @@
+//! The kernels' PTX, one module an entry point, compressed in the library and unpacked when first asked for.
+
+use std::io::Read;
+
+use flate2::read::DeflateDecoder;
+
+/// A compressed module.
+struct Packed {
+    /// The name of the module and of its one entry point.
+    name: &'static str,
+    /// Deflated PTX.
+    bytes: &'static [u8],
+}
+
+include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+
+/// The PTX of the module with this entry point.
+///
+/// # Errors
+/// In words, where there is none or it is damaged.
+pub(crate) fn module(entry: &str) -> Result<String, String> {
+    let packed = MODULES.iter().find(|m| m.name == entry).ok_or("the library holds no PTX for it")?;
+    let mut text = String::new();
+    DeflateDecoder::new(packed.bytes)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("its PTX in the library is damaged: {error}"))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use flash_attention_abi::ENTRY_POINTS;
+
+    #[test]
+    fn every_entry_point_has_its_module() {
+        for entry in ENTRY_POINTS {
+            let text = super::module(entry.name).unwrap();
+            let declares = |line: &str| line.contains(".entry") && line.contains(entry.name);
+            assert!(text.lines().any(declares), "{}", entry.name);
+        }
+    }
+}
