@@ -14,6 +14,9 @@ use flash_attention_abi::BackwardParams;
 use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_OUT};
 use flash_attention_abi::tile::DELTA_ROWS;
 
+/// Shuffles in the source: one sum over a warp.
+pub const SHUFFLES: u32 = 5;
+
 /// The kernel.
 ///
 /// # Safety

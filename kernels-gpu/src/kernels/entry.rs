@@ -18,7 +18,13 @@ macro_rules! entry_points {
         ///
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
-        #[kernel(launch_bounds({ forward_tile($head_dim).threads }, { forward_tile($head_dim).min_blocks }))]
+        #[kernel(
+            launch_bounds({ forward_tile($head_dim).threads }, { forward_tile($head_dim).min_blocks }),
+            collectives(
+                "bar.sync" = { forward::BARRIERS },
+                "shfl.sync" = { forward::SHUFFLES_A_ROW * forward_tile($head_dim).rows_per_thread }
+            )
+        )]
         pub unsafe fn $name(params: ForwardParams) {
             // SAFETY: the caller's.
             unsafe { forward::forward::<Forward<$dtype, $head_dim>>(&params) }
@@ -29,7 +35,7 @@ macro_rules! entry_points {
         ///
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
-        #[kernel(launch_bounds({ DELTA_THREADS }, 1))]
+        #[kernel(launch_bounds({ DELTA_THREADS }, 1), collectives("bar.sync" = 0, "shfl.sync" = { delta::SHUFFLES }))]
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
             unsafe { delta::delta::<$dtype>(&params) }
@@ -49,7 +55,10 @@ macro_rules! entry_points {
         ///
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
-        #[kernel(launch_bounds({ backward_tile($head_dim).threads }, { backward_tile($head_dim).min_blocks }))]
+        #[kernel(
+            launch_bounds({ backward_tile($head_dim).threads }, { backward_tile($head_dim).min_blocks }),
+            collectives("bar.sync" = { $body::BARRIERS }, "shfl.sync" = 0)
+        )]
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
             unsafe { $body::$body::<Backward<$dtype, $head_dim>>(&params) }

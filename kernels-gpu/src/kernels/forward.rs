@@ -20,6 +20,12 @@ use flash_attention_abi::params::{ALIGNED_K, ALIGNED_OUT, ALIGNED_Q, ALIGNED_V};
 use flash_attention_abi::tile::BLOCK_COLUMNS;
 use flash_attention_geometry::grid::Work;
 
+/// Barriers in the source: two around the use of each slice of K, two around that of each slab of V.
+pub const BARRIERS: u32 = 4;
+
+/// Shuffles in the source for each row of a thread: three for the maximum, three for the sum.
+pub const SHUFFLES_A_ROW: u32 = 6;
+
 /// The kernel.
 ///
 /// # Safety

@@ -54,6 +54,9 @@ impl BiasTile {
     }
 }
 
+/// Barriers in the source: two around the use of each piece, in two products, and one before the sums over rows.
+pub const BARRIERS: u32 = 5;
+
 /// The kernel.
 ///
 /// # Safety

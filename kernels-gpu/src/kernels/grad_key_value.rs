@@ -23,6 +23,9 @@ use flash_attention_abi::params::{ALIGNED_DK, ALIGNED_DOUT, ALIGNED_DV, ALIGNED_
 use flash_attention_abi::tile::BLOCK_COLUMNS;
 use flash_attention_geometry::grid::Work;
 
+/// Barriers in the source: two around the use of each piece, in four products.
+pub const BARRIERS: u32 = 8;
+
 /// The kernel.
 ///
 /// # Safety

@@ -20,6 +20,9 @@ use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_DQ, ALIGNED_K, ALIGNED_Q
 use flash_attention_abi::tile::BLOCK_COLUMNS;
 use flash_attention_geometry::grid::Work;
 
+/// Barriers in the source: two around the use of each piece, in three products.
+pub const BARRIERS: u32 = 6;
+
 /// The kernel.
 ///
 /// # Safety

@@ -58,10 +58,10 @@ impl<E: Element> Operand<E> {
                 unsafe { E::store4(self.at(row, column), values) }
             }
         } else {
-            for (e, value) in values.into_iter().enumerate() {
+            for e in 0..4 {
                 if self.contains(row, column + e as u32) {
                     // SAFETY: inside.
-                    unsafe { E::store(self.at(row, column + e as u32), value) }
+                    unsafe { E::store(self.at(row, column + e as u32), values[e]) }
                 }
             }
         }
