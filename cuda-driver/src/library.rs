@@ -13,6 +13,30 @@ pub(crate) const FILE: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.
 /// `CUDA_ERROR_STUB_LIBRARY`: the driver that the application has loaded is a stub.
 pub(crate) const STUB_LIBRARY: u32 = 34;
 
+/// `CUDA_ERROR_UNKNOWN`.
+const UNKNOWN: u32 = 999;
+
+/// The code itself where `cust` knows it (CUDA 11.4), else [`UNKNOWN`]: `cust` reads the answer as a Rust enum, for which
+/// a code of a newer driver would be undefined behaviour.
+pub(crate) fn known(code: u32) -> u32 {
+    match code {
+        0..=8
+        | 34
+        | 100..=102
+        | 200..=202
+        | 205..=224
+        | 300..=304
+        | 400..=401
+        | 500
+        | 600
+        | 700..=705
+        | 708..=720
+        | 800..=809
+        | 900..=911 => code,
+        _ => UNKNOWN,
+    }
+}
+
 /// The driver's library, opened on first use and never closed.
 pub(crate) fn library() -> Result<&'static Library, DriverError> {
     static LIBRARY: OnceLock<Result<Library, DriverError>> = OnceLock::new();
@@ -70,7 +94,7 @@ macro_rules! forward {
                 // SAFETY: the driver's function of this name has this signature (cuda.h).
                 let function: unsafe extern "C" fn($($type),*) -> u32 = unsafe { std::mem::transmute(address) };
                 // SAFETY: the caller keeps the contract of the driver's function.
-                unsafe { function($($argument),*) }
+                $crate::library::known(unsafe { function($($argument),*) })
             }
         )*
 
