@@ -1,3 +1,104 @@
-//! Every check that CI runs, each runnable alone.
+//! Every check that CI runs, each runnable alone: `cargo xtask CHECK`.
 
-fn main() {}
+mod command;
+mod package;
+mod ptx;
+mod ptxas;
+mod style;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Every check that CI runs, each runnable alone",
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    check: Check,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+enum Check {
+    /// Formatting, as rustfmt.toml says
+    Fmt,
+    /// Clippy on everything, warnings denied
+    Clippy,
+    /// Documentation of everything, warnings denied
+    Docs,
+    /// All tests, in release mode
+    Test,
+    /// What the kernels' PTX must and must not contain: collective operations as the source states them, no local memory,
+    /// no calls, the launch bounds of the tile table
+    Ptx,
+    /// Registers, shared memory and spills of every kernel, by NVIDIA's assembler; says so where it is not installed
+    Ptxas,
+    /// Rules of style that a program can check: where assembly may stand, the length of files, paths in the documents
+    Style,
+    /// Packs the library with its PTX, and builds a crate that depends on the package as a stranger would, without the
+    /// device toolchain
+    Package,
+    /// All of the above but the tests, which `cargo test` runs
+    Checks,
+    /// All of the above
+    Ci,
+}
+
+fn run(check: Check) -> Result<()> {
+    match check {
+        Check::Fmt => command::cargo(&["fmt", "--all", "--check"]),
+        Check::Clippy => {
+            command::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+            // The library without CUDA is a configuration of its own.
+            command::cargo(&[
+                "clippy",
+                "-p",
+                "flash-attention",
+                "--no-default-features",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        }
+        Check::Docs => command::cargo_with(
+            &["doc", "--workspace", "--no-deps", "--document-private-items"],
+            &[("RUSTDOCFLAGS", "-D warnings")],
+        ),
+        Check::Test => command::cargo(&["test", "--workspace", "--release"]),
+        Check::Ptx => ptx::check(),
+        Check::Ptxas => ptxas::check(),
+        Check::Style => style::check(),
+        Check::Package => package::check(),
+        Check::Checks => {
+            for check in [
+                Check::Fmt,
+                Check::Style,
+                Check::Clippy,
+                Check::Docs,
+                Check::Ptx,
+                Check::Ptxas,
+                Check::Package,
+            ] {
+                run(check)?;
+            }
+            Ok(())
+        }
+        Check::Ci => {
+            run(Check::Checks)?;
+            run(Check::Test)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().check) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
