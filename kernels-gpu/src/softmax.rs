@@ -106,3 +106,133 @@ impl<C: KernelConfig, R: RowReduce> Default for OnlineSoftmax<C, R> {
 fn finite(max: f32) -> f32 {
     if max == f32::NEG_INFINITY { 0.0 } else { max }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Forward;
+    use crate::element::F32;
+
+    type Config = Forward<F32, 64>;
+
+    /// One thread that owns whole rows of 8 columns.
+    enum OneLane {}
+
+    impl RowReduce for OneLane {
+        fn max(value: f32) -> f32 {
+            value
+        }
+        fn sum(value: f32) -> f32 {
+            value
+        }
+    }
+
+    /// Streams blocks of 8 scores a row (in units of log2) through the four methods; values are the identity, so that the
+    /// accumulator is the weights. Returns the normalised weights and the log-sum-exp of each row.
+    fn stream(blocks: &[[[f32; 8]; MAX_ROWS]]) -> (Vec<[f32; MAX_ROWS]>, RowVector) {
+        let mut softmax = OnlineSoftmax::<Config, OneLane>::new();
+        let mut output: Vec<[f32; MAX_ROWS]> = Vec::new();
+        for block in blocks {
+            let mut scores = Scores { rows: *block };
+            let shrink = softmax.update_max(&scores);
+            softmax.rescale(&shrink);
+            softmax.exponentiate(&mut scores);
+            for column in &mut output {
+                for i in 0..MAX_ROWS {
+                    column[i] *= shrink[i];
+                }
+            }
+            output.extend((0..8).map(|j| core::array::from_fn(|i| scores.rows[i][j])));
+        }
+        let finished = softmax.finalize();
+        for column in &mut output {
+            for i in 0..MAX_ROWS {
+                column[i] *= finished.inverse_sum[i];
+            }
+        }
+        (output, finished.lse)
+    }
+
+    /// The same in f64 and at once.
+    fn reference(blocks: &[[[f32; 8]; MAX_ROWS]], row: usize) -> (Vec<f64>, f64) {
+        let scores: Vec<f64> = blocks.iter().flat_map(|b| b[row]).map(f64::from).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let max = if max == f64::NEG_INFINITY { 0.0 } else { max };
+        let sum: f64 = scores.iter().map(|s| (s - max).exp2()).sum();
+        let weights = scores.iter().map(|s| if sum == 0.0 { 0.0 } else { (s - max).exp2() / sum }).collect();
+        (weights, (max + sum.log2()) * std::f64::consts::LN_2)
+    }
+
+    fn agrees(blocks: &[[[f32; 8]; MAX_ROWS]]) {
+        let (weights, lse) = stream(blocks);
+        for row in 0..MAX_ROWS {
+            let (expected, expected_lse) = reference(blocks, row);
+            for (ours, theirs) in weights.iter().zip(&expected) {
+                assert!(
+                    (f64::from(ours[row]) - theirs).abs() < 2e-6,
+                    "row {row}: {} for {theirs}",
+                    ours[row]
+                );
+            }
+            if expected_lse == f64::NEG_INFINITY {
+                assert_eq!(lse[row], f32::NEG_INFINITY);
+            } else {
+                let error = (f64::from(lse[row]) - expected_lse).abs();
+                assert!(
+                    error < 1e-6 * (1.0 + expected_lse.abs()),
+                    "row {row}: {} for {expected_lse}",
+                    lse[row]
+                );
+            }
+        }
+    }
+
+    /// A spread of scores without a pattern, `scale` at most.
+    fn spread(blocks: usize, scale: f32) -> Vec<[[f32; 8]; MAX_ROWS]> {
+        let value = |n: usize| ((n * 7919 + 13) % 1009) as f32 / 1009.0 * 2.0 - 1.0;
+        let block =
+            |b: usize| core::array::from_fn(|i| core::array::from_fn(|j| scale * value(b * 32 + i * 8 + j)));
+        (0..blocks).map(block).collect()
+    }
+
+    #[test]
+    fn blocks_one_after_the_other_give_the_softmax_of_all_at_once() {
+        for blocks in 1..6 {
+            agrees(&spread(blocks, 10.0));
+        }
+    }
+
+    #[test]
+    fn scores_of_ten_thousand_stay_finite_and_right() {
+        agrees(&spread(4, 1e4));
+    }
+
+    #[test]
+    fn a_row_without_a_visible_key_is_zero_and_minus_infinity() {
+        let mut blocks = spread(3, 5.0);
+        for block in &mut blocks {
+            block[1] = [f32::NEG_INFINITY; 8];
+        }
+        let (weights, lse) = stream(&blocks);
+        assert!(weights.iter().all(|w| w[1] == 0.0));
+        assert_eq!(lse[1], f32::NEG_INFINITY);
+        agrees(&blocks);
+    }
+
+    #[test]
+    fn masked_blocks_before_and_after_the_visible_one_do_not_matter() {
+        let mut blocks = spread(3, 5.0);
+        blocks[0] = [[f32::NEG_INFINITY; 8]; MAX_ROWS];
+        blocks[2] = [[f32::NEG_INFINITY; 8]; MAX_ROWS];
+        agrees(&blocks);
+    }
+
+    #[test]
+    fn a_nan_score_makes_its_row_nan_and_no_other() {
+        let mut blocks = spread(2, 5.0);
+        blocks[1][2][3] = f32::NAN;
+        let (weights, lse) = stream(&blocks);
+        assert!(weights.iter().all(|w| w[2].is_nan()) && lse[2].is_nan());
+        assert!(weights.iter().all(|w| !w[0].is_nan() && !w[1].is_nan() && !w[3].is_nan()));
+    }
+}

@@ -4,7 +4,6 @@ use super::{delta, forward, grad_bias, grad_key_value, grad_query};
 use crate::config::{Backward, Forward};
 use crate::element::{Bf16, F16, F32};
 use cuda_std::kernel;
-use flash_attention_abi::tile::{DELTA_THREADS, backward_tile, forward_tile};
 use flash_attention_abi::{BackwardParams, ForwardParams, for_each_entry_point};
 
 cuda_std::declare_dynamic_shared!();
@@ -19,10 +18,10 @@ macro_rules! entry_points {
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
         #[kernel(
-            launch_bounds({ forward_tile($head_dim).threads }, { forward_tile($head_dim).min_blocks }),
+            launch_bounds({ ::flash_attention_abi::tile::forward_tile($head_dim).threads }, { ::flash_attention_abi::tile::forward_tile($head_dim).min_blocks }),
             collectives(
                 "bar.sync" = { forward::BARRIERS },
-                "shfl.sync" = { forward::SHUFFLES_A_ROW * forward_tile($head_dim).rows_per_thread }
+                "shfl.sync" = { forward::SHUFFLES_A_ROW * ::flash_attention_abi::tile::forward_tile($head_dim).rows_per_thread }
             )
         )]
         pub unsafe fn $name(params: ForwardParams) {
@@ -35,7 +34,7 @@ macro_rules! entry_points {
         ///
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
-        #[kernel(launch_bounds({ DELTA_THREADS }, 1), collectives("bar.sync" = 0, "shfl.sync" = { delta::SHUFFLES }))]
+        #[kernel(launch_bounds({ ::flash_attention_abi::tile::DELTA_THREADS }, 1), collectives("bar.sync" = 0, "shfl.sync" = { delta::SHUFFLES }))]
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
             unsafe { delta::delta::<$dtype>(&params) }
@@ -56,7 +55,7 @@ macro_rules! entry_points {
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
         #[kernel(
-            launch_bounds({ backward_tile($head_dim).threads }, { backward_tile($head_dim).min_blocks }),
+            launch_bounds({ ::flash_attention_abi::tile::backward_tile($head_dim).threads }, { ::flash_attention_abi::tile::backward_tile($head_dim).min_blocks }),
             collectives("bar.sync" = { $body::BARRIERS }, "shfl.sync" = 0)
         )]
         pub unsafe fn $name(params: BackwardParams) {
