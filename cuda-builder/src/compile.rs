@@ -22,6 +22,7 @@ pub(crate) struct Compilation<'a> {
     pub package: &'a Package,
     pub target_dir: &'a Path,
     pub release: bool,
+    pub line_info: bool,
     /// For the device crate and everything below it.
     pub rustflags: &'a [String],
     pub build_args: &'a [String],
@@ -180,7 +181,8 @@ impl Compilation<'_> {
     /// Where the PTX goes. A place for each set of options: where cargo finds nothing to do, the file is of the same options.
     fn assembly(&self) -> PathBuf {
         let mut options = DefaultHasher::new();
-        (self.rustflags, self.build_args, self.release, &self.toolchain.version).hash(&mut options);
+        (self.rustflags, self.build_args, self.release, self.line_info, &self.toolchain.version)
+            .hash(&mut options);
         let name = format!("{}-{:016x}.s", self.package.library, options.finish());
         self.target_dir.join("assembly").join(name)
     }
@@ -200,10 +202,14 @@ impl Compilation<'_> {
         // Link-time optimisation puts everything into one text, and that is all of linking: a static library needs no linker (a
         // stock toolchain has none for this target), and its file is what cargo looks at to see that nothing is to be done.
         command.arg("--").arg(format!("--emit=asm={}", self.assembly().display()));
+        if self.line_info {
+            command.arg("-Cdebuginfo=line-tables-only");
+        }
         for (key, value) in [
             ("LTO", "fat"),
             ("CODEGEN_UNITS", "1"),
             ("PANIC", "abort"),
+            ("DEBUG", "0"),
             ("DEBUG", "0"),
             ("STRIP", "none"),
             ("INCREMENTAL", "false"),

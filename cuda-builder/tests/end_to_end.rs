@@ -19,7 +19,7 @@ impl Crate {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(folder.join("src")).unwrap();
-        for file in ["Cargo.toml", "src/lib.rs", "src/tile.rs"] {
+        for file in ["Cargo.toml", "src/lib.rs", "src/every.rs", "src/tile.rs"] {
             let text = fs::read_to_string(here.join("tests/fixture").join(file)).unwrap();
             let std = here.join("../cuda-std").canonicalize().unwrap();
             let text = text.replace("../../../cuda-std", std.to_str().unwrap());
@@ -59,12 +59,60 @@ impl Crate {
     }
 }
 
+/// The kernels of `every.rs`, and what must be in them.
+const EVERY: &[(&str, &str)] = &[
+    (
+        "every_access",
+        "ld.shared.u8 ld.shared.b16 ld.shared.b32 ld.shared.v2.b32 ld.shared.v4.b32 ld.shared.b64 ld.shared.f32 ld.shared.v2.f32
+         ld.shared.v4.f32 st.shared.u8 st.shared.b16 st.shared.b32 st.shared.v2.b32 st.shared.v4.b32 st.shared.b64 st.shared.f32
+         st.shared.v2.f32 st.shared.v4.f32 ld.global.u8 ld.global.b16 ld.global.b32 ld.global.v2.b32 ld.global.v4.b32
+         ld.global.b64 ld.global.v2.b64 ld.global.f32 ld.global.v2.f32 ld.global.v4.f32 ld.global.nc.u8 ld.global.nc.b16
+         ld.global.nc.b32 ld.global.nc.v2.b32 ld.global.nc.v4.b32 ld.global.nc.b64 ld.global.nc.f32 ld.global.nc.v2.f32
+         ld.global.nc.v4.f32 ld.global.nc.L1::no_allocate.v2.b32 ld.global.nc.L1::no_allocate.v4.b32
+         ld.global.nc.L1::no_allocate.v4.f32 st.global.u8 st.global.b16 st.global.b32 st.global.v2.b32 st.global.v4.b32
+         st.global.b64 st.global.v2.b64 st.global.f32 st.global.v2.f32 st.global.v4.f32 ld.relaxed.cta.global.u32
+         ld.relaxed.gpu.global.u32 ld.relaxed.sys.global.u32 ld.relaxed.gpu.global.u64 ld.acquire.cta.global.u32
+         ld.acquire.gpu.global.u32 ld.acquire.sys.global.u32 ld.acquire.gpu.global.u64 st.relaxed.cta.global.u32
+         st.relaxed.gpu.global.u32 st.relaxed.sys.global.u32 st.relaxed.gpu.global.u64 st.release.cta.global.u32
+         st.release.gpu.global.u32 st.release.sys.global.u32 st.release.gpu.global.u64 cvta.shared.u64 cvta.to.shared.u64
+         cvta.to.global.u64 isspacep.global",
+    ),
+    (
+        "every_warp",
+        "shfl.sync.down.b32 shfl.sync.up.b32 shfl.sync.idx.b32 shfl.sync.bfly.b32 vote.sync.all.pred vote.sync.any.pred
+         vote.sync.ballot.b32 match.any.sync.b32 match.any.sync.b64 match.all.sync.b32 match.all.sync.b64 bar.warp.sync
+         activemask.b32",
+    ),
+    (
+        "every_block",
+        "bar.sync bar.red.popc.u32 bar.red.and.pred bar.red.or.pred bar.arrive membar.cta membar.gl membar.sys nanosleep.u32
+         pmevent brkpt trap",
+    ),
+    (
+        "every_number",
+        "ex2.approx.ftz.f32 lg2.approx.ftz.f32 rcp.approx.ftz.f32 rsqrt.approx.ftz.f32 div.approx.ftz.f32 fma.rn.f32
+         sqrt.rn.f32 cvt.rmi.f32.f32 cvt.rpi.f32.f32 cvt.rzi.f32.f32 cvt.rni.f32.f32 max.f32 min.f32 div.rn.f32
+         cvt.rn.f16.f32 cvt.f32.f16",
+    ),
+    (
+        "every_atomic",
+        "atom.relaxed.gpu.global.add.u32 atom.acquire.gpu.global.add.u32 atom.release.gpu.global.add.u32
+         atom.acq_rel.gpu.global.add.u32 atom.relaxed.gpu.global.add.u64 atom.relaxed.gpu.global.max.u32
+         atom.relaxed.gpu.global.max.s32 atom.relaxed.gpu.global.min.u32 atom.relaxed.gpu.global.min.s32
+         atom.relaxed.gpu.global.or.b32 atom.relaxed.gpu.global.and.b32 atom.relaxed.gpu.global.exch.b32
+         atom.acq_rel.gpu.global.exch.b32 atom.relaxed.gpu.global.cas.b32 atom.acq_rel.gpu.global.cas.b32
+         atom.acq_rel.gpu.global.cas.b64 atom.relaxed.gpu.global.add.f32 red.relaxed.gpu.global.add.f32 fence.sc.gpu
+         atom.acq_rel.gpu.add.f32 atom.relaxed.cta.add.f32 ld.acquire.gpu.f32 st.release.cta.f32",
+    ),
+];
+
 #[test]
 fn a_device_crate_becomes_one_module_per_kernel_and_is_compiled_again_only_when_it_changes() {
     let krate = Crate::new("whole");
     let output = krate.builder().build().unwrap();
     let names: Vec<_> = output.modules.iter().map(|module| module.name.as_str()).collect();
-    assert_eq!(names, ["halves", "increment", "sum_32", "sum_8"]);
+    assert_eq!(names.iter().filter(|name| !name.starts_with("every_")).count(), 4);
+    assert_eq!(names.len(), 4 + EVERY.len());
     assert_eq!(output.dir, krate.ptx());
 
     let halves = krate.module("halves");
@@ -98,10 +146,25 @@ fn a_device_crate_becomes_one_module_per_kernel_and_is_compiled_again_only_when_
         assert!(source.is_file() && !source.starts_with(&output.toolchain.sysroot), "{}", source.display());
     }
 
+    // Every device function is the instruction that its documentation names.
+    for (kernel, instructions) in EVERY {
+        let found = &lint::mnemonics(&krate.module(kernel)).unwrap()[*kernel];
+        for instruction in instructions.split_whitespace() {
+            assert!(found.contains_key(instruction), "{kernel} has no {instruction}: {found:#?}");
+        }
+    }
+
     // Nothing changed: nothing is compiled, no file is written.
     let (compiled, before) = (krate.compiled(), krate.module("sum_8"));
     krate.builder().build().unwrap();
     assert_eq!(krate.compiled(), compiled);
+    assert_eq!(krate.module("sum_8"), before);
+
+    // Other options give other PTX, and going back to the first ones finds the first PTX again.
+    krate.builder().generate_line_info(true).build().unwrap();
+    let sum = krate.module("sum_8");
+    assert!(sum.contains(".loc\t") && sum.contains("whole/src/lib.rs\"") && !sum.contains("debug"), "{sum}");
+    krate.builder().build().unwrap();
     assert_eq!(krate.module("sum_8"), before);
 
     // One source changed: its kernels change, a kernel that went takes its module along, and other people's files stay.
@@ -110,7 +173,7 @@ fn a_device_crate_becomes_one_module_per_kernel_and_is_compiled_again_only_when_
     krate.edit("src/lib.rs", "sum_kernel!(sum_32, 32u32);", "");
     let output = krate.builder().build().unwrap();
     assert_ne!(krate.compiled(), compiled);
-    assert_eq!(output.modules.len(), 3);
+    assert_eq!(output.modules.len(), 3 + EVERY.len());
     assert!(krate.module("sum_8") != before && krate.ptx().join("own.ptx").exists());
     assert!(!krate.ptx().join("sum_32.ptx").exists());
 }

@@ -90,11 +90,15 @@ fn instructions(body: &str) -> Vec<String> {
         }
         rest = &rest[skipped..];
     }
+    // Line numbers end with their line rather than with a semicolon.
+    let plain: String =
+        plain.lines().filter(|line| !line.trim_start().starts_with(".loc")).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for piece in plain.split(';') {
         let mut text = piece.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '{' | '}'));
         while let Some((label, after)) = text.split_once(':') {
-            if label.contains(char::is_whitespace) {
+            // `ld.global.L1::no_allocate` is no label.
+            if label.contains(char::is_whitespace) || after.starts_with(':') {
                 break;
             }
             text = after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '{' | '}'));
@@ -201,6 +205,7 @@ mod tests {
 {
 \t.local .align 4 .b8 \t__local_depot0[16];
 \t.reg .b32 \t%r<9>;
+\t.loc\t1 3 0
 \tbar.sync \t0;
 $L__BB0_1:
 \tbarrier.cta.sync.aligned 1, 64;
@@ -210,6 +215,7 @@ $L__BB0_1:
 \t// end inline asm
 \tshfl.sync.bfly.b32 %r1, %r2, 1, 31, -1; // bar.sync
 \tmov.b32 {%rs1, %rs2}, %r1;
+\tld.global.nc.L1::no_allocate.b32 %r1, [%rd1];
 \tld.shared.v4.f32 {%r1, %r2, %r3, %r4}, [%r5+0];
 \t{ // callseq 0, 0
 \tcall.uni (retval0), f, ();
@@ -232,6 +238,7 @@ $L__BB0_1:
             ("barrier.cta.sync.aligned", 1),
             ("bra", 1),
             ("call.uni", 1),
+            ("ld.global.nc.L1::no_allocate.b32", 1),
             ("ld.shared.v4.f32", 1),
             ("mov.b32", 1),
             ("ret", 1),

@@ -20,7 +20,9 @@ pub enum Kind {
     Variable,
     /// A comment line.
     Comment,
-    /// Anything else: `.file`, `.section`.
+    /// The name of a source file.
+    File,
+    /// Anything else: `.section`.
     Other,
 }
 
@@ -171,7 +173,8 @@ fn classify(text: &str) -> (Kind, &str) {
     let name = words.iter().rev().find(|word| !word.starts_with('.')).copied().unwrap_or_default();
     match words.first().copied().unwrap_or_default() {
         ".version" | ".target" | ".address_size" => (Kind::Header, ""),
-        ".file" | ".loc" | ".pragma" | ".section" => (Kind::Other, ""),
+        ".file" => (Kind::File, ""),
+        ".loc" | ".pragma" | ".section" => (Kind::Other, ""),
         _ if has(".entry") => (Kind::Entry, first_name(&words)),
         _ if has(".func") => {
             let kind = Kind::Function { defined: text.ends_with('}'), external: has(".extern") };

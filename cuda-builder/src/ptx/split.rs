@@ -43,7 +43,12 @@ fn module(entry: &Statement<'_>, marker: &KernelMarkers, all: &[Statement<'_>]) 
     }
     for statement in all {
         match statement.kind {
+            // Line tables are all the debug information there is, and they do not make it a debug build.
             Kind::Header => {
+                text += statement.text.strip_suffix(", debug").unwrap_or(statement.text);
+                text.push('\n');
+            }
+            Kind::File if entry.text.contains(".loc") => {
                 text += statement.text;
                 text.push('\n');
             }
@@ -189,6 +194,30 @@ mod tests {
         assert!(b.contains(")\n.maxntid 384, 1, 1\n.minnctapersm 1\n{"), "{b}");
         assert!(b.contains("// collectives b bar.sync=1\n"), "{b}");
         assert!(!modules[0].ptx.contains(".maxntid"));
+    }
+
+    #[test]
+    fn source_lines_stay_and_the_rest_of_the_debug_information_goes() {
+        let ptx = "\
+.version 7.4
+.target sm_70, debug
+.visible .entry k()
+{
+\t.loc 1 3 0
+\tret;
+}
+\t.file 1 \"/src/lib.rs\"
+\t.section .debug_abbrev
+\t{
+.b8 1
+\t}
+";
+        let text = &split(ptx).unwrap()[0].ptx;
+        assert!(
+            text.contains(".target sm_70\n.file 1 \"/src/lib.rs\"\n") && text.contains(".loc 1 3 0"),
+            "{text}"
+        );
+        assert!(!text.contains(".section"), "{text}");
     }
 
     #[test]
