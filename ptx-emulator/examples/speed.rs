@@ -1,0 +1,76 @@
+//! Speed of the emulator on an inner loop as a tiled matrix product has it: 16-byte shared loads, then many FMAs; and on loops
+//! of other kinds. Prints thread-instructions per second and core.
+//!
+//! `cargo run --release -p ptx-emulator --example speed`
+
+use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchStats, Module};
+use std::fmt::Write;
+
+const BLOCKS: u32 = 32;
+const THREADS: u32 = 256;
+
+/// A kernel whose loop runs `rounds` times over `body`; `%rs` is the thread's shared address, `%rd3` its global one.
+fn kernel(name: &str, rounds: u32, setup: &str, body: &str) -> String {
+    format!(
+        ".visible .entry {name}(.param .u64 out) {{
+            .reg .pred %p<4>; .reg .b32 %r<40>; .reg .f32 %f<64>; .reg .b64 %rd<8>;
+            .shared .align 16 .b8 tile[16384];
+            ld.param.u64 %rd1, [out];
+            mov.u32 %r1, %tid.x; mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x;
+            mad.lo.s32 %r4, %r2, %r3, %r1;
+            mul.wide.u32 %rd2, %r4, 4;
+            add.s64 %rd3, %rd1, %rd2;
+            mov.u32 %r5, tile;
+            shl.b32 %r6, %r1, 4;
+            add.s32 %r6, %r5, %r6;
+            and.b32 %r7, %r1, 15; shl.b32 %r7, %r7, 4; add.s32 %r7, %r7, %r5;
+            cvt.rn.f32.u32 %f1, %r1;
+            st.shared.v4.f32 [%r6], {{%f1, %f1, %f1, %f1}};
+            {setup}
+            bar.sync 0;
+            mov.u32 %r8, 0;
+        LOOP:
+            {body}
+            add.s32 %r8, %r8, 1;
+            setp.lt.s32 %p1, %r8, {rounds};
+            @%p1 bra LOOP;
+            add.f32 %f2, %f10, %f11;
+            st.global.f32 [%rd3], %f2;
+            ret;
+        }}\n"
+    )
+}
+
+fn main() {
+    let mut fma = String::new();
+    let mut zero = String::new();
+    for k in 0..32 {
+        writeln!(zero, "mov.f32 %f{}, 0f00000000;", 10 + k).unwrap();
+        writeln!(fma, "fma.rn.f32 %f{0}, %f{1}, %f{2}, %f{0};", 10 + k, 50 + k % 4, 54 + k / 8).unwrap();
+    }
+    let loads = "ld.shared.v4.f32 {%f50, %f51, %f52, %f53}, [%r6]; ld.shared.v4.f32 {%f54, %f55, %f56, %f57}, [%r7];\n";
+    let mut text = String::from(".version 8.0\n.target sm_80\n.address_size 64\n");
+    text += &kernel("fma_shared", 1000, &zero, &format!("{loads}{fma}"));
+    text += &kernel("integer", 4000, &zero, "mad.lo.s32 %r9, %r8, 7, %r1; xor.b32 %r10, %r9, %r8; shl.b32 %r11, %r10, 3; add.s32 %r12, %r11, %r9;");
+    text += &kernel("ex2", 2000, &zero, "add.f32 %f10, %f10, 0fBF800000; ex2.approx.ftz.f32 %f11, %f10; add.f32 %f12, %f12, %f11;");
+    text += &kernel("global", 2000, &zero, "ld.global.f32 %f10, [%rd3]; add.f32 %f10, %f10, %f1; st.global.f32 [%rd3], %f10;");
+    text += &kernel("divergent", 2000, &zero, "and.b32 %r9, %r1, 1; setp.eq.s32 %p2, %r9, 0; @%p2 bra EVEN; add.f32 %f10, %f10, %f1; bra DONE; EVEN: add.f32 %f11, %f11, %f1; DONE: mov.u32 %r10, %r9;");
+    text += &kernel("half", 2000, &zero, "cvt.rn.f16.f32 %r9, %f1; cvt.f32.f16 %f10, %r9; cvt.rn.bf16x2.f32 %r10, %f1, %f10; shl.b32 %r11, %r10, 16;");
+    let text = text.replace("cvt.rn.f16.f32 %r9", "cvt.rn.f16.f32 %r9");
+    let module = Module::parse(&text).expect("the text is good");
+    let config = Config::default();
+    let threads = config.threads;
+    let emulator = Emulator::new(config);
+    let out = emulator.alloc(u64::from(BLOCKS * THREADS) * 4).expect("there is memory");
+    println!("{threads} host threads");
+    for entry in module.entries() {
+        let shape = LaunchConfig { grid: [BLOCKS, 1, 1], block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
+        let run = || emulator.launch(&module, entry.name(), shape, &[&out.to_le_bytes()]).expect("the kernel is good");
+        let best = (0..3).map(|_| run()).min_by_key(|s| s.elapsed).expect("three runs");
+        println!("{:12} {:8.0} million thread-instructions/s/core", entry.name(), rate(&best, threads));
+    }
+}
+
+fn rate(stats: &LaunchStats, threads: usize) -> f64 {
+    stats.thread_instructions as f64 / stats.elapsed.as_secs_f64() / threads as f64 / 1e6
+}

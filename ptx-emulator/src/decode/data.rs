@@ -1,0 +1,382 @@
+//! Moves, loads, stores, atomics, fences.
+
+use super::function::{Decoded, FunctionDecoder, operands, type_of};
+use super::scope::Symbol;
+use crate::memory::PARAM_WINDOW;
+use crate::ops::atomic::{self, Atomic};
+use crate::ops::lanes::M1;
+use crate::ops::memory::{self as mem, Load, LoadParam, Store, WIDE_ADDRESS, WRITES};
+use crate::ops::{Instr, Run, bits, control, int, pick};
+use crate::syntax::ast::{Operand, Statement};
+use crate::syntax::types::{Space, Type};
+
+/// The handlers of an access for all spaces: `Load` or `Store` of an element.
+macro_rules! in_space {
+    ($kind:ident, $element:ident, $space:expr) => {
+        match $space {
+            Space::Generic => pick::<$kind<mem::$element, { mem::GENERIC }>>(),
+            Space::Global | Space::Const => pick::<$kind<mem::$element, { mem::GLOBAL }>>(),
+            Space::Shared => pick::<$kind<mem::$element, { mem::SHARED }>>(),
+            Space::Local => pick::<$kind<mem::$element, { mem::LOCAL }>>(),
+            Space::Param => pick::<$kind<mem::$element, { mem::PARAM }>>(),
+        }
+    };
+}
+
+/// An address operand: register, its width flag, and a constant; or a kernel parameter at a constant place.
+struct Address {
+    register: u32,
+    wide: u32,
+    offset: i64,
+    parameter: Option<u64>,
+    space: Space,
+}
+
+impl FunctionDecoder<'_, '_> {
+    /// Decodes the statement if it moves data.
+    pub(super) fn data(&mut self, s: &Statement) -> Decoded<bool> {
+        match s.opcode.as_str() {
+            "mov" => self.mov(s)?,
+            "ld" | "ldu" => self.load(s)?,
+            "st" => self.store(s)?,
+            "atom" | "red" => self.atomic(s)?,
+            "membar" | "fence" => self.fence(),
+            "isspacep" => self.isspacep(s)?,
+            // Hints about caches and time change no result.
+            "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy" | "nanosleep" | "pmevent" => {
+                if s.opcode == "createpolicy" || s.opcode == "discard" {
+                    return Ok(false);
+                }
+                let nothing = self.blank(pick::<control::Next>());
+                self.emit(nothing);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn mov(&mut self, s: &Statement) -> Decoded {
+        let ty = type_of(s)?;
+        let [d, a] = operands(s)?;
+        match (d, a) {
+            (Operand::Vector(parts), _) => self.unpack(parts, a, ty),
+            (_, Operand::Vector(parts)) => self.pack_parts(d, parts, ty),
+            _ if ty == Type::Pred => {
+                let (a, negated) = self.predicate(a)?;
+                self.emit_pred(if negated { 3 } else { 4 }, d, a, a)
+            }
+            _ => {
+                if let Operand::Name(name) = a && name == "%activemask" {
+                    return Err("`%activemask` is no register; use `activemask`".into());
+                }
+                let (a, d) = (self.src(a, ty)?, self.dst(d, ty)?);
+                let run = if ty.size() == 8 { pick::<M1<int::Copy<u64>>>() } else { pick::<M1<int::Copy<u32>>>() };
+                self.emit_op(run, d, &[a]);
+                Ok(())
+            }
+        }
+    }
+
+    fn part_type(parts: &[Operand], ty: Type) -> Decoded<Type> {
+        match ty.bits() / parts.len().max(1) as u32 {
+            8 => Ok(Type::B8),
+            16 => Ok(Type::B16),
+            32 => Ok(Type::B32),
+            bits => Err(format!("parts of {bits} bits are not supported")),
+        }
+    }
+
+    fn pack_parts(&mut self, d: &Operand, parts: &[Operand], ty: Type) -> Decoded {
+        let part = Self::part_type(parts, ty)?;
+        let mut sources = Vec::new();
+        for p in parts {
+            sources.push(self.src(p, part)?);
+        }
+        let mut instr = self.blank(pick::<bits::Pack>());
+        (instr.a, instr.n, instr.imm) = (self.list(&sources), parts.len() as u32, i64::from(part.bits()));
+        (instr.d, instr.e) = (self.dst(d, ty)?, u32::from(ty.size() == 8));
+        self.emit(instr);
+        Ok(())
+    }
+
+    fn unpack(&mut self, parts: &[Operand], a: &Operand, ty: Type) -> Decoded {
+        let part = Self::part_type(parts, ty)?;
+        let source = self.src(a, ty)?;
+        let mut targets = Vec::new();
+        for p in parts {
+            targets.push(self.dst(p, part)?);
+        }
+        let mut instr = self.blank(pick::<bits::Unpack>());
+        (instr.b, instr.n, instr.imm) = (self.list(&targets), parts.len() as u32, i64::from(part.bits()));
+        (instr.a, instr.e) = (source, u32::from(ty.size() == 8));
+        self.emit(instr);
+        Ok(())
+    }
+
+    /// The space that modifiers name; `.param` of a function is local memory.
+    fn space(s: &Statement) -> Space {
+        s.modifiers.iter().find_map(|m| Space::parse(m)).unwrap_or(Space::Generic)
+    }
+
+    fn address(&mut self, s: &Statement, operand: &Operand) -> Decoded<Address> {
+        let Operand::Address(base, offset) = operand else { return Err("an address in `[ ]` is wanted".into()) };
+        let mut address = Address { register: 0, wide: WIDE_ADDRESS, offset: *offset, parameter: None, space: Self::space(s) };
+        let Some(name) = base else {
+            address.register = self.src(&Operand::Int(0), Type::U64)?;
+            return Ok(address);
+        };
+        match self.symbol(name) {
+            Some(Symbol::Register { ty, offset: register }) => {
+                address.register = register;
+                address.wide = if ty.size() == 8 { WIDE_ADDRESS } else { 0 };
+                if ty == Type::Pred {
+                    return Err(format!("`{name}` is a predicate, no address"));
+                }
+                // Within a function, parameters are in local memory.
+                if address.space == Space::Param && !self.is_entry() {
+                    address.space = Space::Local;
+                }
+            }
+            Some(Symbol::Variable { space: Space::Param, address: at }) => {
+                address.parameter = Some(at.wrapping_add(*offset as u64));
+                address.register = self.src(&Operand::Int(PARAM_WINDOW as i64 + at as i64), Type::U64)?;
+                address.space = Space::Param;
+            }
+            Some(Symbol::Variable { space, address: at }) => {
+                if address.space == Space::Param || (address.space == Space::Generic && space == Space::Local) {
+                    address.space = space;
+                }
+                address.register = self.src(&Operand::Int(at as i64), Type::U64)?;
+                if address.space == Space::Generic {
+                    address.space = space;
+                }
+            }
+            None => {
+                address.register = self.address_of(name, 0)?;
+                if let (Space::Generic, Some(space)) = (address.space, self.space_of(name)) {
+                    address.space = space;
+                }
+            }
+        }
+        Ok(address)
+    }
+
+    /// The listed registers of a load or store.
+    fn elements<'o>(&self, operand: &'o Operand, s: &Statement) -> Decoded<&'o [Operand]> {
+        let count = ["v2", "v4", "v8"].iter().position(|v| s.has(v)).map_or(1, |k| 2usize << k);
+        let all = match operand {
+            Operand::Vector(all) => all.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        if all.len() != count {
+            return Err(format!("{count} elements are wanted, {} are given", all.len()));
+        }
+        Ok(all)
+    }
+
+    fn memory_instr(&mut self, run: Run, address: &Address, list: &[u32]) -> Instr {
+        let mut instr = self.blank(run);
+        (instr.a, instr.imm, instr.b) = (address.register, address.offset, self.list(list));
+        instr.n = list.len() as u32 | address.wide;
+        instr.slot = self.cache();
+        instr
+    }
+
+    fn load(&mut self, s: &Statement) -> Decoded {
+        let ty = type_of(s)?;
+        let [d, a, ..] = s.operands.as_slice() else { return Err("`ld` takes 2 operands".into()) };
+        let elements = self.elements(d, s)?;
+        let address = self.address(s, a)?;
+        // All elements of a vector are read as the widest of their registers wants.
+        let width = elements.iter().filter_map(|e| self.register_type(e)).map(|t| t.size()).max().unwrap_or(ty.size());
+        let as_type = match width {
+            8 => if ty.is_signed() { Type::S64 } else { Type::U64 },
+            _ => Type::B32,
+        };
+        let mut list = Vec::new();
+        for element in elements {
+            list.push(self.dst(element, as_type)?);
+        }
+        if let Some(offset) = address.parameter {
+            let run = param_run(ty, width)?;
+            self.check_parameter(a, offset, ty.size() * list.len() as u64)?;
+            let mut instr = self.blank(run);
+            (instr.imm, instr.n, instr.b) = (offset as i64, list.len() as u32, self.list(&list));
+            self.emit(instr);
+            return Ok(());
+        }
+        let instr = self.memory_instr(load_run(ty, width, address.space)?, &address, &list);
+        self.emit(instr);
+        if s.has("acquire") {
+            self.fence();
+        }
+        Ok(())
+    }
+
+    /// A kernel parameter is read within its bounds.
+    fn check_parameter(&mut self, operand: &Operand, offset: u64, size: u64) -> Decoded {
+        let Operand::Address(Some(name), _) = operand else { return Ok(()) };
+        let Some(&(start, length)) = self.context.kernel_params.get(name.as_str()) else { return Ok(()) };
+        if offset < start || offset + size > start + length {
+            return Err(format!("{size} bytes at offset {} of parameter `{name}`, which has {length}", offset.wrapping_sub(start)));
+        }
+        if offset % size.min(16) != 0 && !offset.is_multiple_of(size) {
+            return Err(format!("parameter `{name}` is read misaligned"));
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, s: &Statement) -> Decoded {
+        let ty = type_of(s)?;
+        let [a, b, ..] = s.operands.as_slice() else { return Err("`st` takes 2 operands".into()) };
+        if matches!(Self::space(s), Space::Const) {
+            return Err("constant memory cannot be written".into());
+        }
+        let elements = self.elements(b, s)?;
+        let address = self.address(s, a)?;
+        if address.parameter.is_some() {
+            return Err("the parameters of a kernel cannot be written".into());
+        }
+        let mut list = Vec::new();
+        for element in elements {
+            list.push(self.src(element, if ty.size() < 4 { wider(element, ty) } else { ty })?);
+        }
+        if s.has("release") {
+            self.fence();
+        }
+        let mut instr = self.memory_instr(store_run(ty, address.space)?, &address, &list);
+        instr.n |= WRITES;
+        self.emit(instr);
+        Ok(())
+    }
+
+    pub(super) fn fence(&mut self) {
+        let fence = self.blank(pick::<mem::Fence>());
+        self.emit(fence);
+    }
+
+    fn atomic(&mut self, s: &Statement) -> Decoded {
+        let ty = type_of(s)?;
+        let operation = atomic::OPERATIONS.iter().position(|o| s.has(o)).ok_or("no atomic operation is named")?;
+        let is_red = s.opcode == "red";
+        let skip = usize::from(!is_red);
+        let (Some(a), Some(b)) = (s.operands.get(skip), s.operands.get(skip + 1)) else {
+            return Err(format!("`{}` lacks operands", s.opcode));
+        };
+        let code = atomic::TYPES.iter().position(|&t| t == ty).ok_or_else(|| super::arith::no_form(ty))?;
+        let address = self.address(s, a)?;
+        let sources = self.elements(b, s)?;
+        let compare = atomic::OPERATIONS[operation] == "cas";
+        let mut list = Vec::new();
+        for (k, source) in sources.iter().enumerate() {
+            let source = self.src(source, ty)?;
+            let third = match s.operands.get(skip + 2) {
+                Some(c) if compare => self.src(c, ty)?,
+                None if compare => return Err("`cas` takes a comparand and a new value".into()),
+                _ => source,
+            };
+            let target = match (&s.operands[0], is_red) {
+                (_, true) => 0,
+                (Operand::Vector(all), _) => match all.get(k) {
+                    Some(d) => self.dst(d, ty)?,
+                    None => return Err("fewer targets than sources".into()),
+                },
+                (d, _) => self.dst(d, ty)?,
+            };
+            list.extend([target, source, third]);
+        }
+        let ordered = ["acquire", "release", "acq_rel"].iter().any(|m| s.has(m));
+        if ordered {
+            let after = self.pending();
+            self.fence();
+            self.restore(after);
+        }
+        let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
+        instr.n = sources.len() as u32 | address.wide | WRITES;
+        instr.c = (operation as u32) << 8 | code as u32;
+        instr.e = match address.space {
+            Space::Shared => mem::SHARED,
+            Space::Global => mem::GLOBAL,
+            Space::Generic => mem::GENERIC,
+            other => return Err(format!("atomics on {} memory do not exist", other.name())),
+        }
+        .into();
+        self.emit(instr);
+        if ordered {
+            self.fence();
+        }
+        Ok(())
+    }
+
+    fn isspacep(&mut self, s: &Statement) -> Decoded {
+        let [d, a] = operands(s)?;
+        let mut instr = self.blank(pick::<mem::IsSpace>());
+        (instr.a, instr.d) = (self.src(a, Type::U64)?, self.dst(d, Type::Pred)?);
+        instr.n = match Self::space(s) {
+            Space::Shared => mem::SHARED,
+            Space::Local => mem::LOCAL,
+            Space::Param => mem::PARAM,
+            Space::Const => mem::CONST,
+            _ => mem::GLOBAL,
+        }
+        .into();
+        self.emit(instr);
+        Ok(())
+    }
+}
+
+/// A narrow store takes the low bits of whatever register it names.
+fn wider(_: &Operand, ty: Type) -> Type {
+    match ty {
+        Type::B8 | Type::U8 | Type::S8 => ty,
+        other => other.untyped(),
+    }
+}
+
+fn param_run(ty: Type, width: u64) -> Decoded<Run> {
+    Ok(match (ty.size(), ty.is_signed(), width) {
+        (1, false, 0..=4) => pick::<LoadParam<mem::U8>>(),
+        (1, true, 0..=2) => pick::<LoadParam<mem::S8In16>>(),
+        (1, true, 3..=4) => pick::<LoadParam<mem::S8In32>>(),
+        (1, false, _) => pick::<LoadParam<mem::U8In64>>(),
+        (1, true, _) => pick::<LoadParam<mem::S8In64>>(),
+        (2, true, 3..=4) => pick::<LoadParam<mem::S16In32>>(),
+        (2, _, 0..=4) => pick::<LoadParam<mem::U16>>(),
+        (2, true, _) => pick::<LoadParam<mem::S16In64>>(),
+        (2, false, _) => pick::<LoadParam<mem::U16In64>>(),
+        (4, _, 0..=4) => pick::<LoadParam<mem::U32>>(),
+        (4, true, _) => pick::<LoadParam<mem::S32In64>>(),
+        (4, false, _) => pick::<LoadParam<mem::U32In64>>(),
+        (8, _, 8) => pick::<LoadParam<mem::U64>>(),
+        _ => return Err("the register is narrower than what is loaded".into()),
+    })
+}
+
+fn load_run(ty: Type, width: u64, space: Space) -> Decoded<Run> {
+    Ok(match (ty.size(), ty.is_signed(), width) {
+        (1, false, 0..=4) => in_space!(Load, U8, space),
+        (1, true, 0..=2) => in_space!(Load, S8In16, space),
+        (1, true, 3..=4) => in_space!(Load, S8In32, space),
+        (1, false, _) => in_space!(Load, U8In64, space),
+        (1, true, _) => in_space!(Load, S8In64, space),
+        (2, true, 3..=4) => in_space!(Load, S16In32, space),
+        (2, _, 0..=4) => in_space!(Load, U16, space),
+        (2, true, _) => in_space!(Load, S16In64, space),
+        (2, false, _) => in_space!(Load, U16In64, space),
+        (4, _, 0..=4) => in_space!(Load, U32, space),
+        (4, true, _) => in_space!(Load, S32In64, space),
+        (4, false, _) => in_space!(Load, U32In64, space),
+        (8, _, 8) => in_space!(Load, U64, space),
+        _ => return Err("the register is narrower than what is loaded".into()),
+    })
+}
+
+fn store_run(ty: Type, space: Space) -> Decoded<Run> {
+    Ok(match ty.size() {
+        1 => in_space!(Store, U8, space),
+        2 => in_space!(Store, U16, space),
+        4 => in_space!(Store, U32, space),
+        8 => in_space!(Store, U64, space),
+        _ => return Err("stores of 128-bit registers are not supported".into()),
+    })
+}

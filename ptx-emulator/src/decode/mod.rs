@@ -1,0 +1,209 @@
+//! Passes 3 and 4: names into register offsets and addresses, statements into handlers; then the code of an entry is laid out.
+
+mod arith;
+mod bit;
+mod control;
+mod convert;
+mod data;
+pub(crate) mod frame;
+mod function;
+mod layout;
+mod scope;
+mod warp;
+
+use crate::error::Problem;
+use crate::ops::Instr;
+use crate::syntax::ast::{Function, ModuleSyntax, Variable};
+use crate::syntax::types::Space;
+use frame::Frame;
+use function::FunctionDecoder;
+use std::collections::{HashMap, HashSet};
+
+/// An entry's code, ready to run.
+#[derive(Clone)]
+pub(crate) struct Program {
+    pub code: Vec<Instr>,
+    /// PTX line of each instruction.
+    pub lines: Vec<u32>,
+    /// How many instructions of the PTX lie before each of `code` (which has some more that decoding added); one longer.
+    pub counted: Vec<u32>,
+    /// Index into `mnemonics` for each instruction.
+    pub mnemonic: Vec<u32>,
+    pub mnemonics: Vec<String>,
+    pub extra: Vec<u32>,
+    pub frame: Frame,
+    pub caches: u32,
+    /// Where each function that has an address begins.
+    pub functions: Vec<u32>,
+    pub static_shared: u64,
+    /// Where dynamic shared memory begins.
+    pub dynamic_shared: u64,
+    pub local_bytes: u64,
+    pub registers: u32,
+}
+
+/// What all functions of one entry share while they are decoded.
+pub(crate) struct EntryContext<'m> {
+    pub module: &'m ModuleSyntax,
+    pub functions: HashMap<&'m str, &'m Function>,
+    /// Order of the functions that have addresses and code.
+    pub numbers: HashMap<String, u32>,
+    pub frame: Frame,
+    pub extra: Vec<u32>,
+    pub caches: u32,
+    pub shared: HashMap<String, u64>,
+    pub shared_bytes: u64,
+    pub dynamic_align: u64,
+    pub local_bytes: u64,
+    pub mnemonics: Vec<String>,
+    pub mnemonic_index: HashMap<String, u32>,
+    pub registers: u32,
+    /// Local offsets of each function's formal parameters and results.
+    pub formals: HashMap<String, Formals>,
+    /// Kernel parameters: name, offset and size.
+    pub kernel_params: HashMap<String, (u64, u64)>,
+}
+
+/// Where a function expects its parameters: (local offset, size).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Formals {
+    pub params: Vec<(u64, u64)>,
+    pub returns: Vec<(u64, u64)>,
+}
+
+impl EntryContext<'_> {
+    /// A place in the thread's local memory.
+    pub(crate) fn local(&mut self, size: u64, align: u64) -> u64 {
+        let at = self.local_bytes.next_multiple_of(align.max(1));
+        self.local_bytes = at + size;
+        at
+    }
+
+    pub(crate) fn shared_place(&mut self, variable: &Variable) -> u64 {
+        let at = self.shared_bytes.next_multiple_of(variable.align.max(1));
+        self.shared_bytes = at + variable.size.unwrap_or(0);
+        at
+    }
+}
+
+/// The offset of each kernel parameter and the size of their block.
+pub(crate) fn parameter_offsets(params: &[Variable]) -> (Vec<u64>, u64) {
+    let mut at = 0u64;
+    let offsets = params
+        .iter()
+        .map(|p| {
+            let here = at.next_multiple_of(p.align.max(1));
+            at = here + p.size.unwrap_or(0);
+            here
+        })
+        .collect();
+    (offsets, at)
+}
+
+/// Decodes an entry and all functions that it mentions, directly or not.
+pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<Problem>) -> Program {
+    let mut functions = HashMap::new();
+    for function in &module.functions {
+        if function.body.is_some() || !functions.contains_key(function.name.as_str()) {
+            functions.insert(function.name.as_str(), function);
+        }
+    }
+    for (alias, target) in &module.aliases {
+        if let Some(&function) = functions.get(target.as_str()) {
+            functions.insert(alias, function);
+        }
+    }
+    let reachable = reachable(&functions, entry, module);
+    let (offsets, _) = parameter_offsets(&entry.params);
+    let kernel_params =
+        entry.params.iter().zip(offsets).map(|(p, o)| (p.name.clone(), (o, p.size.unwrap_or(0)))).collect();
+    let mut context = EntryContext {
+        module,
+        functions,
+        numbers: reachable.iter().enumerate().map(|(k, f)| (f.name.clone(), k as u32)).collect(),
+        frame: Frame::default(),
+        extra: Vec::new(),
+        caches: 0,
+        shared: HashMap::new(),
+        shared_bytes: 0,
+        dynamic_align: 16,
+        local_bytes: 0,
+        mnemonics: Vec::new(),
+        mnemonic_index: HashMap::new(),
+        registers: 0,
+        formals: HashMap::new(),
+        kernel_params,
+    };
+    for (alias, target) in &module.aliases {
+        if let Some(&number) = context.numbers.get(target) {
+            context.numbers.insert(alias.clone(), number);
+        }
+    }
+    place_shared(&mut context, &reachable);
+    place_formals(&mut context, &reachable);
+    let mut bodies = Vec::new();
+    for function in &reachable {
+        bodies.push(FunctionDecoder::new(&mut context, function, problems).run());
+    }
+    layout::program(context, bodies, problems)
+}
+
+/// The entry first, then every function with a body whose name some reachable body mentions.
+fn reachable<'m>(functions: &HashMap<&str, &'m Function>, entry: &'m Function, module: &'m ModuleSyntax) -> Vec<&'m Function> {
+    let mut order: Vec<&Function> = vec![entry];
+    let mut seen: HashSet<&str> = HashSet::from([entry.name.as_str()]);
+    // Tables of function addresses in variables count as mentions.
+    let tables = module.variables.iter().flat_map(|v| &v.initial).filter_map(|piece| match piece {
+        crate::syntax::ast::Initial::Address { symbol, .. } => Some(symbol.as_str()),
+        _ => None,
+    });
+    let mut pending: Vec<&str> = tables.collect();
+    let mut at = 0;
+    loop {
+        for name in std::mem::take(&mut pending) {
+            if let Some(&function) = functions.get(name).filter(|f| f.body.is_some() && !f.is_entry) {
+                if seen.insert(&function.name) {
+                    order.push(function);
+                }
+            }
+        }
+        let Some(function) = order.get(at) else { return order };
+        at += 1;
+        pending = function.body.iter().flatten().flat_map(scope::mentioned).collect();
+    }
+}
+
+/// Places the module's shared variables that are mentioned; dynamic ones come after all others.
+fn place_shared(context: &mut EntryContext, reachable: &[&Function]) {
+    let mentioned: HashSet<&str> =
+        reachable.iter().flat_map(|f| f.body.iter().flatten()).flat_map(scope::mentioned).collect();
+    for variable in context.module.variables.iter().filter(|v| v.space == Space::Shared && mentioned.contains(v.name.as_str())) {
+        if variable.size.is_none() || variable.external {
+            context.dynamic_align = context.dynamic_align.max(variable.align);
+        } else if !context.shared.contains_key(&variable.name) {
+            let at = context.shared_place(variable);
+            context.shared.insert(variable.name.clone(), at);
+        }
+    }
+}
+
+fn place_formals(context: &mut EntryContext, reachable: &[&Function]) {
+    for function in reachable.iter().filter(|f| !f.is_entry) {
+        let mut place = |list: &[Variable]| -> Vec<(u64, u64)> {
+            list.iter()
+                .map(|v| {
+                    let size = v.size.unwrap_or(0);
+                    // A 16-byte alignment lets any vector access in.
+                    (context.local(size, v.align.max(16)), size)
+                })
+                .collect()
+        };
+        let formals = Formals { params: place(&function.params), returns: place(&function.returns) };
+        context.formals.insert(function.name.clone(), formals);
+    }
+    for (alias, target) in &context.module.aliases {
+        if let Some(formals) = context.formals.get(target).cloned() {
+            context.formals.insert(alias.clone(), formals);
+        }
+    }
+}

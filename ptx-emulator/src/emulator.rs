@@ -1,0 +1,171 @@
+//! An emulated device: its memory, the modules loaded into it, launches.
+
+use crate::error::{LaunchError, MemoryError};
+use crate::exec::{self, Setup};
+use crate::memory::{CODE_WINDOW, Memory};
+use crate::module::Module;
+use crate::stats::LaunchStats;
+use crate::syntax::ast::{Initial, Variable};
+use crate::syntax::types::Space;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Settings of an emulated device.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Host threads that run blocks.
+    pub threads: usize,
+    /// Bytes of global memory.
+    pub memory_limit: u64,
+    /// Warp instructions after which a launch is stopped.
+    pub max_instructions: Option<u64>,
+    /// Bytes of shared memory a block may have, static and dynamic.
+    pub shared_limit: u32,
+}
+
+impl Default for Config {
+    /// All host threads, 64 GiB, no limit of instructions, 227 KiB of shared memory.
+    fn default() -> Config {
+        Config {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_limit: 64 << 30,
+            max_instructions: None,
+            shared_limit: 232_448,
+        }
+    }
+}
+
+/// Shape of a launch.
+#[derive(Clone, Copy, Debug)]
+pub struct LaunchConfig {
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads a block in x, y, z.
+    pub block: [u32; 3],
+    /// Bytes of `.extern .shared` memory a block.
+    pub dynamic_shared_bytes: u32,
+}
+
+/// An emulated device. Methods take `&self`; it may be shared between threads.
+pub struct Emulator {
+    config: Config,
+    memory: Memory,
+    /// Addresses of the variables of each module that was launched from, by module.
+    loaded: Mutex<HashMap<u64, HashMap<String, u64>>>,
+}
+
+impl Emulator {
+    /// A device with empty memory.
+    pub fn new(config: Config) -> Emulator {
+        let memory = Memory::new(config.memory_limit);
+        Emulator { config, memory, loaded: Mutex::default() }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Allocates zeroed global memory; the address is a multiple of 256. 0 bytes are allowed.
+    pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes, false)
+    }
+
+    /// Frees an allocation by its first address. Addresses are never given twice.
+    pub fn free(&self, address: u64) -> Result<(), MemoryError> {
+        self.memory.free(address)
+    }
+
+    /// Copies from the host.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.memory.write(address, bytes)
+    }
+
+    /// Copies to the host.
+    pub fn read(&self, address: u64, out: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory.read(address, out)
+    }
+
+    /// Sets `len` bytes.
+    pub fn fill(&self, address: u64, byte: u8, len: u64) -> Result<(), MemoryError> {
+        self.memory.fill(address, byte, len)
+    }
+
+    /// Bytes of global memory in use.
+    pub fn memory_used(&self) -> u64 {
+        self.memory.used()
+    }
+
+    /// Runs a kernel to its end. `args` are little-endian bytes, one slice a parameter.
+    pub fn launch(&self, module: &Module, entry: &str, config: LaunchConfig, args: &[&[u8]]) -> Result<LaunchStats, LaunchError> {
+        self.launch_with_progress(module, entry, config, args, &|_, _| {})
+    }
+
+    /// As `launch`, with a call after every block: blocks done, blocks in all. The calls come from several threads.
+    pub fn launch_with_progress(
+        &self,
+        module: &Module,
+        entry: &str,
+        config: LaunchConfig,
+        args: &[&[u8]],
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<LaunchStats, LaunchError> {
+        let Some(found) = module.entry(entry) else {
+            let known: Vec<String> = module.entries().map(|e| format!("`{}`", e.name())).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            return Err(LaunchError::UnknownEntry { name: entry.into(), known });
+        };
+        exec::check(found, &self.config, &config, args)?;
+        let symbols = self.load(module)?;
+        let memory = self.memory.view();
+        let setup = Setup { entry: found, text: &module.lines, limits: &self.config, config, args, memory, progress };
+        exec::run(setup, |name| symbols.get(name).copied().unwrap_or(0))
+    }
+
+    /// Address and size of a module's `.global` or `.const` variable on this device.
+    pub fn symbol(&self, module: &Module, name: &str) -> Result<Option<(u64, u64)>, MemoryError> {
+        let symbols = self.load(module)?;
+        let variable = module.variables.iter().find(|v| v.name == name);
+        Ok(variable.and_then(|v| Some((*symbols.get(name)?, v.size.unwrap_or(0)))))
+    }
+
+    /// Gives the module's variables memory, once a device.
+    fn load(&self, module: &Module) -> Result<HashMap<String, u64>, MemoryError> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(symbols) = loaded.get(&module.id) {
+            return Ok(symbols.clone());
+        }
+        let placed = |v: &&Variable| matches!(v.space, Space::Global | Space::Const);
+        let mut symbols = HashMap::new();
+        for variable in module.variables.iter().filter(placed) {
+            if symbols.contains_key(&variable.name) {
+                continue;
+            }
+            let address = self.memory.alloc(variable.size.unwrap_or(0), variable.space == Space::Const)?;
+            symbols.insert(variable.name.clone(), address);
+        }
+        for variable in module.variables.iter().filter(placed).filter(|v| !v.initial.is_empty()) {
+            let bytes = initial_bytes(variable, &symbols);
+            if let Some(&address) = symbols.get(&variable.name) {
+                self.memory.write(address, &bytes)?;
+            }
+        }
+        loaded.insert(module.id, symbols.clone());
+        Ok(symbols)
+    }
+}
+
+fn initial_bytes(variable: &Variable, symbols: &HashMap<String, u64>) -> Vec<u8> {
+    let mut all = Vec::new();
+    for piece in &variable.initial {
+        match piece {
+            Initial::Bytes(bytes) => all.extend_from_slice(bytes),
+            Initial::Address { symbol, addend, bytes, .. } => {
+                // Functions have addresses only within an entry; a table of them keeps the window's base.
+                let address = symbols.get(symbol).copied().unwrap_or(CODE_WINDOW).wrapping_add(*addend as u64);
+                all.extend_from_slice(&address.to_le_bytes()[..usize::from(*bytes).min(8)]);
+            }
+        }
+    }
+    all
+}

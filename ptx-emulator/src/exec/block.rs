@@ -1,0 +1,234 @@
+//! A block: its warps in turn, its barriers, its shared and local memory.
+
+use super::warp::{BarrierArrival, Outcome, Warp};
+use super::{Counts, Launch};
+use crate::decode::frame::Special;
+use crate::error::{LaunchError, Place};
+use crate::ops::{Cx, LANES};
+
+/// Alignment of a warp's register file.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct Line([u32; 16]);
+
+impl Line {
+    pub(super) const ZERO: Line = Line([0; 16]);
+}
+
+/// One barrier of the block.
+#[derive(Clone, Debug, Default)]
+struct Barrier {
+    warps: u32,
+    count: Option<u32>,
+    votes: u32,
+    voters: u32,
+    any: bool,
+}
+
+/// What one host thread needs to run blocks, used again for each.
+pub(super) struct BlockRunner<'l> {
+    launch: &'l Launch<'l>,
+    warps: Vec<Warp>,
+    registers: Vec<Line>,
+    shared: Vec<u64>,
+    local: Vec<u64>,
+    barriers: [Barrier; 16],
+    ended: Vec<bool>,
+    pub counts: Counts,
+    pub barriers_passed: u64,
+}
+
+impl<'l> BlockRunner<'l> {
+    pub(super) fn new(launch: &'l Launch<'l>) -> Self {
+        let program = launch.program;
+        let warps = launch.threads.div_ceil(LANES as u32);
+        let lines = program.frame.bytes as usize / 64 * warps as usize;
+        let local = program.local_bytes as usize * LANES * warps as usize;
+        BlockRunner {
+            launch,
+            warps: (0..warps).map(Warp::new).collect(),
+            registers: vec![Line::ZERO; lines],
+            shared: vec![0; (launch.shared_bytes as usize).div_ceil(8)],
+            local: vec![0; local.div_ceil(8)],
+            barriers: Default::default(),
+            ended: vec![false; warps as usize],
+            counts: Counts::new(program.code.len()),
+            barriers_passed: 0,
+        }
+    }
+
+    /// Runs block `index` of the grid to its end.
+    pub(super) fn run(&mut self, index: u64, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
+        let block = self.launch.block_at(index);
+        self.prepare(block, cx);
+        cx.block_index = index;
+        let mut alive = self.warps.len();
+        while alive > 0 {
+            let mut progress = false;
+            for w in 0..self.warps.len() {
+                if self.ended[w] {
+                    continue;
+                }
+                self.enter(w, cx);
+                loop {
+                    match self.warps[w].run(cx, self.launch.program, &mut self.counts) {
+                        Outcome::Slice => progress = true,
+                        Outcome::Blocked => {}
+                        Outcome::Barrier(arrival) => {
+                            progress = true;
+                            self.arrive(arrival, w, cx);
+                            self.enter(w, cx);
+                            continue;
+                        }
+                        Outcome::Done => {
+                            progress = true;
+                            self.ended[w] = true;
+                            alive -= 1;
+                            self.check_barriers(cx);
+                        }
+                        Outcome::Fault(pc) => return Err(Box::new(self.fault(w, pc, block, cx))),
+                    }
+                    break;
+                }
+                self.flush(block)?;
+            }
+            if !progress && alive > 0 {
+                progress = self.warps.iter().any(Warp::is_ready) || self.warps.iter_mut().any(Warp::release);
+            }
+            if !progress && alive > 0 {
+                return Err(Box::new(self.deadlock(block)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to the launch's instruction count and stops where it passes the limit or another block failed.
+    fn flush(&mut self, block: [u32; 3]) -> Result<(), Box<LaunchError>> {
+        let Some(limit) = self.launch.max_instructions else {
+            return if self.launch.stopped() { Err(Box::new(self.deadlock(block))) } else { Ok(()) };
+        };
+        let done = self.launch.add_instructions(std::mem::take(&mut self.counts.unflushed));
+        if done > limit {
+            let pc = self.warps.iter().flat_map(|w| &w.paths).map(|p| p.pc).next().unwrap_or(0);
+            let (line, text) = self.launch.line_of(pc);
+            return Err(Box::new(LaunchError::InstructionLimit { kernel: self.launch.kernel.into(), limit, line, text }));
+        }
+        if self.launch.stopped() { Err(Box::new(self.deadlock(block))) } else { Ok(()) }
+    }
+
+    /// Fresh memory, registers and warps.
+    fn prepare(&mut self, block: [u32; 3], cx: &mut Cx) {
+        let launch = self.launch;
+        // Shared and local memory begin with the pattern of registers that nobody wrote.
+        self.shared.fill(super::PATTERN64);
+        self.local.fill(super::PATTERN64);
+        cx.shared = self.shared.as_mut_ptr() as *mut u8;
+        cx.shared_len = launch.shared_bytes;
+        cx.local_len = launch.program.local_bytes;
+        self.barriers = Default::default();
+        self.ended.fill(false);
+        let lines = launch.program.frame.bytes as usize / 64;
+        for (w, warp) in self.warps.iter_mut().enumerate() {
+            let first = w as u32 * LANES as u32;
+            let lanes = (launch.threads - first).min(LANES as u32);
+            warp.start(if lanes == 32 { !0 } else { (1 << lanes) - 1 });
+            let file = &mut self.registers[w * lines..(w + 1) * lines];
+            file.copy_from_slice(&launch.image);
+            // SAFETY: `Line` is 16 words without padding.
+            let words = unsafe { std::slice::from_raw_parts_mut(file.as_mut_ptr() as *mut u32, lines * 16) };
+            for &(special, offset) in &launch.specials {
+                let register = &mut words[offset as usize / 4..][..LANES];
+                for (lane, value) in register.iter_mut().enumerate() {
+                    *value = launch.special(special, block, first + lane as u32);
+                }
+            }
+        }
+    }
+
+    /// Points the context to a warp.
+    fn enter(&mut self, w: usize, cx: &mut Cx) {
+        let program = self.launch.program;
+        let stride = program.frame.bytes as usize;
+        cx.regs = self.registers.as_mut_ptr().wrapping_byte_add(w * stride) as *mut u8;
+        cx.local = self.local.as_mut_ptr().wrapping_byte_add(w * LANES * program.local_bytes as usize) as *mut u8;
+        cx.warp_in_block = w as u32;
+    }
+
+    fn arrive(&mut self, arrival: BarrierArrival, w: usize, cx: &mut Cx) {
+        let barrier = &mut self.barriers[arrival.id as usize];
+        barrier.warps += 1;
+        barrier.count = arrival.count;
+        barrier.votes += arrival.votes.count_ones();
+        barrier.voters += self.warps[w].live.count_ones();
+        barrier.any |= arrival.votes != 0;
+        self.check_barriers(cx);
+    }
+
+    /// Lets go whom a completed barrier held.
+    fn check_barriers(&mut self, cx: &mut Cx) {
+        let alive = self.ended.iter().zip(&self.warps).filter(|(ended, w)| !**ended && w.live != 0).count() as u32;
+        for id in 0..16 {
+            let barrier = &self.barriers[id];
+            let complete = match barrier.count {
+                _ if barrier.warps == 0 => false,
+                // Threads that have ended are not waited for.
+                None => barrier.warps >= alive,
+                Some(count) => barrier.warps * LANES as u32 >= count,
+            };
+            if !complete {
+                continue;
+            }
+            let votes = (barrier.votes, barrier.votes == barrier.voters, barrier.any);
+            self.barriers[id] = Barrier::default();
+            self.barriers_passed += 1;
+            for w in 0..self.warps.len() {
+                self.enter(w, cx);
+                self.warps[w].pass_barrier(id as u32, cx, votes);
+            }
+        }
+    }
+
+    fn fault(&self, w: usize, pc: u32, block: [u32; 3], cx: &mut Cx) -> LaunchError {
+        let Some(fault) = cx.fault.take() else { return self.deadlock(block) };
+        let (line, text) = self.launch.line_of(pc);
+        let thread = self.launch.thread_at(w as u32 * LANES as u32 + fault.lane);
+        let place = Place { kernel: self.launch.kernel.into(), line, text, block, thread };
+        LaunchError::Fault { place, what: fault.what }
+    }
+
+    fn deadlock(&self, block: [u32; 3]) -> LaunchError {
+        let line = |pc| {
+            let (line, text) = self.launch.line_of(pc);
+            format!("PTX line {line}: `{text}`")
+        };
+        let state: Vec<String> =
+            self.warps.iter().zip(&self.ended).filter(|(_, ended)| !**ended).map(|(w, _)| w.describe(line)).collect();
+        LaunchError::Deadlock { kernel: self.launch.kernel.into(), block, state: state.join("; ") }
+    }
+}
+
+impl Launch<'_> {
+    /// The value of a special register for a thread.
+    fn special(&self, special: Special, block: [u32; 3], thread: u32) -> u32 {
+        let lane = thread % LANES as u32;
+        match special {
+            Special::Tid(k) => self.thread_at(thread)[k as usize],
+            Special::Ntid(k) => self.config.block[k as usize],
+            Special::Ctaid(k) => block[k as usize],
+            Special::Nctaid(k) => self.config.grid[k as usize],
+            Special::LaneId => lane,
+            Special::WarpId => thread / LANES as u32,
+            Special::NumWarps => self.threads.div_ceil(LANES as u32),
+            Special::SmId => 0,
+            Special::NumSm => 1,
+            Special::GridId => 1,
+            Special::MaskEq => 1 << lane,
+            Special::MaskLt => (1 << lane) - 1,
+            Special::MaskLe => (1u32 << lane) | ((1 << lane) - 1),
+            Special::MaskGe => !((1 << lane) - 1),
+            Special::MaskGt => !((1u32 << lane) | ((1 << lane) - 1)),
+            Special::DynamicShared => self.config.dynamic_shared_bytes,
+            Special::TotalShared => self.shared_bytes as u32,
+        }
+    }
+}

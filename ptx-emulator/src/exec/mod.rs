@@ -1,0 +1,331 @@
+//! Execution of a grid: blocks dealt out to host threads.
+
+mod block;
+pub(crate) mod printf;
+mod warp;
+
+use crate::decode::frame::Special;
+use crate::decode::{Program, parameter_offsets};
+use crate::error::LaunchError;
+use crate::memory::{MemoryView, Segment};
+use crate::module::Entry;
+use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
+use crate::stats::{LaunchStats, MnemonicCount};
+use crate::{Config, LaunchConfig};
+use block::{BlockRunner, Line};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// What registers and memory hold that nobody wrote.
+const PATTERN: u32 = 0xdead_beef;
+const PATTERN64: u64 = 0xdead_beef_dead_beef;
+
+/// How often each instruction ran. Runs of instructions are entered at their ends only.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    /// Difference arrays: executions, and lanes active in them, begin and end here.
+    warps: Vec<i64>,
+    lanes: Vec<i64>,
+    pub unflushed: u64,
+}
+
+impl Counts {
+    fn new(length: usize) -> Counts {
+        Counts { warps: vec![0; length + 1], lanes: vec![0; length + 1], unflushed: 0 }
+    }
+
+    /// The instructions `from..=to` ran once with these lanes.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, program: &Program, from: u32, to: u32, mask: u32) {
+        let lanes = i64::from(mask.count_ones());
+        let (from, to) = (from as usize, to as usize + 1);
+        self.warps[from] += 1;
+        self.warps[to] -= 1;
+        self.lanes[from] += lanes;
+        self.lanes[to] -= lanes;
+        self.unflushed += u64::from(program.counted[to] - program.counted[from]);
+    }
+
+    fn merge(&mut self, other: &Counts) {
+        self.warps.iter_mut().zip(&other.warps).for_each(|(a, b)| *a += b);
+        self.lanes.iter_mut().zip(&other.lanes).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// A launch under way, shared by the host threads.
+pub(crate) struct Launch<'a> {
+    pub program: &'a Program,
+    pub kernel: &'a str,
+    text: &'a [String],
+    pub config: LaunchConfig,
+    pub threads: u32,
+    pub shared_bytes: u64,
+    pub max_instructions: Option<u64>,
+    image: Vec<Line>,
+    specials: Vec<(Special, u32)>,
+    instructions: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Launch<'_> {
+    pub(crate) fn block_at(&self, index: u64) -> [u32; 3] {
+        let [x, y, _] = self.config.grid.map(u64::from);
+        [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32]
+    }
+
+    pub(crate) fn thread_at(&self, thread: u32) -> [u32; 3] {
+        let [x, y, _] = self.config.block;
+        [thread % x, thread / x % y, thread / x / y]
+    }
+
+    pub(crate) fn line_of(&self, pc: u32) -> (u32, String) {
+        let line = self.program.lines.get(pc as usize).copied().unwrap_or(0);
+        let text = self.text.get(line.saturating_sub(1) as usize).map_or("", |t| t.trim());
+        (line, text.chars().take(200).collect())
+    }
+
+    fn add_instructions(&self, count: u64) -> u64 {
+        self.instructions.fetch_add(count, Relaxed) + count
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+}
+
+/// The parameters as they lie in the parameter block.
+fn parameter_block(entry: &Entry, args: &[&[u8]]) -> Vec<u64> {
+    let (offsets, size) = parameter_offsets(&entry.parameters);
+    let mut block = vec![0u64; (size as usize).div_ceil(8) + 1];
+    for (arg, offset) in args.iter().zip(offsets) {
+        for (k, &byte) in arg.iter().enumerate() {
+            let at = offset as usize + k;
+            block[at / 8] |= u64::from(byte) << (8 * (at % 8));
+        }
+    }
+    block
+}
+
+/// Checks what the caller asks against what the kernel can take.
+pub(crate) fn check(entry: &Entry, limits: &Config, config: &LaunchConfig, args: &[&[u8]]) -> Result<(), LaunchError> {
+    let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
+    let params = entry.params();
+    if args.len() != params.len() {
+        return wrong(format!("{} arguments are given, the kernel has {} parameters", args.len(), params.len()));
+    }
+    for (k, (arg, param)) in args.iter().zip(params).enumerate() {
+        if arg.len() as u64 != param.size {
+            return wrong(format!("argument {k} (`{}`) has {} bytes, {} are wanted", param.name, arg.len(), param.size));
+        }
+    }
+    let [gx, gy, gz] = config.grid;
+    let [x, y, z] = config.block;
+    if gx == 0 || gy == 0 || gz == 0 || x == 0 || y == 0 || z == 0 {
+        return wrong(format!("grid ({gx}, {gy}, {gz}) and block ({x}, {y}, {z}) must be at least 1 in each dimension"));
+    }
+    if gx > 0x7fff_ffff || gy > 65535 || gz > 65535 {
+        return wrong(format!("grid ({gx}, {gy}, {gz}) is larger than (2147483647, 65535, 65535)"));
+    }
+    let threads = u64::from(x) * u64::from(y) * u64::from(z);
+    if threads > 1024 || x > 1024 || y > 1024 || z > 64 {
+        return wrong(format!("block ({x}, {y}, {z}) has {threads} threads; the limits are 1024, and (1024, 1024, 64)"));
+    }
+    if let Some(required) = entry.required_threads()
+        && required != config.block
+    {
+        return wrong(format!("block ({x}, {y}, {z}), but `.reqntid` is {required:?}"));
+    }
+    if let Some([mx, my, mz]) = entry.max_threads() {
+        let most = u64::from(mx) * u64::from(my) * u64::from(mz);
+        if threads > most {
+            return wrong(format!("block ({x}, {y}, {z}) has {threads} threads, but `.maxntid` ({mx}, {my}, {mz}) allows {most}"));
+        }
+    }
+    let shared = entry.program.dynamic_shared + u64::from(config.dynamic_shared_bytes);
+    if shared > u64::from(limits.shared_limit) {
+        return wrong(format!(
+            "{} static and {} dynamic bytes of shared memory, the limit is {}",
+            entry.static_shared_bytes(), config.dynamic_shared_bytes, limits.shared_limit
+        ));
+    }
+    Ok(())
+}
+
+/// Everything about a launch that does not change while it runs.
+pub(crate) struct Setup<'a> {
+    pub entry: &'a Entry,
+    pub text: &'a [String],
+    pub limits: &'a Config,
+    pub config: LaunchConfig,
+    pub args: &'a [&'a [u8]],
+    pub memory: MemoryView,
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+/// What the threads of a launch have found out together.
+#[derive(Default)]
+struct Shared {
+    error: Option<(u64, LaunchError)>,
+    counts: Option<Counts>,
+    traffic: Traffic,
+    barriers: u64,
+    printed: Vec<(u64, String)>,
+}
+
+/// Runs a checked launch.
+pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchStats, LaunchError> {
+    let started = Instant::now();
+    let Setup { entry, text, limits, config, args, memory, progress } = setup;
+    let program = &entry.program;
+    let dynamic = program.dynamic_shared;
+    let words = program.frame.image(PATTERN, |name| if name == "%dynamic_shared" { dynamic } else { address(name) });
+    let image = words
+        .chunks_exact(16)
+        .map(|chunk| {
+            let mut line = Line::ZERO;
+            // SAFETY: a line is 16 words without padding.
+            unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), (&raw mut line).cast::<u32>(), 16) };
+            line
+        })
+        .collect();
+    let threads = config.block.iter().product();
+    let launch = Launch {
+        program,
+        kernel: entry.name(),
+        text,
+        config,
+        threads,
+        shared_bytes: if config.dynamic_shared_bytes == 0 { program.static_shared } else { dynamic + u64::from(config.dynamic_shared_bytes) },
+        max_instructions: limits.max_instructions,
+        image,
+        specials: program.frame.specials().collect(),
+        instructions: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+    };
+    let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
+    let mut params = parameter_block(entry, args);
+    let params_len = entry.params().last().map_or(0, |p| p.offset + p.size);
+    let params_at = params.as_mut_ptr() as usize;
+    let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let shared = Mutex::new(Shared::default());
+    let work = || {
+        let mut runner = BlockRunner::new(&launch);
+        let mut cx = context(program, &memory, params_at as *mut u8, params_len, started);
+        loop {
+            let index = next.fetch_add(1, Relaxed);
+            if index >= blocks || launch.stopped() {
+                break;
+            }
+            if let Err(error) = runner.run(index, &mut cx) {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                // Blocks that were only told to stop have no error of their own.
+                if shared.error.is_none() {
+                    shared.error = Some((index, *error));
+                }
+                launch.stop.store(true, Relaxed);
+                break;
+            }
+            if !cx.printed.is_empty() {
+                let text = std::mem::take(&mut cx.printed);
+                shared.lock().unwrap_or_else(PoisonError::into_inner).printed.push((index, text));
+            }
+            progress(done.fetch_add(1, Relaxed) + 1, blocks);
+        }
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.barriers += runner.barriers_passed;
+        add_traffic(&mut shared.traffic, &cx.traffic);
+        match &mut shared.counts {
+            Some(counts) => counts.merge(&runner.counts),
+            none => *none = Some(runner.counts),
+        }
+    };
+    let workers = (limits.threads.max(1) as u64).min(blocks);
+    if workers == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(work);
+            }
+        });
+    }
+    drop(params);
+    let mut shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, error)) = shared.error {
+        return Err(error);
+    }
+    shared.printed.sort();
+    let mut stats = statistics(program, shared.counts.unwrap_or_else(|| Counts::new(program.code.len())));
+    stats.global_load_bytes = shared.traffic.global_load;
+    stats.global_store_bytes = shared.traffic.global_store;
+    stats.shared_load_bytes = shared.traffic.shared_load;
+    stats.shared_store_bytes = shared.traffic.shared_store;
+    stats.barriers = shared.barriers;
+    stats.blocks = blocks;
+    stats.printed = shared.printed.into_iter().map(|p| p.1).collect();
+    stats.elapsed = started.elapsed();
+    Ok(stats)
+}
+
+fn add_traffic(all: &mut Traffic, more: &Traffic) {
+    all.global_load += more.global_load;
+    all.global_store += more.global_store;
+    all.shared_load += more.shared_load;
+    all.shared_store += more.shared_store;
+}
+
+fn context<'a>(program: &'a Program, memory: &'a MemoryView, params: *mut u8, params_len: u64, started: Instant) -> Cx<'a> {
+    Cx {
+        regs: std::ptr::null_mut(),
+        live: 0,
+        shared: std::ptr::null_mut(),
+        shared_len: 0,
+        local: std::ptr::null_mut(),
+        local_len: 0,
+        params,
+        params_len,
+        memory,
+        caches: vec![Segment::EMPTY; program.caches as usize],
+        extra: program.extra.as_ptr(),
+        traffic: Traffic::default(),
+        fault: None,
+        members: 0,
+        barrier: BarrierRequest::default(),
+        branch_targets: [0; LANES],
+        functions: &program.functions,
+        started,
+        warp_in_block: 0,
+        block_index: 0,
+        printed: String::new(),
+    }
+}
+
+/// Executions by line and mnemonic from the difference arrays.
+fn statistics(program: &Program, counts: Counts) -> LaunchStats {
+    let mut stats = LaunchStats::default();
+    let mut by_mnemonic = vec![(0u64, 0u64); program.mnemonics.len()];
+    let (mut warps, mut lanes) = (0i64, 0i64);
+    for at in 0..program.code.len() {
+        warps += counts.warps[at];
+        lanes += counts.lanes[at];
+        if program.counted[at + 1] == program.counted[at] || warps == 0 {
+            continue;
+        }
+        stats.warp_instructions += warps as u64;
+        stats.thread_instructions += lanes as u64;
+        let entry = &mut by_mnemonic[program.mnemonic[at] as usize];
+        entry.0 += warps as u64;
+        entry.1 += lanes as u64;
+        stats.lines.push((program.lines[at], warps as u64, lanes as u64));
+    }
+    stats.mnemonics = program
+        .mnemonics
+        .iter()
+        .zip(by_mnemonic)
+        .filter(|(_, (warps, _))| *warps > 0)
+        .map(|(name, (warps, threads))| MnemonicCount { name: name.clone(), warps, threads })
+        .collect();
+    stats.mnemonics.sort_by(|a, b| b.warps.cmp(&a.warps).then(a.name.cmp(&b.name)));
+    stats
+}

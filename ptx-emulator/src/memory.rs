@@ -1,0 +1,293 @@
+//! The emulated device's memory: allocations with guard gaps between them, and the windows of the generic address space.
+
+use crate::error::MemoryError;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Size of each window.
+pub(crate) const WINDOW: u64 = 1 << 32;
+/// Where local memory lies in the generic space.
+pub(crate) const LOCAL_WINDOW: u64 = 1 << 40;
+/// Where the block's shared memory lies in the generic space.
+pub(crate) const SHARED_WINDOW: u64 = 2 << 40;
+/// Where the kernel's parameters lie in the generic space.
+pub(crate) const PARAM_WINDOW: u64 = 3 << 40;
+/// Where functions have their addresses.
+pub(crate) const CODE_WINDOW: u64 = 4 << 40;
+/// Where global memory begins.
+const GLOBAL_BASE: u64 = 0x7000_0000_0000;
+/// Allocations begin at multiples of this, as on the device.
+const ALIGN: u64 = 256;
+/// At least so many bytes between allocations belong to none.
+const GUARD: u64 = 4096;
+/// How many freed ranges are remembered for messages.
+const REMEMBERED: usize = 1024;
+
+/// A range of global memory and where it is on the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    pub start: u64,
+    pub end: u64,
+    pub host: *mut u8,
+    pub read_only: bool,
+}
+
+impl Segment {
+    /// Contains no address.
+    pub(crate) const EMPTY: Segment = Segment { start: 1, end: 0, host: std::ptr::null_mut(), read_only: false };
+}
+
+/// Memory of an allocation; freed when the last user lets go.
+struct Block {
+    host: *mut u8,
+    layout: Layout,
+}
+
+// SAFETY: the memory is only accessed through atomics, by the emulator's threads and by the host's copies.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `Memory::alloc`.
+        unsafe { dealloc(self.host, self.layout) }
+    }
+}
+
+#[derive(Clone)]
+struct Allocation {
+    start: u64,
+    len: u64,
+    read_only: bool,
+    block: Arc<Block>,
+}
+
+impl Allocation {
+    fn segment(&self) -> Segment {
+        Segment { start: self.start, end: self.start + self.len, host: self.block.host, read_only: self.read_only }
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    /// Ascending by start: addresses are never given twice.
+    live: Vec<Allocation>,
+    freed: Vec<(u64, u64)>,
+    next: u64,
+    used: u64,
+}
+
+/// Global memory.
+pub(crate) struct Memory {
+    table: Mutex<Table>,
+    limit: u64,
+}
+
+/// The allocations as they were when a launch began; keeps them alive.
+pub(crate) struct MemoryView {
+    segments: Vec<Segment>,
+    freed: Vec<(u64, u64)>,
+    _keep: Vec<Allocation>,
+}
+
+// SAFETY: segments point into blocks that `_keep` holds; see `Block`.
+unsafe impl Send for MemoryView {}
+// SAFETY: as above.
+unsafe impl Sync for MemoryView {}
+
+impl MemoryView {
+    /// The allocation that contains the whole range.
+    #[inline]
+    pub(crate) fn find(&self, address: u64, size: u64) -> Option<Segment> {
+        let at = self.segments.partition_point(|s| s.start <= address);
+        let segment = self.segments[..at].last()?;
+        let end = address.checked_add(size)?;
+        (end <= segment.end).then_some(*segment)
+    }
+}
+
+/// Says in words what is near an address.
+pub(crate) fn near(view: &MemoryView, address: u64) -> String {
+    let range = |&(start, len): &(u64, u64)| address >= start && address < start + len.max(1);
+    if let Some((start, len)) = view.freed.iter().rev().find(|f| range(f)) {
+        return format!("inside the allocation of {len} bytes at {start:#x} that has been freed");
+    }
+    let at = view.segments.partition_point(|s| s.start <= address);
+    let before = view.segments[..at].last();
+    let after = view.segments.get(at);
+    let below = before.map(|s| (address.saturating_sub(s.end), s));
+    let above = after.map(|s| (s.start - address, s));
+    match (below, above) {
+        (Some((_, s)), _) if address < s.end => {
+            format!("it begins {} bytes before the end of the allocation of {} bytes at {:#x}", s.end - address, s.end - s.start, s.start)
+        }
+        (Some((d, s)), above) if above.is_none_or(|(e, _)| d <= e) => {
+            format!("{d} bytes past the end of the allocation of {} bytes at {:#x}", s.end - s.start, s.start)
+        }
+        (_, Some((d, s))) => format!("{d} bytes before the allocation of {} bytes at {:#x}", s.end - s.start, s.start),
+        _ => "there are no allocations".into(),
+    }
+}
+
+impl Memory {
+    pub(crate) fn new(limit: u64) -> Memory {
+        Memory { table: Mutex::new(Table { next: GLOBAL_BASE, ..Table::default() }), limit }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // The table is consistent between any two statements that can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn alloc(&self, len: u64, read_only: bool) -> Result<u64, MemoryError> {
+        let mut table = self.table();
+        if len > self.limit.saturating_sub(table.used) {
+            return Err(MemoryError::Limit { asked: len, used: table.used, limit: self.limit });
+        }
+        let bytes = usize::try_from(len.max(1)).ok();
+        let layout = bytes.and_then(|b| Layout::from_size_align(b, ALIGN as usize).ok());
+        let layout = layout.ok_or(MemoryError::Host { asked: len })?;
+        // SAFETY: the layout has a size above 0.
+        let host = unsafe { alloc_zeroed(layout) };
+        if host.is_null() {
+            return Err(MemoryError::Host { asked: len });
+        }
+        let start = table.next;
+        table.next = (start + len + GUARD).next_multiple_of(ALIGN);
+        table.used += len;
+        table.live.push(Allocation { start, len, read_only, block: Arc::new(Block { host, layout }) });
+        Ok(start)
+    }
+
+    pub(crate) fn free(&self, address: u64) -> Result<(), MemoryError> {
+        let mut table = self.table();
+        match table.live.binary_search_by_key(&address, |a| a.start) {
+            Ok(at) => {
+                let gone = table.live.remove(at);
+                table.used -= gone.len;
+                if table.freed.len() >= REMEMBERED {
+                    table.freed.remove(0);
+                }
+                table.freed.push((gone.start, gone.len));
+                Ok(())
+            }
+            Err(_) => {
+                drop(table);
+                Err(MemoryError::Free { address, near: near(&self.view(), address) })
+            }
+        }
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.table().used
+    }
+
+    pub(crate) fn view(&self) -> MemoryView {
+        let table = self.table();
+        MemoryView {
+            segments: table.live.iter().map(Allocation::segment).collect(),
+            freed: table.freed.clone(),
+            _keep: table.live.clone(),
+        }
+    }
+
+    /// The allocation around a range, kept alive.
+    fn range(&self, address: u64, len: u64) -> Result<(Allocation, usize), MemoryError> {
+        let table = self.table();
+        let at = table.live.partition_point(|a| a.start <= address);
+        let found = table.live[..at].last().filter(|a| address.checked_add(len).is_some_and(|end| end <= a.start + a.len)).cloned();
+        drop(table);
+        match found {
+            Some(allocation) => {
+                let host = allocation.block.host as usize + (address - allocation.start) as usize;
+                Ok((allocation, host))
+            }
+            None => Err(MemoryError::Range { address, len, near: near(&self.view(), address) }),
+        }
+    }
+
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (_keep, host) = self.range(address, bytes.len() as u64)?;
+        copy(host, bytes.len(), |at, n| match n {
+            8 => bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes),
+            _ => bytes[at].into(),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn fill(&self, address: u64, byte: u8, len: u64) -> Result<(), MemoryError> {
+        if len == 0 {
+            return Ok(());
+        }
+        let (_keep, host) = self.range(address, len)?;
+        copy(host, len as usize, |_, _| u64::from_le_bytes([byte; 8]));
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, address: u64, out: &mut [u8]) -> Result<(), MemoryError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (_keep, host) = self.range(address, out.len() as u64)?;
+        let mut at = 0;
+        while at < out.len() {
+            // SAFETY: `range` found the whole range in a live allocation; access is atomic.
+            unsafe {
+                if (host + at) % 8 == 0 && out.len() - at >= 8 {
+                    let word = (*((host + at) as *const AtomicU64)).load(Relaxed);
+                    out[at..at + 8].copy_from_slice(&word.to_le_bytes());
+                    at += 8;
+                } else {
+                    out[at] = (*((host + at) as *const AtomicU8)).load(Relaxed);
+                    at += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stores `len` bytes, words where aligned, as `source(offset, width)` gives them.
+fn copy(host: usize, len: usize, source: impl Fn(usize, usize) -> u64) {
+    let mut at = 0;
+    while at < len {
+        // SAFETY: the caller found the whole range in a live allocation; access is atomic.
+        unsafe {
+            if (host + at) % 8 == 0 && len - at >= 8 {
+                (*((host + at) as *const AtomicU64)).store(source(at, 8), Relaxed);
+                at += 8;
+            } else {
+                (*((host + at) as *const AtomicU8)).store(source(at, 1) as u8, Relaxed);
+                at += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allocations_are_aligned_zero_and_apart() {
+        let memory = Memory::new(1 << 20);
+        let a = memory.alloc(100, false).unwrap();
+        let b = memory.alloc(0, false).unwrap();
+        assert!(a % 256 == 0 && b % 256 == 0 && b >= a + 100 + 4096);
+        let mut out = [1; 100];
+        memory.read(a, &mut out).unwrap();
+        assert_eq!(out, [0; 100]);
+        memory.write(a + 3, &[7; 20]).unwrap();
+        memory.read(a, &mut out).unwrap();
+        assert_eq!((out[2], out[3], out[22], out[23]), (0, 7, 7, 0));
+        assert!(memory.write(a + 90, &[0; 11]).unwrap_err().to_string().contains("it begins 10 bytes before the end"));
+        memory.free(a).unwrap();
+        assert!(memory.free(a).unwrap_err().to_string().contains("freed"));
+        assert!(memory.alloc(1 << 21, false).unwrap_err().to_string().contains("1048576"));
+    }
+}

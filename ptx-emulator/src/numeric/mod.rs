@@ -1,0 +1,5 @@
+//! Number formats and exact rounding: everything that is arithmetic rather than execution.
+
+pub(crate) mod approx;
+pub(crate) mod half;
+pub(crate) mod round;
