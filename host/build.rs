@@ -34,14 +34,18 @@ fn run() -> Result<(), Box<dyn Error>> {
         let built = out.join("ptx");
         CudaBuilder::new(DEVICE_CRATE).arch(NvvmArch::Compute70).release(true).copy_to(&built).build()?;
         if let Err(error) = mirror(&built, Path::new(PREBUILT)) {
-            println!("cargo:warning=the PTX cannot be copied to {PREBUILT}, so that `cargo package` lacks it: {error}");
+            println!(
+                "cargo:warning=the PTX cannot be copied to {PREBUILT}, so that `cargo package` lacks it: {error}"
+            );
         }
         built
     } else if Path::new(PREBUILT).is_dir() {
         println!("cargo:rerun-if-changed={PREBUILT}");
         fs::canonicalize(PREBUILT)?
     } else {
-        return Err(format!("neither the device crate {DEVICE_CRATE} nor its PTX in {PREBUILT} is there").into());
+        return Err(
+            format!("neither the device crate {DEVICE_CRATE} nor its PTX in {PREBUILT} is there").into()
+        );
     };
     embed(&modules, &out)
 }

@@ -20,7 +20,7 @@ pub use errors::{cuGetErrorName, cuGetErrorString};
 #[non_exhaustive]
 pub enum DriverError {
     /// The driver's library is not there, or the loader refused it.
-    #[error("the NVIDIA driver is not installed: {file} cannot be opened ({reason})")]
+    #[error("the NVIDIA driver is not installed ({reason})")]
     NotOpened {
         /// The file that was looked for.
         file: &'static str,

@@ -40,10 +40,10 @@ pub(crate) fn known(code: u32) -> u32 {
 /// The driver's library, opened on first use and never closed.
 pub(crate) fn library() -> Result<&'static Library, DriverError> {
     static LIBRARY: OnceLock<Result<Library, DriverError>> = OnceLock::new();
-    // SAFETY: the driver's initialisers have no precondition; every CUDA program runs them.
     let opened = LIBRARY.get_or_init(|| {
-        unsafe { Library::new(FILE) }
-            .map_err(|error| DriverError::NotOpened { file: FILE, reason: error.to_string() })
+        // SAFETY: the driver's initialisers have no precondition; every CUDA program runs them.
+        let library = unsafe { Library::new(FILE) };
+        library.map_err(|error| DriverError::NotOpened { file: FILE, reason: error.to_string() })
     });
     opened.as_ref().map_err(Clone::clone)
 }

@@ -18,8 +18,10 @@ use crate::options::{Layout, Options};
 use crate::tensor::Tensor;
 
 mod check;
+mod write;
 
 pub use check::{Check, tolerance};
+pub use write::encode;
 
 /// A problem from a file: inputs on a device, options, and what is expected.
 #[derive(Clone, Debug)]

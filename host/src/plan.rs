@@ -188,7 +188,8 @@ fn sizes(problem: &Problem) -> Result<ProblemParams> {
 /// A tensor of four dimensions as kernels see it. Where a dimension has one entry its stride is 0: that repeats a mask or
 /// bias, and changes nothing elsewhere.
 fn operand(tensor: &Tensor) -> TensorParam {
-    let stride = |d: usize| if tensor.shape()[d] == 1 { 0 } else { tensor.strides()[d] as i64 };
+    let size = tensor.dtype().size();
+    let stride = |d: usize| if tensor.shape()[d] == 1 { 0 } else { (tensor.strides()[d] * size) as i64 };
     TensorParam {
         address: tensor.address(),
         batch_stride: stride(0),
@@ -200,10 +201,9 @@ fn operand(tensor: &Tensor) -> TensorParam {
 /// The bits of the tensors whose rows all start, and end, at multiples of 16 bytes.
 fn aligned(tensors: &[(u32, &Tensor)]) -> u32 {
     let is_aligned = |tensor: &Tensor| {
-        let size = tensor.dtype().size();
         let TensorParam { address, batch_stride, head_stride, row_stride } = operand(tensor);
-        let strides = [batch_stride, head_stride, row_stride].map(|s| s as u64 * size as u64);
-        let columns = (shape4(tensor)[3] * size) as u64;
+        let strides = [batch_stride, head_stride, row_stride].map(|bytes| bytes as u64);
+        let columns = (shape4(tensor)[3] * tensor.dtype().size()) as u64;
         [address, columns].into_iter().chain(strides).all(|bytes| bytes.is_multiple_of(16))
     };
     tensors.iter().filter(|(_, tensor)| is_aligned(tensor)).map(|(bit, _)| bit).sum()
