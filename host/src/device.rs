@@ -1,5 +1,6 @@
 //! Devices: where tensors lie and kernels run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,9 +15,10 @@ mod emulator;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod list;
+mod statistics;
 
 pub use emulator::EmulatorOptions;
-pub use ptx_emulator::LaunchStats as Statistics;
+pub use statistics::Statistics;
 
 use accelerator::Accelerator;
 
@@ -150,8 +152,8 @@ impl Device {
         }
     }
 
-    /// What the emulator counted in all launches since the last call; `None` on devices that do not count.
-    pub fn take_stats(&self) -> Option<Statistics> {
+    /// What the emulator counted since the last call, by kernel; `None` on devices that do not count.
+    pub fn take_stats(&self) -> Option<BTreeMap<&'static str, Statistics>> {
         self.accelerator()?.take_statistics()
     }
 }

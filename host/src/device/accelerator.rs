@@ -1,5 +1,6 @@
 //! The seam between attention and what runs its kernels: a CUDA GPU and the emulator look the same from above.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -63,8 +64,8 @@ pub(crate) trait Accelerator: Debug + Send + Sync {
     /// The time between the launch of the first and the end of the last piece of work that `work` puts on the device.
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
-    /// What was counted since the last call, where the device counts.
-    fn take_statistics(&self) -> Option<Statistics> {
+    /// What was counted since the last call, by kernel, where the device counts.
+    fn take_statistics(&self) -> Option<BTreeMap<&'static str, Statistics>> {
         None
     }
 }

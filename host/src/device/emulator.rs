@@ -1,14 +1,14 @@
 //! The emulator as a device.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ptx_emulator::{Config, LaunchConfig, LaunchStats, Module};
+use ptx_emulator::{Config, LaunchConfig, Module};
 
 use super::accelerator::{Accelerator, Launch, ProgressCallback};
-use super::{Kind, Progress};
+use super::{Kind, Progress, Statistics};
 use crate::error::{Error, Result};
 use crate::ptx;
 
@@ -32,7 +32,7 @@ impl EmulatorOptions {
 pub(super) struct Emulator {
     emulator: ptx_emulator::Emulator,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
-    statistics: Mutex<LaunchStats>,
+    statistics: Mutex<BTreeMap<&'static str, Statistics>>,
 }
 
 const NAME: &str = "emulator";
@@ -120,7 +120,8 @@ impl Accelerator for Emulator {
                 device: NAME.into(),
                 reason: error.to_string(),
             })?;
-        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) += counted;
+        let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        *statistics.entry(launch.entry).or_default() += &counted;
         Ok(())
     }
 
@@ -134,7 +135,7 @@ impl Accelerator for Emulator {
         Ok(start.elapsed())
     }
 
-    fn take_statistics(&self) -> Option<LaunchStats> {
+    fn take_statistics(&self) -> Option<BTreeMap<&'static str, Statistics>> {
         Some(std::mem::take(&mut *self.statistics.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }

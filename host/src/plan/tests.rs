@@ -55,12 +55,13 @@ fn forward_is_one_launch_with_a_block_for_every_query_block_and_head() {
         p.q,
         TensorParam {
             address: q.address(),
-            batch_stride: 4 * 130 * 64,
-            head_stride: 130 * 64,
-            row_stride: 64
+            // In bytes.
+            batch_stride: 2 * 4 * 130 * 64,
+            head_stride: 2 * 130 * 64,
+            row_stride: 2 * 64
         }
     );
-    assert_eq!((p.out.address, p.out.row_stride), (output.out.address(), 40));
+    assert_eq!((p.out.address, p.out.row_stride), (output.out.address(), 2 * 40));
     assert_eq!(p.lse, output.lse.unwrap().address());
     assert_eq!((p.mask, p.bias), (TensorParam::default(), TensorParam::default()));
     let expected = ProblemParams {
@@ -110,11 +111,11 @@ fn backward_launches_delta_first_and_then_every_gradient() {
     assert_eq!(dbias.shape(), [4, 1, 129]);
     assert_eq!(
         p.dbias,
-        TensorParam { address: dbias.address(), batch_stride: 0, head_stride: 129, row_stride: 0 }
+        TensorParam { address: dbias.address(), batch_stride: 0, head_stride: 2 * 129, row_stride: 0 }
     );
     assert_eq!(
         p.bias,
-        TensorParam { address: bias.address(), batch_stride: 0, head_stride: 129, row_stride: 0 }
+        TensorParam { address: bias.address(), batch_stride: 0, head_stride: 2 * 129, row_stride: 0 }
     );
     assert_eq!((p.problem.bias_batch, p.problem.bias_heads, p.problem.bias_queries), (1, 4, 1));
     assert_eq!((p.dq.address, p.dk.address), (gradients.dq.address(), gradients.dk.address()));
