@@ -146,7 +146,7 @@ fn outputs_follow_the_layout_of_the_inputs() {
     let output = sdpa(&q, &q, &q).layout(Layout::Bshd).run().unwrap();
     assert_eq!(output.out.shape(), [2, 7, 4, 32]);
     let p: ForwardParams = parameters(&run.launches()[0]);
-    assert_eq!((p.out.batch_stride, p.out.head_stride, p.out.row_stride), (7 * 4 * 32, 32, 4 * 32));
+    assert_eq!((p.out.batch_stride, p.out.head_stride, p.out.row_stride), (2 * 7 * 4 * 32, 2 * 32, 2 * 4 * 32));
     assert_eq!((p.problem.queries, p.problem.query_heads), (7, 4));
 }
 
@@ -198,8 +198,7 @@ fn masks_repeat_with_stride_zero() {
     let run = Run::new();
     let q = run.tensor(Dtype::F32, &[3, 2, 5, 8]);
     let mask = run.tensor(Dtype::U8, &[3, 1, 1, 5]);
-    let mut options = Options::default();
-    options.mask = Some(mask.clone());
+    let options = Options { mask: Some(mask.clone()), ..Options::default() };
     sdpa(&q, &q, &q).options(options).run().unwrap();
     let p: ForwardParams = parameters(&run.launches()[0]);
     assert_eq!(
