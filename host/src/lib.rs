@@ -7,7 +7,7 @@
 //! * [`sdpa`], [`Sdpa`], [`Options`]: the call. [`Sdpa::run`] gives the [`Output`]; [`Sdpa::forward`] gives a [`Forward`], whose
 //!   [`backward`](Forward::backward) gives the [`Gradients`]; [`Sdpa::explain`] says which backends can, and why others cannot.
 //! * [`case`]: problems in safetensors files, and the check of results against expected ones.
-//! * [`reference`]: the formulas, on slices of f32 or f64.
+//! * [`mod@reference`]: the formulas, on slices of f32 or f64.
 //!
 //! Nothing in this crate panics or prints.
 
