@@ -146,7 +146,10 @@ fn outputs_follow_the_layout_of_the_inputs() {
     let output = sdpa(&q, &q, &q).layout(Layout::Bshd).run().unwrap();
     assert_eq!(output.out.shape(), [2, 7, 4, 32]);
     let p: ForwardParams = parameters(&run.launches()[0]);
-    assert_eq!((p.out.batch_stride, p.out.head_stride, p.out.row_stride), (2 * 7 * 4 * 32, 2 * 32, 2 * 4 * 32));
+    assert_eq!(
+        (p.out.batch_stride, p.out.head_stride, p.out.row_stride),
+        (2 * 7 * 4 * 32, 2 * 32, 2 * 4 * 32)
+    );
     assert_eq!((p.problem.queries, p.problem.query_heads), (7, 4));
 }
 
