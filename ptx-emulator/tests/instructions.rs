@@ -375,3 +375,9 @@ fn wide_registers_take_narrow_values() {
         ("ld.acquire.gpu.global.u32 %d, [%in]; fence.acq_rel.gpu; membar.gl;", [9, 0, 0], 9),
     ]);
 }
+
+#[test]
+#[should_panic(expected = "expected 0x4")]
+fn the_table_notices_a_wrong_result() {
+    check(&[("add.u32 %d, %a, %b;", [1, 2, 0], 4)]);
+}

@@ -45,7 +45,6 @@ pub(crate) struct Program {
 /// What all functions of one entry share while they are decoded.
 pub(crate) struct EntryContext<'m> {
     pub module: &'m ModuleSyntax,
-    pub functions: HashMap<&'m str, &'m Function>,
     /// Order of the functions that have addresses and code.
     pub numbers: HashMap<String, u32>,
     pub frame: Frame,
@@ -119,7 +118,6 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         entry.params.iter().zip(offsets).map(|(p, o)| (p.name.clone(), (o, p.size.unwrap_or(0)))).collect();
     let mut context = EntryContext {
         module,
-        functions,
         numbers: reachable.iter().enumerate().map(|(k, f)| (f.name.clone(), k as u32)).collect(),
         frame: Frame::default(),
         extra: Vec::new(),

@@ -15,6 +15,10 @@ const TURN: u32 = 256;
 /// Branches that a warp may take before another warp has its turn.
 const SLICE: u32 = 4096;
 
+/// Slices of nothing but branches after which lanes at joins are let go: what they wait for may be spinning for them. The
+/// number halves each time, since such a kernel is likely to do it again.
+const PATIENCE: u32 = 16;
+
 /// Lanes at one place of the code.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Path {
@@ -88,11 +92,14 @@ pub(super) struct Warp {
     free: Vec<u32>,
     gatherings: [Gathering; 16],
     next: usize,
+    /// Slices since a path last did anything but branch.
+    stale: u32,
+    patience: u32,
 }
 
 impl Warp {
     pub(super) fn new(index: u32) -> Warp {
-        Warp { index, live: 0, paths: Vec::new(), joins: Vec::new(), free: Vec::new(), gatherings: Default::default(), next: 0 }
+        Warp { index, live: 0, paths: Vec::new(), joins: Vec::new(), free: Vec::new(), gatherings: Default::default(), next: 0, stale: 0, patience: PATIENCE }
     }
 
     /// Puts the lanes in `mask` at the entrance.
@@ -103,6 +110,7 @@ impl Warp {
         self.free.clear();
         self.gatherings = Default::default();
         self.next = 0;
+        (self.stale, self.patience) = (0, PATIENCE);
         self.paths.push(Path { pc: 0, mask, join: NONE, state: State::Ready });
     }
 
@@ -129,6 +137,11 @@ impl Warp {
                 }
             };
             if slice == 0 {
+                self.stale += 1;
+                if self.stale > self.patience && self.release() {
+                    self.stale = 0;
+                    self.patience /= 2;
+                }
                 return Outcome::Slice;
             }
             let turn = if count == 1 { slice } else { slice.min(TURN) };
@@ -208,6 +221,9 @@ impl Warp {
         let Path { pc, mask, join, .. } = self.paths[at];
         let i = &program.code[pc as usize];
         let rest = mask & !m;
+        if !matches!(flow, Flow::Branch | Flow::IndexedBranch) {
+            self.stale = 0;
+        }
         match flow {
             Flow::Branch => {
                 let join = self.diverge(i.e, mask, join);

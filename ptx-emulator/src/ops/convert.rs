@@ -10,15 +10,12 @@ use crate::syntax::types::Type;
 /// An integer as another: through 64 bits.
 pub(crate) trait Extend: Value {
     fn extend(self) -> u64;
-    fn truncate(x: u64) -> Self;
 }
 macro_rules! extend {
     ($($t:ty)*) => {$(
         impl Extend for $t {
             #[inline(always)]
             fn extend(self) -> u64 { self as i64 as u64 }
-            #[inline(always)]
-            fn truncate(x: u64) -> $t { x as $t }
         }
     )*};
 }

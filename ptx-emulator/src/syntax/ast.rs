@@ -52,8 +52,8 @@ pub(crate) struct Variable {
 pub(crate) enum Initial {
     /// Bytes as they are.
     Bytes(Vec<u8>),
-    /// The address of a symbol plus an addend, in so many bytes; generic or in the symbol's own space.
-    Address { symbol: String, addend: i64, bytes: u8, generic: bool },
+    /// The address of a symbol plus an addend, in so many bytes (global and generic addresses are the same).
+    Address { symbol: String, addend: i64, bytes: u8 },
 }
 
 /// What a body consists of, in order.

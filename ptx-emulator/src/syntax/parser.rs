@@ -142,9 +142,12 @@ impl<'a> Parser<'_, 'a, '_> {
         match directive {
             "version" | "address_size" => self.skip_line(),
             "target" => {
+                let line = self.line();
                 self.at += 1;
                 module.target = self.word()?;
-                self.skip_line();
+                while self.at < self.tokens.len() && self.line() == line {
+                    self.at += 1;
+                }
             }
             "file" => self.skip_line(),
             "section" => {

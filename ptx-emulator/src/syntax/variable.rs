@@ -146,7 +146,7 @@ impl Parser<'_, '_, '_> {
             } else {
                 0
             };
-            return Ok(Initial::Address { symbol, addend, bytes, generic });
+            return Ok(Initial::Address { symbol, addend, bytes });
         }
         let bits = match (self.constant()?, ty) {
             (Operand::Int(value), Type::F32) => u64::from((value as f32).to_bits()),

@@ -1,0 +1,109 @@
+//! The command: what it does, and how it ends.
+#![cfg(feature = "cli")]
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::path::Path;
+use std::process::{Command, Output};
+
+const PTX: &str = ".version 8.0
+.target sm_80
+.address_size 64
+.visible .entry scale(.param .u64 x, .param .u64 out, .param .f32 by, .param .u32 n) .maxntid 64, 1, 1 {
+    .reg .b64 %rd<6>; .reg .b32 %r<6>; .reg .f32 %f<4>; .reg .pred %p<2>;
+    ld.param.u64 %rd1, [x]; ld.param.u64 %rd2, [out]; ld.param.f32 %f1, [by]; ld.param.u32 %r5, [n];
+    mov.u32 %r1, %tid.x; mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x; mad.lo.u32 %r4, %r2, %r3, %r1;
+    setp.ge.u32 %p1, %r4, %r5; @%p1 bra END;
+    mul.wide.u32 %rd3, %r4, 4; add.u64 %rd4, %rd1, %rd3; add.u64 %rd5, %rd2, %rd3;
+    ld.global.f32 %f2, [%rd4]; mul.f32 %f3, %f2, %f1; st.global.f32 [%rd5], %f3;
+END: ret;
+}
+";
+
+fn command(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ptx-emulator")).current_dir(folder).args(args).output().unwrap()
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("k.ptx"), PTX).unwrap();
+    let data: Vec<u8> = (0..100).flat_map(|k| (k as f32).to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![10, 10], &data).unwrap();
+    std::fs::write(folder.path().join("in.safetensors"), safetensors::serialize([("x", view)], &None).unwrap()).unwrap();
+    folder
+}
+
+const GOOD: &[&str] = &[
+    "run", "k.ptx", "--entry", "scale", "--grid", "2", "--block", "64", "--tensors", "in.safetensors", "--alloc", "y=f32:10,10",
+    "--arg", "t:x", "--arg", "t:y", "--arg", "f32:-1.5", "--arg", "u32:100", "-o", "out.safetensors", "--stats",
+];
+
+fn with(changes: &[(&str, &str)]) -> Vec<String> {
+    GOOD.iter().map(|a| changes.iter().find(|c| c.0 == *a).map_or(*a, |c| c.1).to_string()).collect()
+}
+
+#[test]
+fn a_run_writes_all_tensors() {
+    let folder = folder();
+    let output = command(folder.path(), GOOD);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("thread instructions"));
+    let file = std::fs::read(folder.path().join("out.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let y = tensors.tensor("y").unwrap();
+    assert_eq!(y.shape(), [10, 10]);
+    for (k, chunk) in y.data().chunks(4).enumerate() {
+        assert_eq!(f32::from_le_bytes(chunk.try_into().unwrap()), -1.5 * k as f32);
+    }
+    assert!(tensors.tensor("x").is_ok());
+}
+
+#[test]
+fn a_kernel_that_fails_ends_with_1_and_leaves_the_output_alone() {
+    let folder = folder();
+    std::fs::write(folder.path().join("out.safetensors"), "precious").unwrap();
+    let args = with(&[("u32:100", "u32:120")]);
+    let output = command(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("kernel `scale`") && text.contains("past the end of the allocation of 400 bytes"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(std::fs::read(folder.path().join("out.safetensors")).unwrap(), b"precious");
+}
+
+#[test]
+fn bad_input_ends_with_2_and_one_sentence() {
+    let folder = folder();
+    std::fs::write(folder.path().join("bad.ptx"), PTX.replace("mul.f32", "frobnicate.f32")).unwrap();
+    let cases: [(&[(&str, &str)], &str); 10] = [
+        (&[("k.ptx", "none.ptx")], "none.ptx"),
+        (&[("k.ptx", "bad.ptx")], "line 10: the instruction `frobnicate.f32` is not known"),
+        (&[("k.ptx", "in.safetensors")], "not a text file"),
+        (&[("scale", "other")], "no entry `other`"),
+        (&[("t:x", "t:z")], "no tensor `z`"),
+        (&[("u32:100", "u32:many")], "--arg u32:many"),
+        (&[("u32:100", "i128:1")], "i128"),
+        (&[("u32:100", "hex:00")], "has 1 bytes, 4 are wanted"),
+        (&[("64", "65")], "`.maxntid` (64, 1, 1)"),
+        (&[("y=f32:10,10", "y=f33:10,10")], "unknown dtype `f33`"),
+    ];
+    for (changes, part) in cases {
+        let args = with(changes);
+        let output = command(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{changes:?}: {text}");
+        assert!(text.contains(part) && !text.contains("panicked"), "{changes:?}: {text}");
+    }
+    assert_eq!(command(folder.path(), &["run", "k.ptx"]).status.code(), Some(2));
+    assert_eq!(command(folder.path(), &["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn list_shows_parameters_and_bounds() {
+    let folder = folder();
+    let output = command(folder.path(), &["list", "k.ptx"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0));
+    for part in ["target sm_80", "scale", "parameter 2: by (4 bytes, align 4)", "at most 64 x 1 x 1 threads"] {
+        assert!(text.contains(part), "{text}");
+    }
+}

@@ -1,0 +1,132 @@
+//! What a kernel may not do, and what the caller may not ask: each an error that says where and what.
+
+mod common;
+use common::{emulator, launch, module, words};
+use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, Module};
+
+fn message(body: &str, grid: u32, block: u32) -> String {
+    words(body, grid, block, 64).expect_err(body).to_string()
+}
+
+/// (body, parts of the message). The output has 256 bytes.
+#[test]
+fn faults_name_line_block_thread_and_address() {
+    let out = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x;\n";
+    let cases: [(&str, &[&str]); 14] = [
+        ("mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2+32], %r1;", &["write of 4 bytes", "thread (56, 0, 0)", "0 bytes past the end of the allocation of 256 bytes", "st.global.u32 [%rd2+32], %r1;", "PTX line 8", "kernel `k`", "block (0, 0, 0)"]),
+        ("ld.global.u32 %r2, [%rd1-4];", &["read of 4 bytes", "4 bytes before the allocation"]),
+        ("ld.global.v2.u32 {%r2, %r3}, [%rd1+252];", &["misaligned read of 8 bytes"]),
+        ("ld.global.u64 %rd2, [%rd1+4];", &["misaligned", "not a multiple of 8"]),
+        ("mov.u64 %rd2, 0; ld.u32 %r2, [%rd2];", &["a null pointer"]),
+        (".shared .align 4 .b8 s[64]; st.shared.u32 [s+64], %r1;", &["write of 4 bytes at shared address 0x40, which has 64 bytes"]),
+        (".local .align 4 .b8 d[16]; st.local.u32 [d+16], %r1;", &["local address 0x10, which has 16 bytes"]),
+        (".shared .align 4 .b8 s[64]; mov.u64 %rd2, s; cvta.shared.u64 %rd2, %rd2; st.u32 [%rd2+100], %r1;", &["shared address 0x64"]),
+        ("setp.eq.u32 %p1, %r1, 17; @!%p1 bra OK; trap; OK:", &["trap", "thread (17, 0, 0)"]),
+        ("bar.sync 16;", &["barrier 16"]),
+        ("bar.sync 1, 33;", &["count of 33"]),
+        ("mov.u64 %rd2, 12345; call %rd2, ();", &["no function"]),
+        ("setp.eq.u32 %p1, %r1, 0; @%p1 bra A; shfl.sync.idx.b32 %r2, %r1, 0, 31, 1; A:", &["member mask 0x00000001 lacks it"]),
+        ("mov.u32 %r2, 7; L: .branchtargets X; brx.idx %r2, L; X:", &["branch index 7, but there are 1 targets"]),
+    ];
+    for (body, parts) in cases {
+        let text = message(&format!("{out}{body}\nret;"), 1, 64);
+        for part in parts {
+            assert!(text.contains(part), "`{part}` is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn constant_memory_cannot_be_written_through_a_generic_pointer() {
+    let text = module("mov.u64 %rd1, c; cvta.const.u64 %rd1, %rd1; st.u32 [%rd1], 1; ret;").replace(".visible", ".const .align 4 .u32 c = 3;\n.visible");
+    let error = launch(&text, "k", 1, 1, 0, &emulator(), &[&0u64.to_le_bytes()]).unwrap_err();
+    assert!(error.to_string().contains("constant memory"), "{error}");
+}
+
+#[test]
+fn freed_memory_is_recognised() {
+    let emulator = emulator();
+    let out = emulator.alloc(64).unwrap();
+    emulator.free(out).unwrap();
+    let text = module("ld.param.u64 %rd1, [out]; ld.global.u32 %r1, [%rd1+8]; ret;");
+    let error = launch(&text, "k", 1, 1, 0, &emulator, &[&out.to_le_bytes()]).unwrap_err();
+    assert!(error.to_string().contains("has been freed"), "{error}");
+}
+
+#[test]
+fn a_barrier_that_cannot_complete_is_a_deadlock_that_names_the_warps() {
+    let body = "mov.u32 %r1, %tid.x; setp.lt.u32 %p1, %r1, 32; @%p1 bra A;\nbar.sync 1;\nret; A:\nbar.sync 2;\nret;";
+    let error = words(body, 1, 64, 1).unwrap_err();
+    assert!(matches!(error, LaunchError::Deadlock { .. }));
+    let text = error.to_string();
+    for part in ["deadlock in kernel `k`", "warp 0", "warp 1", "waits at barrier 1", "waits at barrier 2", "bar.sync 2;"] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    let text = words("bar.sync 0, 128; ret;", 1, 64, 1).unwrap_err().to_string();
+    assert!(text.contains("waits at barrier 0"), "{text}");
+}
+
+#[test]
+fn a_collective_whose_members_never_come_is_a_deadlock() {
+    let body = "mov.u32 %r1, %tid.x; setp.lt.u32 %p1, %r1, 16; @%p1 bra A; bar.sync 0; ret; A: shfl.sync.idx.b32 %r2, %r1, 0, 31, -1; bar.sync 0; ret;";
+    let text = words(body, 1, 32, 1).unwrap_err().to_string();
+    assert!(text.contains("waits for the lanes 0xffffffff"), "{text}");
+}
+
+#[test]
+fn endless_loops_end_at_the_limit() {
+    let emulator = Emulator::new(Config { max_instructions: Some(100_000), ..Config::default() });
+    let error = launch(&module("L: bra L;"), "k", 2, 32, 0, &emulator, &[&0u64.to_le_bytes()]).unwrap_err();
+    assert!(matches!(error, LaunchError::InstructionLimit { limit: 100_000, .. }), "{error}");
+}
+
+#[test]
+fn assertions_fail_with_their_text() {
+    let text = "
+.version 8.0
+.target sm_80
+.address_size 64
+.global .align 1 .b8 m[6] = {120, 32, 62, 32, 48, 0};
+.global .align 1 .b8 f[5] = {97, 46, 99, 117, 0};
+.extern .func __assertfail (.param .b64 a, .param .b64 b, .param .b32 c, .param .b64 d, .param .b64 e);
+.visible .entry k(.param .u64 out) {
+    .reg .b64 %rd<3>;
+    mov.u64 %rd1, m; cvta.global.u64 %rd1, %rd1; mov.u64 %rd2, f; cvta.global.u64 %rd2, %rd2;
+    { .param .b64 a; .param .b64 b; .param .b32 c; .param .b64 d; .param .b64 e;
+      st.param.b64 [a], %rd1; st.param.b64 [b], %rd2; st.param.b32 [c], 12; st.param.b64 [d], %rd1; st.param.b64 [e], 1;
+      call.uni __assertfail, (a, b, c, d, e); }
+    ret;
+}";
+    let error = launch(text, "k", 1, 1, 0, &emulator(), &[&0u64.to_le_bytes()]).unwrap_err();
+    assert!(error.to_string().contains("assertion failed: x > 0 (a.cu:12)"), "{error}");
+}
+
+#[test]
+fn launches_that_do_not_fit_are_refused_with_numbers() {
+    let text = module("ret;").replace("out) {", "out) .maxntid 64, 1, 1 {").replace(".reg .pred", ".shared .align 4 .b8 s[1000]; .reg .pred");
+    let module = Module::parse(&text).unwrap();
+    let emulator = emulator();
+    let eight = 0u64.to_le_bytes();
+    let refuse = |entry: &str, grid: [u32; 3], block: [u32; 3], shared: u32, args: &[&[u8]]| {
+        let config = LaunchConfig { grid, block, dynamic_shared_bytes: shared };
+        emulator.launch(&module, entry, config, args).unwrap_err().to_string()
+    };
+    let one = [1, 1, 1];
+    assert!(refuse("x", one, one, 0, &[&eight]).contains("no entry `x`; it has `k`"));
+    assert!(refuse("k", one, one, 0, &[]).contains("0 arguments are given, the kernel has 1"));
+    assert!(refuse("k", one, one, 0, &[&eight[..4]]).contains("has 4 bytes, 8 are wanted"));
+    assert!(refuse("k", [1, 0, 1], one, 0, &[&eight]).contains("(1, 0, 1)"));
+    assert!(refuse("k", one, [2048, 1, 1], 0, &[&eight]).contains("2048 threads"));
+    assert!(refuse("k", one, [65, 1, 1], 0, &[&eight]).contains("`.maxntid` (64, 1, 1) allows 64"));
+    assert!(refuse("k", one, one, 300_000, &[&eight]).contains("1000 static and 300000 dynamic"));
+}
+
+#[test]
+fn parse_errors_list_every_problem_with_its_line() {
+    let error = Module::parse(&module("foo.u32 %r1, %r2;\nadd.u32 %r1, %nosuch, 1;\nbra NOWHERE;\nadd.u32 %r1;")).unwrap_err();
+    let text = error.to_string();
+    for part in ["line 6: the instruction `foo.u32` is not known", "line 7: `%nosuch` is not declared", "there is no label `NOWHERE`", "takes 3 operands, not 1"] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    assert!(Module::parse(".version 8.0\n.target sm_80\n.visible .entry k() { mov.u32 ").is_err());
+}

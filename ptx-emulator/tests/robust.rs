@@ -1,0 +1,75 @@
+//! No text makes the parser panic, and none that parses makes a launch do more than fail.
+
+mod common;
+use common::kernel;
+use proptest::prelude::*;
+use ptx_emulator::{Config, Emulator, LaunchConfig, Module};
+
+const SEEDS: [&str; 2] = [include_str!("ptx/rust_kernels.ptx"), "
+.version 8.0
+.target sm_80
+.address_size 64
+.global .align 8 .b64 t[2] = {f, 0x10};
+.func (.param .b32 r) f (.param .b32 x) { .reg .b32 %r<3>; ld.param.b32 %r1, [x]; st.param.b32 [r], %r1; ret; }
+.visible .entry k(.param .u64 out) .maxntid 32, 1, 1 {
+  .reg .pred %p<3>; .reg .b32 %r<9>; .reg .b64 %rd<9>; .shared .align 16 .b8 s[64];
+  ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; setp.lt.and.u32 %p1|%p2, %r1, (1<<3)+2, !%p1;
+  L: @%p1 bra L2; { .param .b32 a, b; st.param.b32 [a], %r1; call.uni (b), f, (a); ld.param.b32 %r2, [b]; }
+  L2: st.shared.v4.b32 [s+16], {%r1, %r2, %r3, _}; bar.sync 0; shfl.sync.idx.b32 %r4|%p1, %r1, 0, 31, -1; brx.idx %r1, T;
+  T: .branchtargets L3, L4; L3: L4: atom.global.add.u32 %r5, [%rd1], 1; ret; }"];
+
+fn try_all(text: &str) {
+    let Ok(module) = Module::parse(text) else { return };
+    let emulator = Emulator::new(Config { threads: 1, max_instructions: Some(20_000), memory_limit: 1 << 24, ..Config::default() });
+    for entry in module.entries() {
+        let args: Vec<Vec<u8>> = entry.params().iter().map(|p| vec![0; p.size as usize]).collect();
+        let slices: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let config = LaunchConfig { grid: [2, 1, 1], block: [33, 1, 1], dynamic_shared_bytes: 64 };
+        // Good or bad, it comes back.
+        let _ = emulator.launch(&module, entry.name(), config, &slices);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mutated_modules_never_panic(seed in 0..SEEDS.len(), edits in prop::collection::vec((any::<prop::sample::Index>(), "[ -~\n]{0,4}", 0usize..12), 1..8)) {
+        let mut text = SEEDS[seed].to_string();
+        for (at, new, cut) in edits {
+            let start = at.index(text.len());
+            let end = (start + cut).min(text.len());
+            if text.is_char_boundary(start) && text.is_char_boundary(end) {
+                text.replace_range(start..end, &new);
+            }
+        }
+        try_all(&text);
+    }
+
+    #[test]
+    fn shuffled_words_never_panic(words in prop::collection::vec(prop::sample::select(vec![
+        "ld", "st", ".global", ".param", ".v4", ".b32", ".f16x2", ".u64", " %r1", " %rd1", ",", ";", "{", "}", "[", "]", "+", "-", "0x10",
+        "mov", "cvt", ".rn", ".sat", "bra ", "L:", " L", "@%p1 ", "call ", "(", ")", ".reg", ".shared", "setp", ".lt", "|", "!", "-5", "1.5e3", "0f3F800000", "atom", ".cas", "mad", ".wide", ".cc", "shfl", ".sync", "ret;", "\n",
+    ]), 0..60)) {
+        try_all(&kernel(&words.concat()));
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        try_all(&text);
+        try_all(&kernel(&text));
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_or_read_in_bounded_space() {
+    for (open, close) in [("{", "}"), ("(", ")"), ("[", "]"), ("-", ""), ("~(", ")")] {
+        try_all(&kernel(&format!("mov.u32 %d, {}1{};", open.repeat(100_000), close.repeat(100_000))));
+        try_all(&kernel(&format!("{}{}", open.repeat(100_000), close.repeat(100_000))));
+    }
+    try_all(".version 8.0\n.target sm_80\n.global .b8 a[99999999999999999999];\n");
+    try_all(".version 8.0\n.target sm_80\n.global .b8 a[0x7fffffffffffffff][0x7fffffffffffffff];\n");
+    try_all(&kernel(".reg .b32 %big<4000000000>; mov.u32 %d, %big3999999999;"));
+    try_all(&kernel(".local .b8 a[0xffffffffff];"));
+    try_all(&kernel(".shared .b8 a[0xffffffffff]; .shared .align 65536 .b8 b[1];"));
+}
