@@ -19,15 +19,18 @@ impl Graph {
         let count = self.successors.len();
         let end = count;
         let mut successors: Vec<Vec<usize>> = self.successors.clone();
-        for block in 0..count {
-            if successors[block].len() > 1 {
-                let lasting: Vec<usize> = successors[block].iter().copied().filter(|&s| !self.trivial[s]).collect();
-                if !lasting.is_empty() && lasting.len() < successors[block].len() && self.reaches_leaf_without_trivial(block) {
-                    successors[block] = lasting;
+        for (block, next) in successors.iter_mut().enumerate() {
+            if next.len() > 1 {
+                let lasting: Vec<usize> = next.iter().copied().filter(|&s| !self.trivial[s]).collect();
+                if !lasting.is_empty()
+                    && lasting.len() < next.len()
+                    && self.reaches_leaf_without_trivial(block)
+                {
+                    *next = lasting;
                 }
             }
             if self.leaves[block] {
-                successors[block].push(end);
+                next.push(end);
             }
         }
         successors.push(Vec::new());
@@ -61,7 +64,8 @@ impl Graph {
     /// Whether dropping the trivial successors of a block leaves it a way to some leaf.
     fn reaches_leaf_without_trivial(&self, from: usize) -> bool {
         let mut seen = vec![false; self.successors.len()];
-        let mut stack: Vec<usize> = self.successors[from].iter().copied().filter(|&s| !self.trivial[s]).collect();
+        let mut stack: Vec<usize> =
+            self.successors[from].iter().copied().filter(|&s| !self.trivial[s]).collect();
         while let Some(block) = stack.pop() {
             if std::mem::replace(&mut seen[block], true) {
                 continue;

@@ -97,7 +97,13 @@ impl Emulator {
     }
 
     /// Runs a kernel to its end. `args` are little-endian bytes, one slice a parameter.
-    pub fn launch(&self, module: &Module, entry: &str, config: LaunchConfig, args: &[&[u8]]) -> Result<LaunchStats, LaunchError> {
+    pub fn launch(
+        &self,
+        module: &Module,
+        entry: &str,
+        config: LaunchConfig,
+        args: &[&[u8]],
+    ) -> Result<LaunchStats, LaunchError> {
         self.launch_with_progress(module, entry, config, args, &|_, _| {})
     }
 
@@ -118,7 +124,8 @@ impl Emulator {
         exec::check(found, &self.config, &config, args)?;
         let symbols = self.load(module)?;
         let memory = self.memory.view();
-        let setup = Setup { entry: found, text: &module.lines, limits: &self.config, config, args, memory, progress };
+        let setup =
+            Setup { entry: found, text: &module.lines, limits: &self.config, config, args, memory, progress };
         exec::run(setup, |name| symbols.get(name).copied().unwrap_or(0))
     }
 
@@ -145,7 +152,7 @@ impl Emulator {
             symbols.insert(variable.name.clone(), address);
         }
         for variable in module.variables.iter().filter(placed).filter(|v| !v.initial.is_empty()) {
-            let bytes = initial_bytes(variable, &symbols);
+            let bytes = initial_bytes(variable, &symbols, &module.functions);
             if let Some(&address) = symbols.get(&variable.name) {
                 self.memory.write(address, &bytes)?;
             }
@@ -155,14 +162,17 @@ impl Emulator {
     }
 }
 
-fn initial_bytes(variable: &Variable, symbols: &HashMap<String, u64>) -> Vec<u8> {
+fn initial_bytes(variable: &Variable, symbols: &HashMap<String, u64>, functions: &[String]) -> Vec<u8> {
     let mut all = Vec::new();
     for piece in &variable.initial {
         match piece {
             Initial::Bytes(bytes) => all.extend_from_slice(bytes),
             Initial::Address { symbol, addend, bytes, .. } => {
-                // Functions have addresses only within an entry; a table of them keeps the window's base.
-                let address = symbols.get(symbol).copied().unwrap_or(CODE_WINDOW).wrapping_add(*addend as u64);
+                // The definition comes after the declaration of the same name.
+                let function =
+                    || functions.iter().rposition(|f| f == symbol).map(|n| CODE_WINDOW + 16 * n as u64);
+                let address =
+                    symbols.get(symbol).copied().or_else(function).unwrap_or(0).wrapping_add(*addend as u64);
                 all.extend_from_slice(&address.to_le_bytes()[..usize::from(*bytes).min(8)]);
             }
         }

@@ -32,7 +32,9 @@ impl ParseError {
 
     fn describe(&self) -> String {
         let each = self.problems.iter().zip(&self.lines);
-        each.map(|(p, line)| format!("line {}: {} in `{line}`", p.line, p.what)).collect::<Vec<_>>().join("\n")
+        each.map(|(p, line)| format!("line {}: {} in `{line}`", p.line, p.what))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -101,7 +103,11 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [bx, by, bz] = self.block;
         let [tx, ty, tz] = self.thread;
-        write!(f, "kernel `{}`, block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz}), PTX line {}: `{}`", self.kernel, self.line, self.text)
+        write!(
+            f,
+            "kernel `{}`, block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz}), PTX line {}: `{}`",
+            self.kernel, self.line, self.text
+        )
     }
 }
 
@@ -143,7 +149,9 @@ pub enum LaunchError {
         state: String,
     },
     /// `Config::max_instructions` was passed.
-    #[error("kernel `{kernel}` ran more than {limit} warp instructions; it was last at PTX line {line}: `{text}`")]
+    #[error(
+        "kernel `{kernel}` ran more than {limit} warp instructions; it was last at PTX line {line}: `{text}`"
+    )]
     InstructionLimit {
         /// The entry.
         kernel: String,

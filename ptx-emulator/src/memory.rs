@@ -35,7 +35,8 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Contains no address.
-    pub(crate) const EMPTY: Segment = Segment { start: 1, end: 0, host: std::ptr::null_mut(), read_only: false };
+    pub(crate) const EMPTY: Segment =
+        Segment { start: 1, end: 0, host: std::ptr::null_mut(), read_only: false };
 }
 
 /// Memory of an allocation; freed when the last user lets go.
@@ -66,7 +67,12 @@ struct Allocation {
 
 impl Allocation {
     fn segment(&self) -> Segment {
-        Segment { start: self.start, end: self.start + self.len, host: self.block.host, read_only: self.read_only }
+        Segment {
+            start: self.start,
+            end: self.start + self.len,
+            host: self.block.host,
+            read_only: self.read_only,
+        }
     }
 }
 
@@ -121,12 +127,19 @@ pub(crate) fn near(view: &MemoryView, address: u64) -> String {
     let above = after.map(|s| (s.start - address, s));
     match (below, above) {
         (Some((_, s)), _) if address < s.end => {
-            format!("it begins {} bytes before the end of the allocation of {} bytes at {:#x}", s.end - address, s.end - s.start, s.start)
+            format!(
+                "it begins {} bytes before the end of the allocation of {} bytes at {:#x}",
+                s.end - address,
+                s.end - s.start,
+                s.start
+            )
         }
         (Some((d, s)), above) if above.is_none_or(|(e, _)| d <= e) => {
             format!("{d} bytes past the end of the allocation of {} bytes at {:#x}", s.end - s.start, s.start)
         }
-        (_, Some((d, s))) => format!("{d} bytes before the allocation of {} bytes at {:#x}", s.end - s.start, s.start),
+        (_, Some((d, s))) => {
+            format!("{d} bytes before the allocation of {} bytes at {:#x}", s.end - s.start, s.start)
+        }
         _ => "there are no allocations".into(),
     }
 }
@@ -197,7 +210,10 @@ impl Memory {
     fn range(&self, address: u64, len: u64) -> Result<(Allocation, usize), MemoryError> {
         let table = self.table();
         let at = table.live.partition_point(|a| a.start <= address);
-        let found = table.live[..at].last().filter(|a| address.checked_add(len).is_some_and(|end| end <= a.start + a.len)).cloned();
+        let found = table.live[..at]
+            .last()
+            .filter(|a| address.checked_add(len).is_some_and(|end| end <= a.start + a.len))
+            .cloned();
         drop(table);
         match found {
             Some(allocation) => {
@@ -238,7 +254,7 @@ impl Memory {
         while at < out.len() {
             // SAFETY: `range` found the whole range in a live allocation; access is atomic.
             unsafe {
-                if (host + at) % 8 == 0 && out.len() - at >= 8 {
+                if (host + at).is_multiple_of(8) && out.len() - at >= 8 {
                     let word = (*((host + at) as *const AtomicU64)).load(Relaxed);
                     out[at..at + 8].copy_from_slice(&word.to_le_bytes());
                     at += 8;
@@ -258,7 +274,7 @@ fn copy(host: usize, len: usize, source: impl Fn(usize, usize) -> u64) {
     while at < len {
         // SAFETY: the caller found the whole range in a live allocation; access is atomic.
         unsafe {
-            if (host + at) % 8 == 0 && len - at >= 8 {
+            if (host + at).is_multiple_of(8) && len - at >= 8 {
                 (*((host + at) as *const AtomicU64)).store(source(at, 8), Relaxed);
                 at += 8;
             } else {
@@ -278,14 +294,20 @@ mod tests {
         let memory = Memory::new(1 << 20);
         let a = memory.alloc(100, false).unwrap();
         let b = memory.alloc(0, false).unwrap();
-        assert!(a % 256 == 0 && b % 256 == 0 && b >= a + 100 + 4096);
+        assert!(a.is_multiple_of(256) && b.is_multiple_of(256) && b >= a + 100 + 4096);
         let mut out = [1; 100];
         memory.read(a, &mut out).unwrap();
         assert_eq!(out, [0; 100]);
         memory.write(a + 3, &[7; 20]).unwrap();
         memory.read(a, &mut out).unwrap();
         assert_eq!((out[2], out[3], out[22], out[23]), (0, 7, 7, 0));
-        assert!(memory.write(a + 90, &[0; 11]).unwrap_err().to_string().contains("it begins 10 bytes before the end"));
+        assert!(
+            memory
+                .write(a + 90, &[0; 11])
+                .unwrap_err()
+                .to_string()
+                .contains("it begins 10 bytes before the end")
+        );
         memory.free(a).unwrap();
         assert!(memory.free(a).unwrap_err().to_string().contains("freed"));
         assert!(memory.alloc(1 << 21, false).unwrap_err().to_string().contains("1048576"));

@@ -12,6 +12,8 @@ pub struct Module {
     pub(crate) id: u64,
     pub(crate) lines: Vec<String>,
     pub(crate) variables: Vec<Variable>,
+    /// Names of all functions; the place of one gives its address.
+    pub(crate) functions: Vec<String>,
     target: String,
     entries: Vec<Entry>,
 }
@@ -71,7 +73,15 @@ impl Module {
         }
         let variables = std::mem::take(&mut syntax.variables);
         let lines = text.lines().map(str::to_string).collect();
-        Ok(Module { id: NEXT.fetch_add(1, Relaxed), lines, variables, target: syntax.target, entries })
+        let functions = syntax.functions.iter().map(|f| f.name.clone()).collect();
+        Ok(Module {
+            functions,
+            id: NEXT.fetch_add(1, Relaxed),
+            lines,
+            variables,
+            target: syntax.target,
+            entries,
+        })
     }
 
     /// The kernels, in the order of the text.
@@ -103,7 +113,12 @@ fn entry(function: &crate::syntax::ast::Function, program: Program) -> Entry {
     Entry {
         name: function.name.clone(),
         params: params
-            .map(|(p, offset)| Param { name: p.name.clone(), size: p.size.unwrap_or(0), align: p.align, offset })
+            .map(|(p, offset)| Param {
+                name: p.name.clone(),
+                size: p.size.unwrap_or(0),
+                align: p.align,
+                offset,
+            })
             .collect(),
         bounds: function.bounds.clone(),
         parameters: function.params.clone(),
@@ -116,19 +131,29 @@ fn check_variables(syntax: &ModuleSyntax, problems: &mut Vec<Problem>) {
     for function in syntax.functions.iter().filter(|f| f.is_entry) {
         let bytes: u64 = function.params.iter().map(|p| p.size.unwrap_or(0)).fold(0, u64::saturating_add);
         if bytes > 32764 {
-            problems.push(Problem { line: function.line, what: format!("{bytes} bytes of parameters; the limit is 32764") });
+            problems.push(Problem {
+                line: function.line,
+                what: format!("{bytes} bytes of parameters; the limit is 32764"),
+            });
         }
     }
     for variable in &syntax.variables {
         for piece in &variable.initial {
             let Initial::Address { symbol, .. } = piece else { continue };
-            let known = syntax.variables.iter().any(|v| v.name == *symbol) || syntax.functions.iter().any(|f| f.name == *symbol);
+            let known = syntax.variables.iter().any(|v| v.name == *symbol)
+                || syntax.functions.iter().any(|f| f.name == *symbol);
             if !known {
-                problems.push(Problem { line: variable.line, what: format!("the initialiser names `{symbol}`, which is not declared") });
+                problems.push(Problem {
+                    line: variable.line,
+                    what: format!("the initialiser names `{symbol}`, which is not declared"),
+                });
             }
         }
         if variable.space == Space::Shared && variable.size.is_some_and(|s| s > 1 << 30) {
-            problems.push(Problem { line: variable.line, what: format!("`{}` is larger than any shared memory", variable.name) });
+            problems.push(Problem {
+                line: variable.line,
+                what: format!("`{}` is larger than any shared memory", variable.name),
+            });
         }
     }
 }

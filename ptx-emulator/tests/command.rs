@@ -28,13 +28,38 @@ fn folder() -> tempfile::TempDir {
     std::fs::write(folder.path().join("k.ptx"), PTX).unwrap();
     let data: Vec<u8> = (0..100).flat_map(|k| (k as f32).to_le_bytes()).collect();
     let view = TensorView::new(Dtype::F32, vec![10, 10], &data).unwrap();
-    std::fs::write(folder.path().join("in.safetensors"), safetensors::serialize([("x", view)], &None).unwrap()).unwrap();
+    std::fs::write(
+        folder.path().join("in.safetensors"),
+        safetensors::serialize([("x", view)], &None).unwrap(),
+    )
+    .unwrap();
     folder
 }
 
 const GOOD: &[&str] = &[
-    "run", "k.ptx", "--entry", "scale", "--grid", "2", "--block", "64", "--tensors", "in.safetensors", "--alloc", "y=f32:10,10",
-    "--arg", "t:x", "--arg", "t:y", "--arg", "f32:-1.5", "--arg", "u32:100", "-o", "out.safetensors", "--stats",
+    "run",
+    "k.ptx",
+    "--entry",
+    "scale",
+    "--grid",
+    "2",
+    "--block",
+    "64",
+    "--tensors",
+    "in.safetensors",
+    "--alloc",
+    "y=f32:10,10",
+    "--arg",
+    "t:x",
+    "--arg",
+    "t:y",
+    "--arg",
+    "f32:-1.5",
+    "--arg",
+    "u32:100",
+    "-o",
+    "out.safetensors",
+    "--stats",
 ];
 
 fn with(changes: &[(&str, &str)]) -> Vec<String> {
@@ -65,7 +90,10 @@ fn a_kernel_that_fails_ends_with_1_and_leaves_the_output_alone() {
     let output = command(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("kernel `scale`") && text.contains("past the end of the allocation of 400 bytes"), "{text}");
+    assert!(
+        text.contains("kernel `scale`") && text.contains("past the end of the allocation of 400 bytes"),
+        "{text}"
+    );
     assert_eq!(text.lines().count(), 1);
     assert_eq!(std::fs::read(folder.path().join("out.safetensors")).unwrap(), b"precious");
 }
@@ -103,7 +131,8 @@ fn list_shows_parameters_and_bounds() {
     let output = command(folder.path(), &["list", "k.ptx"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0));
-    for part in ["target sm_80", "scale", "parameter 2: by (4 bytes, align 4)", "at most 64 x 1 x 1 threads"] {
+    for part in ["target sm_80", "scale", "parameter 2: by (4 bytes, align 4)", "at most 64 x 1 x 1 threads"]
+    {
         assert!(text.contains(part), "{text}");
     }
 }

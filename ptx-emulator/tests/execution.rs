@@ -7,7 +7,8 @@ use common::{emulator, launch, words};
 const OUT: &str = "ld.param.u64 %rd8, [out]; mov.u32 %r39, %tid.x; mad.wide.u32 %rd9, %r39, 4, %rd8;";
 
 fn per_thread(body: &str, threads: u32) -> Vec<u32> {
-    words(&format!("{OUT}\n{body}\nst.global.u32 [%rd9], %r1; ret;"), 1, threads, threads as usize).unwrap_or_else(|e| panic!("{e}"))
+    words(&format!("{OUT}\n{body}\nst.global.u32 [%rd9], %r1; ret;"), 1, threads, threads as usize)
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
@@ -41,7 +42,16 @@ fn nested_divergence_meets_at_every_level() {
          OUTER: activemask.b32 %r2; popc.b32 %r2, %r2; shl.b32 %r2, %r2, 8; add.u32 %r1, %r1, %r2;",
         32,
     );
-    let want = |l: usize| 32 << 8 | if l < 8 { 17 } else if l < 16 { 16 } else { 0 };
+    let want = |l: usize| {
+        32 << 8
+            | if l < 8 {
+                17
+            } else if l < 16 {
+                16
+            } else {
+                0
+            }
+    };
     assert!(got.iter().enumerate().all(|(l, &x)| x as usize == want(l)), "{got:x?}");
 }
 
@@ -132,7 +142,8 @@ fn barrier_reductions_see_all_threads() {
 
 #[test]
 fn shuffles() {
-    let cases: [(&str, fn(u32) -> u32); 6] = [
+    type Case = (&'static str, fn(u32) -> u32);
+    let cases: [Case; 6] = [
         ("shfl.sync.up.b32 %r1, %r39, 1, 0, -1;", |l| l.saturating_sub(1)),
         ("shfl.sync.down.b32 %r1, %r39, 2, 31, -1;", |l| if l + 2 < 32 { l + 2 } else { l }),
         ("shfl.sync.bfly.b32 %r1, %r39, 5, 31, -1;", |l| l ^ 5),
@@ -284,7 +295,8 @@ END:
 fn calls_variables_and_printing() {
     let emulator = emulator();
     let out = emulator.alloc(128).unwrap();
-    let stats = launch(CALLS, "k", 1, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap_or_else(|e| panic!("{e}"));
+    let stats =
+        launch(CALLS, "k", 1, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap_or_else(|e| panic!("{e}"));
     let mut bytes = [0; 128];
     emulator.read(out, &mut bytes).unwrap();
     for lane in 0..32u32 {
@@ -307,12 +319,45 @@ fn scopes_may_reuse_names_and_labels() {
 
 #[test]
 fn counters_count_the_instructions_of_the_text() {
-    let text = common::module("ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; bar.sync 0; st.shared.u32 [s], %r1; ret;")
-        .replace(".reg .pred", ".shared .align 4 .b8 s[64]; .reg .pred");
+    let text = common::module(
+        "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; bar.sync 0; st.shared.u32 [s], %r1; ret;",
+    )
+    .replace(".reg .pred", ".shared .align 4 .b8 s[64]; .reg .pred");
     let emulator = emulator();
     let out = emulator.alloc(4).unwrap();
     let stats = launch(&text, "k", 3, 48, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
     assert_eq!((stats.warp_instructions, stats.thread_instructions), (3 * 2 * 5, 3 * 48 * 5));
     assert_eq!((stats.blocks, stats.barriers, stats.shared_store_bytes), (3, 3, 3 * 48 * 4));
     assert!(stats.mnemonics.iter().any(|m| m.name == "bar.sync" && m.warps == 6));
+}
+
+const TABLE: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.func (.param .b32 r) one (.param .b32 x);
+.global .align 8 .u64 table[2] = {one, two};
+.func (.param .b32 r) one (.param .b32 x) { .reg .b32 %r<2>; ld.param.b32 %r1, [x]; add.u32 %r1, %r1, 100; st.param.b32 [r], %r1; ret; }
+.func (.param .b32 r) two (.param .b32 x) { .reg .b32 %r<2>; ld.param.b32 %r1, [x]; mul.lo.u32 %r1, %r1, 2; st.param.b32 [r], %r1; ret; }
+.visible .entry k(.param .u64 out) {
+    .reg .b32 %r<4>; .reg .b64 %rd<6>;
+    ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mad.wide.u32 %rd2, %r1, 4, %rd1;
+    and.b32 %r2, %r1, 1; mov.u64 %rd3, table; mad.wide.u32 %rd3, %r2, 8, %rd3; ld.global.u64 %rd4, [%rd3];
+    { .param .b32 a; .param .b32 r; st.param.b32 [a], %r1;
+      P: .callprototype (.param .b32 _) _ (.param .b32 _);
+      call (r), %rd4, (a), P; ld.param.b32 %r3, [r]; }
+    st.global.u32 [%rd2], %r3; ret;
+}";
+
+#[test]
+fn calls_by_address_find_each_lane_its_function() {
+    let emulator = emulator();
+    let out = emulator.alloc(128).unwrap();
+    launch(TABLE, "k", 1, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap_or_else(|e| panic!("{e}"));
+    let mut bytes = [0; 128];
+    emulator.read(out, &mut bytes).unwrap();
+    for lane in 0..32u32 {
+        let got = u32::from_le_bytes(bytes[lane as usize * 4..][..4].try_into().unwrap());
+        assert_eq!(got, if lane % 2 == 0 { lane + 100 } else { lane * 2 });
+    }
 }

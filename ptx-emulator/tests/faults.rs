@@ -13,20 +13,43 @@ fn message(body: &str, grid: u32, block: u32) -> String {
 fn faults_name_line_block_thread_and_address() {
     let out = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x;\n";
     let cases: [(&str, &[&str]); 14] = [
-        ("mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2+32], %r1;", &["write of 4 bytes", "thread (56, 0, 0)", "0 bytes past the end of the allocation of 256 bytes", "st.global.u32 [%rd2+32], %r1;", "PTX line 8", "kernel `k`", "block (0, 0, 0)"]),
+        (
+            "mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2+32], %r1;",
+            &[
+                "write of 4 bytes",
+                "thread (56, 0, 0)",
+                "0 bytes past the end of the allocation of 256 bytes",
+                "st.global.u32 [%rd2+32], %r1;",
+                "PTX line 8",
+                "kernel `k`",
+                "block (0, 0, 0)",
+            ],
+        ),
         ("ld.global.u32 %r2, [%rd1-4];", &["read of 4 bytes", "4 bytes before the allocation"]),
         ("ld.global.v2.u32 {%r2, %r3}, [%rd1+252];", &["misaligned read of 8 bytes"]),
         ("ld.global.u64 %rd2, [%rd1+4];", &["misaligned", "not a multiple of 8"]),
         ("mov.u64 %rd2, 0; ld.u32 %r2, [%rd2];", &["a null pointer"]),
-        (".shared .align 4 .b8 s[64]; st.shared.u32 [s+64], %r1;", &["write of 4 bytes at shared address 0x40, which has 64 bytes"]),
+        (
+            ".shared .align 4 .b8 s[64]; st.shared.u32 [s+64], %r1;",
+            &["write of 4 bytes at shared address 0x40, which has 64 bytes"],
+        ),
         (".local .align 4 .b8 d[16]; st.local.u32 [d+16], %r1;", &["local address 0x10, which has 16 bytes"]),
-        (".shared .align 4 .b8 s[64]; mov.u64 %rd2, s; cvta.shared.u64 %rd2, %rd2; st.u32 [%rd2+100], %r1;", &["shared address 0x64"]),
+        (
+            ".shared .align 4 .b8 s[64]; mov.u64 %rd2, s; cvta.shared.u64 %rd2, %rd2; st.u32 [%rd2+100], %r1;",
+            &["shared address 0x64"],
+        ),
         ("setp.eq.u32 %p1, %r1, 17; @!%p1 bra OK; trap; OK:", &["trap", "thread (17, 0, 0)"]),
         ("bar.sync 16;", &["barrier 16"]),
         ("bar.sync 1, 33;", &["count of 33"]),
         ("mov.u64 %rd2, 12345; call %rd2, ();", &["no function"]),
-        ("setp.eq.u32 %p1, %r1, 0; @%p1 bra A; shfl.sync.idx.b32 %r2, %r1, 0, 31, 1; A:", &["member mask 0x00000001 lacks it"]),
-        ("mov.u32 %r2, 7; L: .branchtargets X; brx.idx %r2, L; X:", &["branch index 7, but there are 1 targets"]),
+        (
+            "setp.eq.u32 %p1, %r1, 0; @%p1 bra A; shfl.sync.idx.b32 %r2, %r1, 0, 31, 1; A:",
+            &["member mask 0x00000001 lacks it"],
+        ),
+        (
+            "mov.u32 %r2, 7; L: .branchtargets X; brx.idx %r2, L; X:",
+            &["branch index 7, but there are 1 targets"],
+        ),
     ];
     for (body, parts) in cases {
         let text = message(&format!("{out}{body}\nret;"), 1, 64);
@@ -38,7 +61,8 @@ fn faults_name_line_block_thread_and_address() {
 
 #[test]
 fn constant_memory_cannot_be_written_through_a_generic_pointer() {
-    let text = module("mov.u64 %rd1, c; cvta.const.u64 %rd1, %rd1; st.u32 [%rd1], 1; ret;").replace(".visible", ".const .align 4 .u32 c = 3;\n.visible");
+    let text = module("mov.u64 %rd1, c; cvta.const.u64 %rd1, %rd1; st.u32 [%rd1], 1; ret;")
+        .replace(".visible", ".const .align 4 .u32 c = 3;\n.visible");
     let error = launch(&text, "k", 1, 1, 0, &emulator(), &[&0u64.to_le_bytes()]).unwrap_err();
     assert!(error.to_string().contains("constant memory"), "{error}");
 }
@@ -55,11 +79,19 @@ fn freed_memory_is_recognised() {
 
 #[test]
 fn a_barrier_that_cannot_complete_is_a_deadlock_that_names_the_warps() {
-    let body = "mov.u32 %r1, %tid.x; setp.lt.u32 %p1, %r1, 32; @%p1 bra A;\nbar.sync 1;\nret; A:\nbar.sync 2;\nret;";
+    let body =
+        "mov.u32 %r1, %tid.x; setp.lt.u32 %p1, %r1, 32; @%p1 bra A;\nbar.sync 1;\nret; A:\nbar.sync 2;\nret;";
     let error = words(body, 1, 64, 1).unwrap_err();
     assert!(matches!(error, LaunchError::Deadlock { .. }));
     let text = error.to_string();
-    for part in ["deadlock in kernel `k`", "warp 0", "warp 1", "waits at barrier 1", "waits at barrier 2", "bar.sync 2;"] {
+    for part in [
+        "deadlock in kernel `k`",
+        "warp 0",
+        "warp 1",
+        "waits at barrier 1",
+        "waits at barrier 2",
+        "bar.sync 2;",
+    ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
     let text = words("bar.sync 0, 128; ret;", 1, 64, 1).unwrap_err().to_string();
@@ -103,7 +135,9 @@ fn assertions_fail_with_their_text() {
 
 #[test]
 fn launches_that_do_not_fit_are_refused_with_numbers() {
-    let text = module("ret;").replace("out) {", "out) .maxntid 64, 1, 1 {").replace(".reg .pred", ".shared .align 4 .b8 s[1000]; .reg .pred");
+    let text = module("ret;")
+        .replace("out) {", "out) .maxntid 64, 1, 1 {")
+        .replace(".reg .pred", ".shared .align 4 .b8 s[1000]; .reg .pred");
     let module = Module::parse(&text).unwrap();
     let emulator = emulator();
     let eight = 0u64.to_le_bytes();
@@ -123,9 +157,16 @@ fn launches_that_do_not_fit_are_refused_with_numbers() {
 
 #[test]
 fn parse_errors_list_every_problem_with_its_line() {
-    let error = Module::parse(&module("foo.u32 %r1, %r2;\nadd.u32 %r1, %nosuch, 1;\nbra NOWHERE;\nadd.u32 %r1;")).unwrap_err();
+    let error =
+        Module::parse(&module("foo.u32 %r1, %r2;\nadd.u32 %r1, %nosuch, 1;\nbra NOWHERE;\nadd.u32 %r1;"))
+            .unwrap_err();
     let text = error.to_string();
-    for part in ["line 6: the instruction `foo.u32` is not known", "line 7: `%nosuch` is not declared", "there is no label `NOWHERE`", "takes 3 operands, not 1"] {
+    for part in [
+        "line 6: the instruction `foo.u32` is not known",
+        "line 7: `%nosuch` is not declared",
+        "there is no label `NOWHERE`",
+        "takes 3 operands, not 1",
+    ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
     assert!(Module::parse(".version 8.0\n.target sm_80\n.visible .entry k() { mov.u32 ").is_err());

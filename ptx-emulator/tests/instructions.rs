@@ -37,7 +37,11 @@ fn integer_arithmetic() {
     check(&[
         ("add.u32 %d, %a, %b;", [M1, 2, 0], 1),
         ("add.s64 %w, %x, %y;", [MM1, 2, 0], 1),
-        ("add.u16 %h1, %h1, %h1; cvt.u16.u32 %h2, %a; add.u16 %h1, %h2, 1; cvt.u32.u16 %d, %h1;", [0xffff, 0, 0], 0),
+        (
+            "add.u16 %h1, %h1, %h1; cvt.u16.u32 %h2, %a; add.u16 %h1, %h2, 1; cvt.u32.u16 %d, %h1;",
+            [0xffff, 0, 0],
+            0,
+        ),
         ("add.sat.s32 %d, %a, %b;", [0x7fff_ffff, 1, 0], 0x7fff_ffff),
         ("sub.sat.s32 %d, %a, %b;", [0x8000_0000, 1, 0], 0x8000_0000),
         ("sub.u32 %d, %a, %b;", [1, 2, 0], M1),
@@ -80,9 +84,21 @@ fn integer_arithmetic() {
         ("dp4a.u32.u32 %d, %a, %b, %c;", [0xff02_0304, 0x0101_0101, 10], 0x112),
         ("dp2a.lo.s32.s32 %d, %a, %b, %c;", [0xffff_0002, 0x0000_0503, 1], 2),
         ("dp2a.hi.u32.u32 %d, %a, %b, %c;", [0x0001_0002, 0x0503_0000, 1], 12),
-        ("{ .reg .u32 lo, hi; add.cc.u32 lo, %a, %b; addc.u32 hi, %c, 0; mov.b64 %w, {lo, hi}; }", [M1, 1, 5], 6 << 32),
-        ("{ .reg .u32 lo, hi; sub.cc.u32 lo, %a, %b; subc.u32 hi, %c, 0; mov.b64 %w, {lo, hi}; }", [0, 1, 5], (4 << 32) | M1),
-        ("{ .reg .u32 lo, hi; mad.lo.cc.u32 lo, %a, %b, %c; madc.hi.u32 hi, %a, %b, 0; mov.b64 %w, {lo, hi}; }", [M1, M1, M1], (0xffff_ffff << 32) | 0),
+        (
+            "{ .reg .u32 lo, hi; add.cc.u32 lo, %a, %b; addc.u32 hi, %c, 0; mov.b64 %w, {lo, hi}; }",
+            [M1, 1, 5],
+            6 << 32,
+        ),
+        (
+            "{ .reg .u32 lo, hi; sub.cc.u32 lo, %a, %b; subc.u32 hi, %c, 0; mov.b64 %w, {lo, hi}; }",
+            [0, 1, 5],
+            (4 << 32) | M1,
+        ),
+        (
+            "{ .reg .u32 lo, hi; mad.lo.cc.u32 lo, %a, %b, %c; madc.hi.u32 hi, %a, %b, 0; mov.b64 %w, {lo, hi}; }",
+            [M1, M1, M1],
+            0xffff_ffff << 32,
+        ),
     ]);
 }
 
@@ -162,7 +178,11 @@ fn predicates_and_selection() {
         ("setp.gt.f64 %p1, %x, %y; selp.u32 %d, 1, 2, %p1;", [D2, D1, 0], 1),
         ("setp.ge.s64 %p1, %x, %y; selp.b64 %w, %x, %y, %p1;", [MM1, 3, 0], 3),
         ("setp.lt.s32 %p1|%p2, %a, %b; selp.u32 %d, 1, 2, %p2;", [0, 1, 0], 2),
-        ("setp.eq.u32 %p1, %c, 0; setp.lt.and.s32 %p2|%p3, %a, %b, !%p1; selp.u32 %r1, 1, 0, %p2; selp.u32 %r2, 2, 0, %p3; or.b32 %d, %r1, %r2;", [0, 1, 0], 0),
+        (
+            "setp.eq.u32 %p1, %c, 0; setp.lt.and.s32 %p2|%p3, %a, %b, !%p1; selp.u32 %r1, 1, 0, %p2; selp.u32 %r2, 2, 0, %p3; or.b32 %d, %r1, %r2;",
+            [0, 1, 0],
+            0,
+        ),
         ("setp.eq.u32 %p1, %c, 0; setp.lt.or.s32 %p2, %a, %b, %p1; selp.u32 %d, 1, 0, %p2;", [5, 1, 0], 1),
         ("set.gt.u32.s32 %d, %a, %b;", [2, 1, 0], M1),
         ("set.gt.f32.s32 %d, %a, %b;", [2, 1, 0], ONE),
@@ -173,10 +193,22 @@ fn predicates_and_selection() {
         ("testp.notanumber.f32 %p1, %a; selp.u32 %d, 1, 0, %p1;", [NAN, 0, 0], 1),
         ("testp.subnormal.f32 %p1, %a; selp.u32 %d, 1, 0, %p1;", [TINY, 0, 0], 1),
         ("testp.normal.f64 %p1, %x; selp.u32 %d, 1, 0, %p1;", [D1, 0, 0], 1),
-        ("setp.eq.u32 %p1, %a, 1; setp.eq.u32 %p2, %b, 1; xor.pred %p3, %p1, %p2; not.pred %p4, %p3; selp.u32 %d, 1, 0, %p4;", [1, 1, 0], 1),
+        (
+            "setp.eq.u32 %p1, %a, 1; setp.eq.u32 %p2, %b, 1; xor.pred %p3, %p1, %p2; not.pred %p4, %p3; selp.u32 %d, 1, 0, %p4;",
+            [1, 1, 0],
+            1,
+        ),
         ("setp.eq.u32 %p1, %a, 1; @%p1 mov.u32 %d, 5; @!%p1 mov.u32 %d, 6;", [1, 0, 0], 5),
-        ("setp.gt.f16 %p1, %h1, %h2; cvt.u16.u32 %h1, %a; cvt.u16.u32 %h2, %b; setp.gt.f16 %p1, %h1, %h2; selp.u32 %d, 1, 0, %p1;", [0x4000, 0x3c00, 0], 1),
-        ("setp.gt.f16x2 %p1|%p2, %a, %b; selp.u32 %r1, 1, 0, %p1; selp.u32 %r2, 2, 0, %p2; or.b32 %d, %r1, %r2;", [0x3c00_4000, 0x3c00_3c00, 0], 1),
+        (
+            "setp.gt.f16 %p1, %h1, %h2; cvt.u16.u32 %h1, %a; cvt.u16.u32 %h2, %b; setp.gt.f16 %p1, %h1, %h2; selp.u32 %d, 1, 0, %p1;",
+            [0x4000, 0x3c00, 0],
+            1,
+        ),
+        (
+            "setp.gt.f16x2 %p1|%p2, %a, %b; selp.u32 %r1, 1, 0, %p1; selp.u32 %r2, 2, 0, %p2; or.b32 %d, %r1, %r2;",
+            [0x3c00_4000, 0x3c00_3c00, 0],
+            1,
+        ),
     ]);
 }
 
@@ -270,7 +302,9 @@ fn double_precision() {
 
 #[test]
 fn half_precision() {
-    let half = |op: &str| -> String { format!("cvt.u16.u32 %h1, %a; cvt.u16.u32 %h2, %b; cvt.u16.u32 %h3, %c; {op} cvt.u32.u16 %d, %h4;") };
+    let half = |op: &str| -> String {
+        format!("cvt.u16.u32 %h1, %a; cvt.u16.u32 %h2, %b; cvt.u16.u32 %h3, %c; {op} cvt.u32.u16 %d, %h4;")
+    };
     let rows: Vec<(String, [u64; 3], u64)> = vec![
         (half("add.f16 %h4, %h1, %h2;"), [0x3c00, 0x4000, 0], 0x4200),
         (half("add.f16 %h4, %h1, %h2;"), [0x7bff, 0x7bff, 0], 0x7c00),

@@ -20,7 +20,12 @@ const SEEDS: [&str; 2] = [include_str!("ptx/rust_kernels.ptx"), "
 
 fn try_all(text: &str) {
     let Ok(module) = Module::parse(text) else { return };
-    let emulator = Emulator::new(Config { threads: 1, max_instructions: Some(20_000), memory_limit: 1 << 24, ..Config::default() });
+    let emulator = Emulator::new(Config {
+        threads: 1,
+        max_instructions: Some(20_000),
+        memory_limit: 1 << 24,
+        ..Config::default()
+    });
     for entry in module.entries() {
         let args: Vec<Vec<u8>> = entry.params().iter().map(|p| vec![0; p.size as usize]).collect();
         let slices: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();

@@ -34,7 +34,8 @@ fn axpy() {
     let (emulator, n) = (emulator(), 1000usize);
     let x = upload(&emulator, (0..n).flat_map(|k| (k as f32).to_le_bytes()));
     let y = upload(&emulator, (0..n).flat_map(|_| 1f32.to_le_bytes()));
-    let args: [&[u8]; 4] = [&0.5f32.to_le_bytes(), &x.to_le_bytes(), &y.to_le_bytes(), &(n as u32).to_le_bytes()];
+    let args: [&[u8]; 4] =
+        [&0.5f32.to_le_bytes(), &x.to_le_bytes(), &y.to_le_bytes(), &(n as u32).to_le_bytes()];
     emulator.launch(&module(), "axpy", shape(4, 256, 0), &args).unwrap_or_else(|e| panic!("{e}"));
     let got = floats(&download(&emulator, y, n * 4));
     assert!(got.iter().enumerate().all(|(k, &v)| v == 1.0 + 0.5 * k as f32));
@@ -45,9 +46,13 @@ fn sums_in_dynamic_shared_memory() {
     let emulator = emulator();
     let x = upload(&emulator, (0..1024).flat_map(|k| (k as f32).to_le_bytes()));
     let out = emulator.alloc(16).unwrap();
-    emulator.launch(&module(), "block_sum", shape(4, 256, 1024), &[&x.to_le_bytes(), &out.to_le_bytes()]).unwrap_or_else(|e| panic!("{e}"));
+    emulator
+        .launch(&module(), "block_sum", shape(4, 256, 1024), &[&x.to_le_bytes(), &out.to_le_bytes()])
+        .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(floats(&download(&emulator, out, 16)), [32640.0, 98176.0, 163712.0, 229248.0]);
-    let error = emulator.launch(&module(), "block_sum", shape(4, 256, 512), &[&x.to_le_bytes(), &out.to_le_bytes()]).unwrap_err();
+    let error = emulator
+        .launch(&module(), "block_sum", shape(4, 256, 512), &[&x.to_le_bytes(), &out.to_le_bytes()])
+        .unwrap_err();
     assert!(error.to_string().contains("shared address"), "{error}");
 }
 
@@ -87,7 +92,10 @@ fn a_struct_by_value_a_match_calls_and_local_arrays() {
     params.extend(0.37f64.to_le_bytes());
     // rustc may order the fields of a struct that is not `repr(C)`; this one is.
     emulator.launch(&module(), "mixed", shape(4, 128, 0), &[&params]).unwrap_or_else(|e| panic!("{e}"));
-    let got: Vec<u64> = download(&emulator, out, n * 8).chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect();
+    let got: Vec<u64> = download(&emulator, out, n * 8)
+        .chunks(8)
+        .map(|c| u64::from_le_bytes(c.try_into().unwrap()))
+        .collect();
     for (i, (&v, &g)) in values.iter().zip(&got).enumerate() {
         assert_eq!(g, expected(v, i), "element {i}, value {v}, case {}", v % 7);
     }
@@ -101,7 +109,8 @@ fn f16_arithmetic() {
     let out = emulator.alloc(8).unwrap();
     let args: [&[u8]; 3] = [&x.to_le_bytes(), &out.to_le_bytes(), &4u32.to_le_bytes()];
     emulator.launch(&module(), "halves", shape(1, 32, 0), &args).unwrap_or_else(|e| panic!("{e}"));
-    let got: Vec<u16> = download(&emulator, out, 8).chunks(2).map(|c| u16::from_le_bytes(c.try_into().unwrap())).collect();
+    let got: Vec<u16> =
+        download(&emulator, out, 8).chunks(2).map(|c| u16::from_le_bytes(c.try_into().unwrap())).collect();
     // 1.5, 4.5, 9.5, 0.75.
     assert_eq!(got, [0x3e00, 0x4480, 0x48c0, 0x3a00]);
 }

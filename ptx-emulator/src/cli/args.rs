@@ -19,7 +19,9 @@ pub fn dimensions(text: &str) -> Result<[u32; 3], String> {
 
 /// The bytes of one kernel argument.
 pub fn argument(text: &str, tensors: &Tensors) -> anyhow::Result<Vec<u8>> {
-    let Some((kind, value)) = text.split_once(':') else { bail!("--arg {text}: it should be KIND:VALUE, such as i32:5 or t:NAME") };
+    let Some((kind, value)) = text.split_once(':') else {
+        bail!("--arg {text}: it should be KIND:VALUE, such as i32:5 or t:NAME")
+    };
     macro_rules! number {
         ($ty:ty) => {
             value.parse::<$ty>().with_context(|| format!("--arg {text}"))?.to_le_bytes().to_vec()
@@ -40,7 +42,9 @@ pub fn argument(text: &str, tensors: &Tensors) -> anyhow::Result<Vec<u8>> {
         "f16" => half16(value.parse().with_context(|| format!("--arg {text}"))?, 5, 10),
         "bf16" => half16(value.parse().with_context(|| format!("--arg {text}"))?, 8, 7),
         "hex" => bytes(value).with_context(|| format!("--arg {text}"))?,
-        _ => bail!("--arg {text}: `{kind}` is not one of t, i8, u8, i16, u16, i32, u32, i64, u64, f32, f64, f16, bf16, hex"),
+        _ => bail!(
+            "--arg {text}: `{kind}` is not one of t, i8, u8, i16, u16, i32, u32, i64, u64, f32, f64, f16, bf16, hex"
+        ),
     })
 }
 
@@ -52,9 +56,14 @@ fn half16(x: f64, exponent_bits: i32, fraction_bits: i32) -> Vec<u8> {
     let bits = if magnitude.is_nan() {
         0x7fff
     } else {
-        let exponent = if magnitude == 0.0 { 1 - bias } else { (magnitude.log2().floor() as i32).clamp(1 - bias, bias + 1) };
+        let exponent = if magnitude == 0.0 {
+            1 - bias
+        } else {
+            (magnitude.log2().floor() as i32).clamp(1 - bias, bias + 1)
+        };
         // In units of the last place; a carry out of the fraction moves the exponent up by itself.
-        let units = (magnitude / 2f64.powi(exponent - fraction_bits)).round_ties_even().min(f64::from(1 << 16));
+        let units =
+            (magnitude / 2f64.powi(exponent - fraction_bits)).round_ties_even().min(f64::from(1 << 16));
         let base = (exponent + bias - 1) << fraction_bits;
         let limit = ((1 << exponent_bits) - 1) << fraction_bits;
         (base + units as i32).min(limit) as u16
@@ -67,7 +76,10 @@ fn bytes(text: &str) -> anyhow::Result<Vec<u8>> {
         bail!("hex digits come in pairs");
     }
     (0..text.len() / 2)
-        .map(|k| u8::from_str_radix(&text[2 * k..2 * k + 2], 16).with_context(|| format!("`{}` is no byte", &text[2 * k..2 * k + 2])))
+        .map(|k| {
+            u8::from_str_radix(&text[2 * k..2 * k + 2], 16)
+                .with_context(|| format!("`{}` is no byte", &text[2 * k..2 * k + 2]))
+        })
         .collect()
 }
 

@@ -85,7 +85,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Err(error) => {
             let failed = matches!(
                 error.downcast_ref::<LaunchError>(),
-                Some(LaunchError::Fault { .. } | LaunchError::Deadlock { .. } | LaunchError::InstructionLimit { .. })
+                Some(
+                    LaunchError::Fault { .. }
+                        | LaunchError::Deadlock { .. }
+                        | LaunchError::InstructionLimit { .. }
+                )
             );
             (if failed { 1 } else { 2 }, error)
         }
@@ -108,7 +112,11 @@ fn list(file: &PathBuf) -> anyhow::Result<()> {
     for entry in module.entries() {
         writeln!(out, "{}", entry.name())?;
         for (index, param) in entry.params().iter().enumerate() {
-            writeln!(out, "  parameter {index}: {} ({} bytes, align {})", param.name, param.size, param.align)?;
+            writeln!(
+                out,
+                "  parameter {index}: {} ({} bytes, align {})",
+                param.name, param.size, param.align
+            )?;
         }
         writeln!(out, "  static shared memory: {} bytes", entry.static_shared_bytes())?;
         if let Some([x, y, z]) = entry.max_threads() {
@@ -138,9 +146,11 @@ fn execute(options: &Run) -> anyhow::Result<()> {
     for allocation in &options.allocations {
         tensors.allocate(allocation, &emulator)?;
     }
-    let values = options.args.iter().map(|a| args::argument(a, &tensors)).collect::<anyhow::Result<Vec<_>>>()?;
+    let values =
+        options.args.iter().map(|a| args::argument(a, &tensors)).collect::<anyhow::Result<Vec<_>>>()?;
     let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-    let shape = LaunchConfig { grid: options.grid, block: options.block, dynamic_shared_bytes: options.shared };
+    let shape =
+        LaunchConfig { grid: options.grid, block: options.block, dynamic_shared_bytes: options.shared };
     let stats = launch(&emulator, &module, &options.entry, shape, &slices)?;
     let mut out = std::io::stdout().lock();
     write!(out, "{}", stats.printed)?;
@@ -153,7 +163,13 @@ fn execute(options: &Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn launch(emulator: &Emulator, module: &Module, entry: &str, shape: LaunchConfig, args: &[&[u8]]) -> Result<LaunchStats, LaunchError> {
+fn launch(
+    emulator: &Emulator,
+    module: &Module,
+    entry: &str,
+    shape: LaunchConfig,
+    args: &[&[u8]],
+) -> Result<LaunchStats, LaunchError> {
     if !std::io::stderr().is_terminal() {
         return emulator.launch(module, entry, shape, args);
     }
@@ -170,9 +186,22 @@ fn print_stats(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()>
     let seconds = stats.elapsed.as_secs_f64();
     writeln!(out, "blocks               {}", stats.blocks)?;
     writeln!(out, "warp instructions    {}", stats.warp_instructions)?;
-    writeln!(out, "thread instructions  {} ({:.0} million/s)", stats.thread_instructions, stats.thread_instructions as f64 / seconds / 1e6)?;
-    writeln!(out, "global bytes         {} read, {} written", stats.global_load_bytes, stats.global_store_bytes)?;
-    writeln!(out, "shared bytes         {} read, {} written", stats.shared_load_bytes, stats.shared_store_bytes)?;
+    writeln!(
+        out,
+        "thread instructions  {} ({:.0} million/s)",
+        stats.thread_instructions,
+        stats.thread_instructions as f64 / seconds / 1e6
+    )?;
+    writeln!(
+        out,
+        "global bytes         {} read, {} written",
+        stats.global_load_bytes, stats.global_store_bytes
+    )?;
+    writeln!(
+        out,
+        "shared bytes         {} read, {} written",
+        stats.shared_load_bytes, stats.shared_store_bytes
+    )?;
     writeln!(out, "barriers             {}", stats.barriers)?;
     writeln!(out, "seconds              {seconds:.3}")?;
     for m in &stats.mnemonics {

@@ -24,12 +24,14 @@ impl Tensors {
     /// Copies a file's tensors to the device.
     pub fn load(&mut self, path: &Path, emulator: &Emulator) -> anyhow::Result<()> {
         let file = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let tensors = SafeTensors::deserialize(&file).with_context(|| format!("{} is no safetensors file", path.display()))?;
+        let tensors = SafeTensors::deserialize(&file)
+            .with_context(|| format!("{} is no safetensors file", path.display()))?;
         for (name, view) in tensors.tensors() {
             let data = view.data();
             let address = emulator.alloc(data.len() as u64).with_context(|| format!("tensor `{name}`"))?;
             emulator.write(address, data)?;
-            let tensor = Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: data.len(), address };
+            let tensor =
+                Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: data.len(), address };
             self.all.insert(name, tensor);
         }
         Ok(())
@@ -37,18 +39,28 @@ impl Tensors {
 
     /// `NAME=DTYPE:SHAPE`.
     pub fn allocate(&mut self, text: &str, emulator: &Emulator) -> anyhow::Result<()> {
-        let parts = text.split_once('=').and_then(|(name, rest)| rest.split_once(':').map(|(dtype, shape)| (name, dtype, shape)));
-        let Some((name, dtype, shape)) = parts else { bail!("--alloc {text}: it should be NAME=DTYPE:SHAPE, such as out=f32:2,128") };
+        let parts = text
+            .split_once('=')
+            .and_then(|(name, rest)| rest.split_once(':').map(|(dtype, shape)| (name, dtype, shape)));
+        let Some((name, dtype, shape)) = parts else {
+            bail!("--alloc {text}: it should be NAME=DTYPE:SHAPE, such as out=f32:2,128")
+        };
         if self.all.contains_key(name) {
             bail!("--alloc {text}: there is a tensor `{name}` already");
         }
-        let (dtype, size) = dtype_of(dtype).with_context(|| format!("--alloc {text}: unknown dtype `{dtype}`"))?;
+        let (dtype, size) =
+            dtype_of(dtype).with_context(|| format!("--alloc {text}: unknown dtype `{dtype}`"))?;
         let shape = shape
             .split([',', 'x'])
             .filter(|n| !n.is_empty())
-            .map(|n| n.trim().parse::<usize>().with_context(|| format!("--alloc {text}: `{n}` is not a length")))
+            .map(|n| {
+                n.trim().parse::<usize>().with_context(|| format!("--alloc {text}: `{n}` is not a length"))
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let bytes = shape.iter().try_fold(size, |a, &b| a.checked_mul(b)).with_context(|| format!("--alloc {text}: too large"))?;
+        let bytes = shape
+            .iter()
+            .try_fold(size, |a, &b| a.checked_mul(b))
+            .with_context(|| format!("--alloc {text}: too large"))?;
         let address = emulator.alloc(bytes as u64).with_context(|| format!("--alloc {text}"))?;
         self.all.insert(name.into(), Tensor { dtype, shape, bytes, address });
         Ok(())
@@ -57,7 +69,10 @@ impl Tensors {
     /// A tensor's device address.
     pub fn address(&self, name: &str) -> anyhow::Result<u64> {
         let known = || self.all.keys().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-        self.all.get(name).map(|t| t.address).with_context(|| format!("there is no tensor `{name}`; there are {}", known()))
+        self.all
+            .get(name)
+            .map(|t| t.address)
+            .with_context(|| format!("there is no tensor `{name}`; there are {}", known()))
     }
 
     /// Writes all tensors; the file at `path` is replaced only when everything went well.
@@ -73,7 +88,10 @@ impl Tensors {
             views.push((name.as_str(), TensorView::new(tensor.dtype, tensor.shape.clone(), data)?));
         }
         let bytes = safetensors::serialize(views, &None)?;
-        let name = path.file_name().with_context(|| format!("{} is no file name", path.display()))?.to_string_lossy();
+        let name = path
+            .file_name()
+            .with_context(|| format!("{} is no file name", path.display()))?
+            .to_string_lossy();
         let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
         let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
         if written.is_err() {

@@ -5,7 +5,7 @@ use super::function::{Decoded, FunctionDecoder, operands, type_of};
 use crate::numeric::round::Round;
 use crate::ops::lanes::{M1, M2, M3};
 use crate::ops::real::{BF16, F16, F32, F64, Two};
-use crate::ops::{Run, int, pick, real};
+use crate::ops::{Run, float, int, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::Type;
 
@@ -29,15 +29,15 @@ pub(super) use int_run;
 macro_rules! real_run {
     ($ty:expr, $ftz:expr, $wrap:ident, $op:ident) => {
         match ($ty, $ftz) {
-            (Type::F32, false) => pick::<$wrap<real::$op<F32<false>>>>(),
-            (Type::F32, true) => pick::<$wrap<real::$op<F32<true>>>>(),
-            (Type::F64, _) => pick::<$wrap<real::$op<F64>>>(),
-            (Type::F16, false) => pick::<$wrap<real::$op<F16<false>>>>(),
-            (Type::F16, true) => pick::<$wrap<real::$op<F16<true>>>>(),
-            (Type::F16x2, false) => pick::<$wrap<real::$op<Two<F16<false>>>>>(),
-            (Type::F16x2, true) => pick::<$wrap<real::$op<Two<F16<true>>>>>(),
-            (Type::BF16, _) => pick::<$wrap<real::$op<BF16>>>(),
-            (Type::BF16x2, _) => pick::<$wrap<real::$op<Two<BF16>>>>(),
+            (Type::F32, false) => pick::<$wrap<float::$op<F32<false>>>>(),
+            (Type::F32, true) => pick::<$wrap<float::$op<F32<true>>>>(),
+            (Type::F64, _) => pick::<$wrap<float::$op<F64>>>(),
+            (Type::F16, false) => pick::<$wrap<float::$op<F16<false>>>>(),
+            (Type::F16, true) => pick::<$wrap<float::$op<F16<true>>>>(),
+            (Type::F16x2, false) => pick::<$wrap<float::$op<Two<F16<false>>>>>(),
+            (Type::F16x2, true) => pick::<$wrap<float::$op<Two<F16<true>>>>>(),
+            (Type::BF16, _) => pick::<$wrap<float::$op<BF16>>>(),
+            (Type::BF16x2, _) => pick::<$wrap<float::$op<Two<BF16>>>>(),
             (other, _) => return Err(no_form(other)),
         }
     };
@@ -47,18 +47,18 @@ macro_rules! real_run {
 macro_rules! directed_run {
     ($ty:expr, $ftz:expr, $round:expr, $wrap:ident, $op:ident) => {
         match ($ty, $ftz, $round) {
-            (Type::F32, false, Round::Zero) => pick::<$wrap<real::$op<F32<false>, 1>>>(),
-            (Type::F32, false, Round::Down) => pick::<$wrap<real::$op<F32<false>, 2>>>(),
-            (Type::F32, false, Round::Up) => pick::<$wrap<real::$op<F32<false>, 3>>>(),
-            (Type::F32, false, _) => pick::<$wrap<real::$op<F32<false>, 0>>>(),
-            (Type::F32, true, Round::Zero) => pick::<$wrap<real::$op<F32<true>, 1>>>(),
-            (Type::F32, true, Round::Down) => pick::<$wrap<real::$op<F32<true>, 2>>>(),
-            (Type::F32, true, Round::Up) => pick::<$wrap<real::$op<F32<true>, 3>>>(),
-            (Type::F32, true, _) => pick::<$wrap<real::$op<F32<true>, 0>>>(),
-            (Type::F64, _, Round::Zero) => pick::<$wrap<real::$op<F64, 1>>>(),
-            (Type::F64, _, Round::Down) => pick::<$wrap<real::$op<F64, 2>>>(),
-            (Type::F64, _, Round::Up) => pick::<$wrap<real::$op<F64, 3>>>(),
-            (Type::F64, _, _) => pick::<$wrap<real::$op<F64, 0>>>(),
+            (Type::F32, false, Round::Zero) => pick::<$wrap<float::$op<F32<false>, 1>>>(),
+            (Type::F32, false, Round::Down) => pick::<$wrap<float::$op<F32<false>, 2>>>(),
+            (Type::F32, false, Round::Up) => pick::<$wrap<float::$op<F32<false>, 3>>>(),
+            (Type::F32, false, _) => pick::<$wrap<float::$op<F32<false>, 0>>>(),
+            (Type::F32, true, Round::Zero) => pick::<$wrap<float::$op<F32<true>, 1>>>(),
+            (Type::F32, true, Round::Down) => pick::<$wrap<float::$op<F32<true>, 2>>>(),
+            (Type::F32, true, Round::Up) => pick::<$wrap<float::$op<F32<true>, 3>>>(),
+            (Type::F32, true, _) => pick::<$wrap<float::$op<F32<true>, 0>>>(),
+            (Type::F64, _, Round::Zero) => pick::<$wrap<float::$op<F64, 1>>>(),
+            (Type::F64, _, Round::Down) => pick::<$wrap<float::$op<F64, 2>>>(),
+            (Type::F64, _, Round::Up) => pick::<$wrap<float::$op<F64, 3>>>(),
+            (Type::F64, _, _) => pick::<$wrap<float::$op<F64, 0>>>(),
             (other, _, _) => return Err(no_form(other)),
         }
     };
@@ -86,9 +86,12 @@ impl FunctionDecoder<'_, '_> {
     /// Decodes the statement if it is arithmetic.
     pub(super) fn arithmetic(&mut self, s: &Statement) -> Decoded<bool> {
         match s.opcode.as_str() {
-            "add" | "sub" | "mul" | "div" | "rem" | "min" | "max" | "addc" | "subc" | "mul24" | "copysign" => self.binary(s)?,
+            "add" | "sub" | "mul" | "div" | "rem" | "min" | "max" | "addc" | "subc" | "mul24"
+            | "copysign" => self.binary(s)?,
             "mad" | "madc" | "fma" | "sad" | "mad24" => self.ternary(s)?,
-            "abs" | "neg" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "sqrt" | "rsqrt" | "rcp" => self.unary(s)?,
+            "abs" | "neg" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "sqrt" | "rsqrt" | "rcp" => {
+                self.unary(s)?
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -287,8 +290,8 @@ fn float_binary(s: &Statement, ty: Type) -> Decoded<Run> {
         ("max", true, false) => real_run!(ty, ftz, M2, MaxNan),
         ("max", false, true) => real_run!(ty, ftz, M2, MaxXor),
         ("max", true, true) => real_run!(ty, ftz, M2, MaxNanXor),
-        ("copysign", ..) if ty == Type::F32 => pick::<M2<real::Copysign32>>(),
-        ("copysign", ..) if ty == Type::F64 => pick::<M2<real::Copysign64>>(),
+        ("copysign", ..) if ty == Type::F32 => pick::<M2<float::Copysign32>>(),
+        ("copysign", ..) if ty == Type::F64 => pick::<M2<float::Copysign64>>(),
         _ => return Err(no_form(ty)),
     })
 }
@@ -296,7 +299,7 @@ fn float_binary(s: &Statement, ty: Type) -> Decoded<Run> {
 /// The single-precision approximations.
 macro_rules! single_run {
     ($ftz:expr, $op:ident) => {
-        if $ftz { pick::<M1<real::$op<F32<true>>>>() } else { pick::<M1<real::$op<F32<false>>>>() }
+        if $ftz { pick::<M1<float::$op<F32<true>>>>() } else { pick::<M1<float::$op<F32<false>>>>() }
     };
 }
 
@@ -304,16 +307,16 @@ fn unary_run(s: &Statement, ty: Type) -> Decoded<Run> {
     let (ftz, round) = (s.has("ftz"), round_of(s));
     Ok(match (s.opcode.as_str(), ty) {
         ("abs", _) if ty.is_float() && ftz => real_run!(ty, true, M1, Abs),
-        ("abs", Type::F32) => pick::<M1<real::AbsBits32>>(),
-        ("abs", Type::F64) => pick::<M1<real::AbsBits64>>(),
-        ("abs", Type::F16 | Type::BF16) => pick::<M1<real::AbsBits16>>(),
-        ("abs", Type::F16x2 | Type::BF16x2) => pick::<M1<real::AbsBits16x2>>(),
+        ("abs", Type::F32) => pick::<M1<float::AbsBits32>>(),
+        ("abs", Type::F64) => pick::<M1<float::AbsBits64>>(),
+        ("abs", Type::F16 | Type::BF16) => pick::<M1<float::AbsBits16>>(),
+        ("abs", Type::F16x2 | Type::BF16x2) => pick::<M1<float::AbsBits16x2>>(),
         ("abs", _) => int_run!(ty, M1, Abs),
         ("neg", _) if ty.is_float() && ftz => real_run!(ty, true, M1, Neg),
-        ("neg", Type::F32) => pick::<M1<real::NegBits32>>(),
-        ("neg", Type::F64) => pick::<M1<real::NegBits64>>(),
-        ("neg", Type::F16 | Type::BF16) => pick::<M1<real::NegBits16>>(),
-        ("neg", Type::F16x2 | Type::BF16x2) => pick::<M1<real::NegBits16x2>>(),
+        ("neg", Type::F32) => pick::<M1<float::NegBits32>>(),
+        ("neg", Type::F64) => pick::<M1<float::NegBits64>>(),
+        ("neg", Type::F16 | Type::BF16) => pick::<M1<float::NegBits16>>(),
+        ("neg", Type::F16x2 | Type::BF16x2) => pick::<M1<float::NegBits16x2>>(),
         ("neg", _) => int_run!(ty, M1, Neg),
         ("ex2", Type::F64) | ("tanh", Type::F64) => return Err(no_form(ty)),
         ("ex2", _) => real_run!(ty, ftz, M1, Ex2),
@@ -322,7 +325,7 @@ fn unary_run(s: &Statement, ty: Type) -> Decoded<Run> {
         ("sin", Type::F32) => single_run!(ftz, Sin),
         ("cos", Type::F32) => single_run!(ftz, Cos),
         ("rsqrt", Type::F32) => single_run!(ftz, Rsqrt),
-        ("rsqrt", Type::F64) => pick::<M1<real::Rsqrt64>>(),
+        ("rsqrt", Type::F64) => pick::<M1<float::Rsqrt64>>(),
         ("sqrt", _) => directed_run!(ty, ftz, round, M1, Sqrt),
         ("rcp", _) => directed_run!(ty, ftz, round, M1, Rcp),
         _ => return Err(no_form(ty)),

@@ -3,7 +3,9 @@
 use super::arith::{int_run, no_form};
 use super::frame::Class;
 use super::function::{Decoded, FunctionDecoder, operands, type_of, types};
-use crate::ops::compare::{self, COMBINE_AND, COMBINE_NONE, COMBINE_NOT, COMBINE_OR, COMBINE_XOR, COMPARISONS, SECOND_TARGET};
+use crate::ops::compare::{
+    self, COMBINE_AND, COMBINE_NONE, COMBINE_NOT, COMBINE_OR, COMBINE_XOR, COMPARISONS, SECOND_TARGET,
+};
 use crate::ops::lanes::{M1, M2, M3};
 use crate::ops::real::{BF16, F16, F32, F64};
 use crate::ops::{Run, bits, int, pick};
@@ -174,7 +176,8 @@ impl FunctionDecoder<'_, '_> {
         let [d, a, b, c, table] = operands(s)?;
         let Operand::Int(table) = table else { return Err("the table of `lop3` must be a constant".into()) };
         let mut instr = self.blank(pick::<bits::Lop3>());
-        (instr.a, instr.b, instr.c) = (self.src(a, Type::B32)?, self.src(b, Type::B32)?, self.src(c, Type::B32)?);
+        (instr.a, instr.b, instr.c) =
+            (self.src(a, Type::B32)?, self.src(b, Type::B32)?, self.src(c, Type::B32)?);
         instr.d = self.dst(d, Type::B32)?;
         instr.n = *table as u32 & 0xff;
         self.emit(instr);
@@ -185,7 +188,8 @@ impl FunctionDecoder<'_, '_> {
         let both = types(s);
         let [d, a, b, c] = operands(s)?;
         let mut instr = self.blank(pick::<bits::Dp2a>());
-        (instr.a, instr.b, instr.c) = (self.src(a, Type::B32)?, self.src(b, Type::B32)?, self.src(c, Type::B32)?);
+        (instr.a, instr.b, instr.c) =
+            (self.src(a, Type::B32)?, self.src(b, Type::B32)?, self.src(c, Type::B32)?);
         instr.d = self.dst(d, Type::B32)?;
         let signed = |k: usize| u32::from(both.get(k).is_some_and(|t| t.is_signed()));
         instr.n = signed(0) | signed(1) << 1 | u32::from(s.has("hi")) << 2;
@@ -203,7 +207,10 @@ impl FunctionDecoder<'_, '_> {
             "hs" => "ge",
             other => other,
         };
-        let code = COMPARISONS.iter().position(|&c| c == name).ok_or_else(|| format!("`.{name}` is no comparison"))?;
+        let code = COMPARISONS
+            .iter()
+            .position(|&c| c == name)
+            .ok_or_else(|| format!("`.{name}` is no comparison"))?;
         let combine = match s.modifiers.get(1).map(String::as_str) {
             Some("and") => COMBINE_AND,
             Some("or") => COMBINE_OR,
@@ -216,7 +223,9 @@ impl FunctionDecoder<'_, '_> {
     fn setp(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let mut code = self.comparison(s)?;
-        let [target, a, b, rest @ ..] = s.operands.as_slice() else { return Err("`setp` takes at least 3 operands".into()) };
+        let [target, a, b, rest @ ..] = s.operands.as_slice() else {
+            return Err("`setp` takes at least 3 operands".into());
+        };
         let pair = matches!(ty, Type::F16x2 | Type::BF16x2);
         let mut instr = self.blank(setp_run(ty, s.has("ftz"))?);
         (instr.a, instr.b) = (self.src(a, ty)?, self.src(b, ty)?);
@@ -247,7 +256,9 @@ impl FunctionDecoder<'_, '_> {
             return Err("packed `set` is not supported".into());
         }
         let mut code = self.comparison(s)?;
-        let [d, a, b, rest @ ..] = s.operands.as_slice() else { return Err("`set` takes at least 3 operands".into()) };
+        let [d, a, b, rest @ ..] = s.operands.as_slice() else {
+            return Err("`set` takes at least 3 operands".into());
+        };
         let mut instr = self.blank(setp_run(from, s.has("ftz"))?);
         (instr.a, instr.b) = (self.src(a, from)?, self.src(b, from)?);
         if let [c] = rest {
@@ -277,7 +288,11 @@ impl FunctionDecoder<'_, '_> {
             let (p, negated) = self.predicate(c)?;
             let d = self.dst(d, ty)?;
             let (a, b) = if negated { (b, a) } else { (a, b) };
-            self.emit_op(if wide { pick::<bits::Select64>() } else { pick::<bits::Select32>() }, d, &[a, b, p]);
+            self.emit_op(
+                if wide { pick::<bits::Select64>() } else { pick::<bits::Select32>() },
+                d,
+                &[a, b, p],
+            );
             return Ok(());
         }
         let by = type_of(s)?;

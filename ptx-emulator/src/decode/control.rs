@@ -34,8 +34,11 @@ impl FunctionDecoder<'_, '_> {
     }
 
     fn indexed_branch(&mut self, s: &Statement) -> Decoded {
-        let [index, Operand::Name(list)] = operands(s)? else { return Err("`brx.idx` takes an index and a list".into()) };
-        let names = self.targets.get(list).cloned().ok_or_else(|| format!("there is no list of targets `{list}`"))?;
+        let [index, Operand::Name(list)] = operands(s)? else {
+            return Err("`brx.idx` takes an index and a list".into());
+        };
+        let names =
+            self.targets.get(list).cloned().ok_or_else(|| format!("there is no list of targets `{list}`"))?;
         let mut labels = Vec::new();
         for name in &names {
             labels.push(self.label(name)? as u32);
@@ -66,7 +69,10 @@ impl FunctionDecoder<'_, '_> {
         if formals.params.len() != params.len() || formals.returns.len() != results.len() {
             return Err(format!(
                 "`{name}` takes {} parameters and gives {} results; {} and {} are written",
-                formals.params.len(), formals.returns.len(), params.len(), results.len()
+                formals.params.len(),
+                formals.returns.len(),
+                params.len(),
+                results.len()
             ));
         }
         for (operand, &(at, size)) in params.iter().zip(&formals.params) {
@@ -81,17 +87,26 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
-    /// Every function has its own place for parameters, so a call by address writes them to all functions with the same
-    /// number and sizes that have an address: only the one that is called looks.
-    fn call_by_address(&mut self, s: &Statement, callee: &Operand, results: &[Operand], params: &[Operand]) -> Decoded {
-        let sizes = |d: &mut Self, list: &[Operand]| -> Decoded<Vec<u64>> { list.iter().map(|o| d.param_size(o)).collect() };
+    /// Every function has its own place for parameters, so a call by address writes them to all functions with parameters and
+    /// results of the same sizes: only the one that is called looks.
+    fn call_by_address(
+        &mut self,
+        s: &Statement,
+        callee: &Operand,
+        results: &[Operand],
+        params: &[Operand],
+    ) -> Decoded {
+        let sizes = |d: &mut Self, list: &[Operand]| -> Decoded<Vec<u64>> {
+            list.iter().map(|o| d.param_size(o)).collect()
+        };
         let (given, wanted) = (sizes(self, params)?, sizes(self, results)?);
         let matching: Vec<_> = self
             .context
             .formals
             .values()
             .filter(|f| {
-                f.params.iter().map(|p| p.1).eq(given.iter().copied()) && f.returns.iter().map(|p| p.1).eq(wanted.iter().copied())
+                f.params.iter().map(|p| p.1).eq(given.iter().copied())
+                    && f.returns.iter().map(|p| p.1).eq(wanted.iter().copied())
             })
             .cloned()
             .collect();
@@ -103,10 +118,11 @@ impl FunctionDecoder<'_, '_> {
         let mut instr = self.blank(pick::<control::IndexedCall>());
         instr.a = self.src(callee, Type::U64)?;
         self.emit_edge(instr, Edge::None);
-        if !wanted.is_empty() && matching.len() > 1 {
-            return Err(format!("`{}`: results of calls by address are supported where one function matches, not {}", s.mnemonic(), matching.len()));
+        // They share the places of their results.
+        if matching.is_empty() {
+            return Err(format!("`{}`: no function has parameters and results of these sizes", s.mnemonic()));
         }
-        for formals in &matching {
+        for formals in matching.iter().take(1) {
             for (operand, &(at, size)) in results.iter().zip(&formals.returns) {
                 self.take_back(operand, at, size)?;
             }
@@ -126,7 +142,9 @@ impl FunctionDecoder<'_, '_> {
     fn builtin(&mut self, run: crate::ops::Run, results: &[Operand], params: &[Operand]) -> Decoded {
         let mut list = Vec::new();
         for operand in params {
-            let Operand::Name(name) = operand else { return Err("parameters of this function are `.param` variables".into()) };
+            let Operand::Name(name) = operand else {
+                return Err("parameters of this function are `.param` variables".into());
+            };
             match self.symbol(name) {
                 Some(Symbol::Variable { address, .. }) => list.push(address as u32),
                 _ => return Err(format!("`{name}` is no `.param` variable")),
@@ -166,7 +184,11 @@ impl FunctionDecoder<'_, '_> {
             return self.copy_local(at, address, size);
         }
         let target = self.dst(operand, if size == 8 { Type::B64 } else { Type::B32 })?;
-        let run = if size == 8 { pick::<Load<mem::U64, { mem::LOCAL }>>() } else { pick::<Load<mem::U32, { mem::LOCAL }>>() };
+        let run = if size == 8 {
+            pick::<Load<mem::U64, { mem::LOCAL }>>()
+        } else {
+            pick::<Load<mem::U32, { mem::LOCAL }>>()
+        };
         self.local_access(run, target, at, 0)
     }
 

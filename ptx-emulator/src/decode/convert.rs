@@ -27,7 +27,9 @@ impl FunctionDecoder<'_, '_> {
     fn conversion_of(&self, s: &Statement, from: Type, to: Type) -> Conversion {
         let integral = ["rni", "rzi", "rmi", "rpi"].iter().any(|m| s.has(m));
         Conversion {
-            from, to, integral,
+            from,
+            to,
+            integral,
             round: round_of(s),
             ftz: s.has("ftz"),
             sat: s.has("sat"),
@@ -38,7 +40,10 @@ impl FunctionDecoder<'_, '_> {
 
     fn cvt(&mut self, s: &Statement) -> Decoded {
         let [to, from] = types(s)[..] else {
-            return Err(format!("`{}` is not supported: it does not name two of the known types", s.mnemonic()));
+            return Err(format!(
+                "`{}` is not supported: it does not name two of the known types",
+                s.mnemonic()
+            ));
         };
         if to == Type::F16x2 || to == Type::BF16x2 || from == Type::F16x2 || from == Type::BF16x2 {
             return Err(format!("`{}` is not supported", s.mnemonic()));
@@ -101,13 +106,18 @@ impl FunctionDecoder<'_, '_> {
         let d = self.dst(d, Type::B32)?;
         let conversion = self.conversion_of(s, Type::F32, half);
         if fast(&conversion).is_some() {
-            let run = if half == Type::F16 { pick::<M2<ops::F16x2FromF32>>() } else { pick::<M2<ops::BF16x2FromF32>>() };
+            let run = if half == Type::F16 {
+                pick::<M2<ops::F16x2FromF32>>()
+            } else {
+                pick::<M2<ops::BF16x2FromF32>>()
+            };
             self.emit_op(run, d, &[a, b]);
             return Ok(());
         }
         let halves = [a, b].map(|source| {
             let mut instr = self.blank(pick::<ops::Convert>());
-            (instr.imm, instr.a, instr.d) = (conversion.encode(), source, self.temp(super::frame::Class::Word));
+            (instr.imm, instr.a, instr.d) =
+                (conversion.encode(), source, self.temp(super::frame::Class::Word));
             self.emit(instr);
             instr.d
         });

@@ -43,7 +43,8 @@ impl FunctionDecoder<'_, '_> {
             "membar" | "fence" => self.fence(),
             "isspacep" => self.isspacep(s)?,
             // Hints about caches and time change no result.
-            "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy" | "nanosleep" | "pmevent" => {
+            "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy" | "nanosleep"
+            | "pmevent" => {
                 if s.opcode == "createpolicy" || s.opcode == "discard" {
                     return Ok(false);
                 }
@@ -66,11 +67,14 @@ impl FunctionDecoder<'_, '_> {
                 self.emit_pred(if negated { 3 } else { 4 }, d, a, a)
             }
             _ => {
-                if let Operand::Name(name) = a && name == "%activemask" {
+                if let Operand::Name(name) = a
+                    && name == "%activemask"
+                {
                     return Err("`%activemask` is no register; use `activemask`".into());
                 }
                 let (a, d) = (self.src(a, ty)?, self.dst(d, ty)?);
-                let run = if ty.size() == 8 { pick::<M1<int::Copy<u64>>>() } else { pick::<M1<int::Copy<u32>>>() };
+                let run =
+                    if ty.size() == 8 { pick::<M1<int::Copy<u64>>>() } else { pick::<M1<int::Copy<u32>>>() };
                 self.emit_op(run, d, &[a]);
                 Ok(())
             }
@@ -119,8 +123,16 @@ impl FunctionDecoder<'_, '_> {
     }
 
     fn address(&mut self, s: &Statement, operand: &Operand) -> Decoded<Address> {
-        let Operand::Address(base, offset) = operand else { return Err("an address in `[ ]` is wanted".into()) };
-        let mut address = Address { register: 0, wide: WIDE_ADDRESS, offset: *offset, parameter: None, space: Self::space(s) };
+        let Operand::Address(base, offset) = operand else {
+            return Err("an address in `[ ]` is wanted".into());
+        };
+        let mut address = Address {
+            register: 0,
+            wide: WIDE_ADDRESS,
+            offset: *offset,
+            parameter: None,
+            space: Self::space(s),
+        };
         let Some(name) = base else {
             address.register = self.src(&Operand::Int(0), Type::U64)?;
             return Ok(address);
@@ -143,7 +155,8 @@ impl FunctionDecoder<'_, '_> {
                 address.space = Space::Param;
             }
             Some(Symbol::Variable { space, address: at }) => {
-                if address.space == Space::Param || (address.space == Space::Generic && space == Space::Local) {
+                if address.space == Space::Param || (address.space == Space::Generic && space == Space::Local)
+                {
                     address.space = space;
                 }
                 address.register = self.src(&Operand::Int(at as i64), Type::U64)?;
@@ -188,9 +201,20 @@ impl FunctionDecoder<'_, '_> {
         let elements = self.elements(d, s)?;
         let address = self.address(s, a)?;
         // All elements of a vector are read as the widest of their registers wants.
-        let width = elements.iter().filter_map(|e| self.register_type(e)).map(|t| t.size()).max().unwrap_or(ty.size());
+        let width = elements
+            .iter()
+            .filter_map(|e| self.register_type(e))
+            .map(|t| t.size())
+            .max()
+            .unwrap_or(ty.size());
         let as_type = match width {
-            8 => if ty.is_signed() { Type::S64 } else { Type::U64 },
+            8 => {
+                if ty.is_signed() {
+                    Type::S64
+                } else {
+                    Type::U64
+                }
+            }
             _ => Type::B32,
         };
         let mut list = Vec::new();
@@ -218,9 +242,12 @@ impl FunctionDecoder<'_, '_> {
         let Operand::Address(Some(name), _) = operand else { return Ok(()) };
         let Some(&(start, length)) = self.context.kernel_params.get(name.as_str()) else { return Ok(()) };
         if offset < start || offset + size > start + length {
-            return Err(format!("{size} bytes at offset {} of parameter `{name}`, which has {length}", offset.wrapping_sub(start)));
+            return Err(format!(
+                "{size} bytes at offset {} of parameter `{name}`, which has {length}",
+                offset.wrapping_sub(start)
+            ));
         }
-        if offset % size.min(16) != 0 && !offset.is_multiple_of(size) {
+        if !offset.is_multiple_of(size.min(16)) && !offset.is_multiple_of(size) {
             return Err(format!("parameter `{name}` is read misaligned"));
         }
         Ok(())
@@ -257,7 +284,8 @@ impl FunctionDecoder<'_, '_> {
 
     fn atomic(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
-        let operation = atomic::OPERATIONS.iter().position(|o| s.has(o)).ok_or("no atomic operation is named")?;
+        let operation =
+            atomic::OPERATIONS.iter().position(|o| s.has(o)).ok_or("no atomic operation is named")?;
         let is_red = s.opcode == "red";
         let skip = usize::from(!is_red);
         let (Some(a), Some(b)) = (s.operands.get(skip), s.operands.get(skip + 1)) else {

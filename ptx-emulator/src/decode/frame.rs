@@ -25,10 +25,23 @@ pub(crate) enum Late {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub(crate) enum Special {
-    Tid(u8), Ntid(u8), Ctaid(u8), Nctaid(u8),
-    LaneId, WarpId, NumWarps, SmId, NumSm, GridId,
-    MaskEq, MaskLe, MaskLt, MaskGe, MaskGt,
-    DynamicShared, TotalShared,
+    Tid(u8),
+    Ntid(u8),
+    Ctaid(u8),
+    Nctaid(u8),
+    LaneId,
+    WarpId,
+    NumWarps,
+    SmId,
+    NumSm,
+    GridId,
+    MaskEq,
+    MaskLe,
+    MaskLt,
+    MaskGe,
+    MaskGt,
+    DynamicShared,
+    TotalShared,
 }
 
 /// The layout, as it grows during decoding.
@@ -50,7 +63,7 @@ impl Frame {
         }
         match class {
             Class::Pred => {
-                if self.pred_free % 64 == 0 {
+                if self.pred_free.is_multiple_of(64) {
                     self.pred_free = self.bytes;
                     self.bytes += 64;
                 }

@@ -1,10 +1,10 @@
 //! One function: its items in order, each statement handed to the part of the decoder that knows its opcode.
 
 use super::EntryContext;
-use super::frame::{Class, Late, Special};
+use super::frame::{Class, Late};
 use super::scope::{Scopes, Symbol, class_of, labels};
 use crate::error::Problem;
-use crate::memory::{CODE_WINDOW, PARAM_WINDOW};
+use crate::memory::CODE_WINDOW;
 use crate::ops::{self, Instr, Run, pick};
 use crate::syntax::ast::{Function, Item, Operand, Statement, Variable};
 use crate::syntax::types::{Space, Type};
@@ -19,7 +19,10 @@ pub(crate) enum Edge {
     /// To a label of the function, by number.
     Label(usize),
     /// To any of the labels listed from an index of the operand lists.
-    Labels { at: u32, count: u32 },
+    Labels {
+        at: u32,
+        count: u32,
+    },
     /// Ends the path: `ret`, `exit`.
     End,
     /// Ends it without a return: `trap`.
@@ -67,12 +70,20 @@ pub(crate) struct FunctionDecoder<'c, 'm> {
 }
 
 impl<'c, 'm> FunctionDecoder<'c, 'm> {
-    pub(crate) fn new(context: &'c mut EntryContext<'m>, function: &'m Function, problems: &'c mut Vec<Problem>) -> Self {
+    pub(crate) fn new(
+        context: &'c mut EntryContext<'m>,
+        function: &'m Function,
+        problems: &'c mut Vec<Problem>,
+    ) -> Self {
         let truth = context.frame.constant(Class::Pred, u64::from(u32::MAX));
         let label_numbers = labels(function.body.as_deref().unwrap_or_default());
         let labels = vec![usize::MAX; label_numbers.len()];
         FunctionDecoder {
-            context, function, problems, labels, label_numbers,
+            context,
+            function,
+            problems,
+            labels,
+            label_numbers,
             scopes: Scopes::new(),
             targets: HashMap::new(),
             code: Vec::new(),
@@ -125,7 +136,8 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             return;
         }
         let formals = self.context.formals.get(&function.name).cloned().unwrap_or_default();
-        let all = function.params.iter().zip(&formals.params).chain(function.returns.iter().zip(&formals.returns));
+        let all =
+            function.params.iter().zip(&formals.params).chain(function.returns.iter().zip(&formals.returns));
         for (variable, &(offset, _)) in all {
             self.scopes.variable(&variable.name, Space::Local, offset);
         }
@@ -179,15 +191,16 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
                 self.scopes.variable(&variable.name, Space::Shared, at);
             }
             Space::Local | Space::Param => {
-                let align = if variable.space == Space::Param { variable.align.max(16) } else { variable.align };
+                let align =
+                    if variable.space == Space::Param { variable.align.max(16) } else { variable.align };
                 let at = self.context.local(size, align);
                 self.scopes.variable(&variable.name, Space::Local, at);
                 self.sizes.insert(at, size);
             }
             _ => return Err(format!("a .{} variable inside a function", variable.space.name())),
         }
-        if self.context.local_bytes > 1 << 24 {
-            return Err("more than 16 MiB of local memory a thread".into());
+        if self.context.local_bytes > 1 << 19 {
+            return Err("more than 512 KiB of local memory a thread".into());
         }
         Ok(())
     }
@@ -227,7 +240,12 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     }
 
     fn dispatch(&mut self, s: &'m Statement) -> Decoded {
-        let known = self.arithmetic(s)? || self.bits(s)? || self.conversion(s)? || self.data(s)? || self.warp(s)? || self.control(s)?;
+        let known = self.arithmetic(s)?
+            || self.bits(s)?
+            || self.conversion(s)?
+            || self.data(s)?
+            || self.warp(s)?
+            || self.control(s)?;
         if known { Ok(()) } else { Err(format!("the instruction `{}` is not known", s.mnemonic())) }
     }
 
@@ -312,7 +330,8 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
 
     /// A source operand as a register of the class of `ty`.
     pub(super) fn src(&mut self, operand: &Operand, ty: Type) -> Decoded<u32> {
-        let class = class_of(ty).ok_or_else(|| format!("operands of {} bits are not supported", ty.bits()))?;
+        let class =
+            class_of(ty).ok_or_else(|| format!("operands of {} bits are not supported", ty.bits()))?;
         match operand {
             Operand::Int(value) => Ok(self.int_constant(*value, ty, class)),
             Operand::F32(bits) if ty == Type::F64 => {
@@ -329,7 +348,13 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
 
     fn int_constant(&mut self, value: i64, ty: Type, class: Class) -> u32 {
         let bits = match ty {
-            Type::Pred => if value != 0 { u64::from(u32::MAX) } else { 0 },
+            Type::Pred => {
+                if value != 0 {
+                    u64::from(u32::MAX)
+                } else {
+                    0
+                }
+            }
             Type::F32 => u64::from((value as f32).to_bits()),
             Type::F64 => (value as f64).to_bits(),
             _ if ty.bits() >= 64 => value as u64,
@@ -376,7 +401,12 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             (Class::Long, Class::Word) => pick::<ops::lanes::M1<ops::int::Narrow>>(),
             (Class::Word, Class::Long) if ty.is_signed() => pick::<ops::lanes::M1<ops::int::Widen<i32>>>(),
             (Class::Word, Class::Long) => pick::<ops::lanes::M1<ops::int::Widen<u32>>>(),
-            (Class::Pred, _) => return Err(format!("`{name}` is a predicate, where a value of {} bits is wanted", ty.bits())),
+            (Class::Pred, _) => {
+                return Err(format!(
+                    "`{name}` is a predicate, where a value of {} bits is wanted",
+                    ty.bits()
+                ));
+            }
             _ => return Err(format!("`{name}` is no predicate")),
         };
         let temp = self.temp(class);
@@ -453,82 +483,6 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             _ => None,
         }
     }
-
-    fn special(&mut self, name: &str) -> Decoded<Option<u32>> {
-        let Some(name) = name.strip_prefix('%') else { return Ok(None) };
-        let axis = |prefix: &str| match name.strip_prefix(prefix) {
-            Some(".x") => Some(0),
-            Some(".y") => Some(1),
-            Some(".z") => Some(2),
-            _ => None,
-        };
-        let special = if let Some(k) = axis("tid") {
-            Special::Tid(k)
-        } else if let Some(k) = axis("ntid") {
-            Special::Ntid(k)
-        } else if let Some(k) = axis("ctaid") {
-            Special::Ctaid(k)
-        } else if let Some(k) = axis("nctaid") {
-            Special::Nctaid(k)
-        } else {
-            match name {
-                "laneid" => Special::LaneId,
-                "warpid" => Special::WarpId,
-                "nwarpid" => Special::NumWarps,
-                "smid" => Special::SmId,
-                "nsmid" => Special::NumSm,
-                "gridid" => Special::GridId,
-                "lanemask_eq" => Special::MaskEq,
-                "lanemask_le" => Special::MaskLe,
-                "lanemask_lt" => Special::MaskLt,
-                "lanemask_ge" => Special::MaskGe,
-                "lanemask_gt" => Special::MaskGt,
-                "dynamic_smem_size" => Special::DynamicShared,
-                "total_smem_size" | "aggr_smem_size" => Special::TotalShared,
-                // Without clusters each block is a cluster of its own.
-                "cluster_ctarank" | "cluster_ctaid.x" | "cluster_ctaid.y" | "cluster_ctaid.z" | "is_explicit_cluster"
-                | "reserved_smem_offset_begin" | "reserved_smem_offset_end" | "reserved_smem_offset_cap" => {
-                    return Ok(Some(self.context.frame.constant(Class::Word, 0)));
-                }
-                "cluster_nctarank" | "cluster_nctaid.x" | "cluster_nctaid.y" | "cluster_nctaid.z" => {
-                    return Ok(Some(self.context.frame.constant(Class::Word, 1)));
-                }
-                "clusterid.x" => Special::Ctaid(0),
-                "clusterid.y" => Special::Ctaid(1),
-                "clusterid.z" => Special::Ctaid(2),
-                "nclusterid.x" => Special::Nctaid(0),
-                "nclusterid.y" => Special::Nctaid(1),
-                "nclusterid.z" => Special::Nctaid(2),
-                "clock" | "clock_hi" | "globaltimer_lo" | "globaltimer_hi" => {
-                    let register = self.temp(Class::Word);
-                    let mut instr = self.blank(pick::<ops::bits::Dynamic>());
-                    (instr.d, instr.n) = (register, if name.ends_with("hi") { 2 } else { 0 });
-                    self.emit(instr);
-                    return Ok(Some(register));
-                }
-                _ if name.starts_with("envreg") || name.starts_with("pm") => {
-                    return Ok(Some(self.context.frame.constant(Class::Word, 0)));
-                }
-                _ => return Ok(None),
-            }
-        };
-        Ok(Some(self.context.frame.special(special)))
-    }
-
-    fn special64(&mut self, name: &str) -> Option<u32> {
-        match name {
-            "%clock64" | "%globaltimer" => {
-                let register = self.temp(Class::Long);
-                let mut instr = self.blank(pick::<ops::bits::Dynamic>());
-                (instr.d, instr.e) = (register, 1);
-                self.emit(instr);
-                Some(register)
-            }
-            "WARP_SZ" => Some(self.context.frame.constant(Class::Long, 32)),
-            "%param_window" => Some(self.context.frame.constant(Class::Long, PARAM_WINDOW)),
-            _ => None,
-        }
-    }
 }
 
 /// All types among the modifiers, in order.
@@ -543,5 +497,8 @@ pub(super) fn type_of(s: &Statement) -> Decoded<Type> {
 
 /// The operands, which must be of this number.
 pub(super) fn operands<const N: usize>(s: &Statement) -> Decoded<&[Operand; N]> {
-    s.operands.as_slice().try_into().map_err(|_| format!("`{}` takes {N} operands, not {}", s.opcode, s.operands.len()))
+    s.operands
+        .as_slice()
+        .try_into()
+        .map_err(|_| format!("`{}` takes {N} operands, not {}", s.opcode, s.operands.len()))
 }

@@ -1,7 +1,7 @@
 //! Pass 6: functions one after another, meeting places put in, jumps resolved.
 
 use super::function::{Body, Edge, Emitted};
-use super::{EntryContext, Program};
+use super::{EntryContext, NO_CODE, Program};
 use crate::cfg::Graph;
 use crate::error::Problem;
 use crate::ops::{control::Join, pick};
@@ -34,7 +34,8 @@ impl Blocks {
         for (block, &start) in starts.iter().enumerate() {
             let end = starts.get(block + 1).copied().unwrap_or(code.len());
             let last = &code[end - 1];
-            let target = |label: usize| body.labels.get(label).filter(|&&at| at < code.len()).map(|&at| block_at(at));
+            let target =
+                |label: usize| body.labels.get(label).filter(|&&at| at < code.len()).map(|&at| block_at(at));
             let always = last.instr.guard_not == 0 && last.instr.guard == first_guard(code);
             let mut next: Vec<usize> = match &last.edge {
                 Edge::Label(label) => target(*label).into_iter().collect(),
@@ -67,9 +68,14 @@ fn first_guard(code: &[Emitted]) -> u32 {
 }
 
 /// Puts an entry's functions together.
-pub(super) fn program(mut context: EntryContext, bodies: Vec<Body>, problems: &mut Vec<Problem>) -> Program {
-    if context.frame.bytes > 1 << 26 {
-        problems.push(Problem { line: 1, what: "more than 64 MiB of registers a warp".into() });
+pub(super) fn program(
+    mut context: EntryContext,
+    bodies: Vec<Body>,
+    numbers: &[u32],
+    problems: &mut Vec<Problem>,
+) -> Program {
+    if context.frame.bytes > 1 << 24 {
+        problems.push(Problem { line: 1, what: "more than 16 MiB of registers a warp".into() });
     }
     let mut program = Program {
         code: Vec::new(),
@@ -80,14 +86,15 @@ pub(super) fn program(mut context: EntryContext, bodies: Vec<Body>, problems: &m
         extra: Vec::new(),
         frame: context.frame.clone(),
         caches: context.caches,
-        functions: Vec::new(),
+        functions: vec![NO_CODE; context.module.functions.len()],
         static_shared: context.shared_bytes,
         dynamic_shared: context.shared_bytes.next_multiple_of(context.dynamic_align),
         local_bytes: context.local_bytes.next_multiple_of(16),
         registers: context.registers,
     };
     let mut calls = Vec::new();
-    for body in &bodies {
+    for (body, &number) in bodies.iter().zip(numbers) {
+        program.functions[number as usize] = program.code.len() as u32;
         place(body, &mut program, &mut context.extra, &mut calls);
     }
     for (at, number) in calls {
@@ -95,10 +102,12 @@ pub(super) fn program(mut context: EntryContext, bodies: Vec<Body>, problems: &m
     }
     let mut before = 0;
     let counts = std::mem::take(&mut program.counted);
-    program.counted = std::iter::once(0).chain(counts.into_iter().map(|c| {
-        before += c;
-        before
-    })).collect();
+    program.counted = std::iter::once(0)
+        .chain(counts.into_iter().map(|c| {
+            before += c;
+            before
+        }))
+        .collect();
     program.extra = context.extra;
     program
 }
@@ -107,7 +116,6 @@ fn place(body: &Body, program: &mut Program, extra: &mut [u32], calls: &mut Vec<
     let blocks = Blocks::of(body, extra);
     let code = &body.code;
     let base = program.code.len() as u32;
-    program.functions.push(base);
     let mut is_meeting = vec![false; blocks.starts.len()];
     for (block, meeting) in blocks.meeting.iter().enumerate() {
         let end = blocks.starts.get(block + 1).copied().unwrap_or(code.len());
@@ -119,8 +127,8 @@ fn place(body: &Body, program: &mut Program, extra: &mut [u32], calls: &mut Vec<
     // Where each position of the body lands; a block's start lands on its meeting place.
     let mut landing = vec![0u32; code.len() + 1];
     let mut pc = base;
-    for at in 0..code.len() {
-        landing[at] = pc;
+    for (at, place) in landing.iter_mut().enumerate().take(code.len()) {
+        *place = pc;
         let block = blocks.block_of(at);
         pc += 1 + u32::from(blocks.starts[block] == at && is_meeting[block]);
     }

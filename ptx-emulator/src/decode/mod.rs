@@ -9,6 +9,7 @@ pub(crate) mod frame;
 mod function;
 mod layout;
 mod scope;
+mod special;
 mod warp;
 
 use crate::error::Problem;
@@ -18,6 +19,9 @@ use crate::syntax::types::Space;
 use frame::Frame;
 use function::FunctionDecoder;
 use std::collections::{HashMap, HashSet};
+
+/// Of a function that an entry does not reach.
+pub(crate) const NO_CODE: u32 = u32::MAX;
 
 /// An entry's code, ready to run.
 #[derive(Clone)]
@@ -33,7 +37,7 @@ pub(crate) struct Program {
     pub extra: Vec<u32>,
     pub frame: Frame,
     pub caches: u32,
-    /// Where each function that has an address begins.
+    /// Where each function of the module begins, or `NO_CODE` where this entry cannot reach it.
     pub functions: Vec<u32>,
     pub static_shared: u64,
     /// Where dynamic shared memory begins.
@@ -45,7 +49,7 @@ pub(crate) struct Program {
 /// What all functions of one entry share while they are decoded.
 pub(crate) struct EntryContext<'m> {
     pub module: &'m ModuleSyntax,
-    /// Order of the functions that have addresses and code.
+    /// Numbers of the reachable functions: their places in the module.
     pub numbers: HashMap<String, u32>,
     pub frame: Frame,
     pub extra: Vec<u32>,
@@ -118,7 +122,7 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         entry.params.iter().zip(offsets).map(|(p, o)| (p.name.clone(), (o, p.size.unwrap_or(0)))).collect();
     let mut context = EntryContext {
         module,
-        numbers: reachable.iter().enumerate().map(|(k, f)| (f.name.clone(), k as u32)).collect(),
+        numbers: reachable.iter().map(|f| (f.name.clone(), number_of(module, f))).collect(),
         frame: Frame::default(),
         extra: Vec::new(),
         caches: 0,
@@ -143,11 +147,21 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
     for function in &reachable {
         bodies.push(FunctionDecoder::new(&mut context, function, problems).run());
     }
-    layout::program(context, bodies, problems)
+    let numbers: Vec<u32> = reachable.iter().map(|f| number_of(module, f)).collect();
+    layout::program(context, bodies, &numbers, problems)
+}
+
+/// A function's place in the module, from which its address comes.
+fn number_of(module: &ModuleSyntax, function: &Function) -> u32 {
+    module.functions.iter().position(|f| std::ptr::eq(f, function)).unwrap_or(0) as u32
 }
 
 /// The entry first, then every function with a body whose name some reachable body mentions.
-fn reachable<'m>(functions: &HashMap<&str, &'m Function>, entry: &'m Function, module: &'m ModuleSyntax) -> Vec<&'m Function> {
+fn reachable<'m>(
+    functions: &HashMap<&str, &'m Function>,
+    entry: &'m Function,
+    module: &'m ModuleSyntax,
+) -> Vec<&'m Function> {
     let mut order: Vec<&Function> = vec![entry];
     let mut seen: HashSet<&str> = HashSet::from([entry.name.as_str()]);
     // Tables of function addresses in variables count as mentions.
@@ -159,10 +173,11 @@ fn reachable<'m>(functions: &HashMap<&str, &'m Function>, entry: &'m Function, m
     let mut at = 0;
     loop {
         for name in std::mem::take(&mut pending) {
-            if let Some(&function) = functions.get(name).filter(|f| f.body.is_some() && !f.is_entry) {
-                if seen.insert(&function.name) {
-                    order.push(function);
-                }
+            let called = functions.get(name).filter(|f| f.body.is_some() && !f.is_entry);
+            if let Some(&function) = called
+                && seen.insert(&function.name)
+            {
+                order.push(function);
             }
         }
         let Some(function) = order.get(at) else { return order };
@@ -175,7 +190,12 @@ fn reachable<'m>(functions: &HashMap<&str, &'m Function>, entry: &'m Function, m
 fn place_shared(context: &mut EntryContext, reachable: &[&Function]) {
     let mentioned: HashSet<&str> =
         reachable.iter().flat_map(|f| f.body.iter().flatten()).flat_map(scope::mentioned).collect();
-    for variable in context.module.variables.iter().filter(|v| v.space == Space::Shared && mentioned.contains(v.name.as_str())) {
+    for variable in context
+        .module
+        .variables
+        .iter()
+        .filter(|v| v.space == Space::Shared && mentioned.contains(v.name.as_str()))
+    {
         if variable.size.is_none() || variable.external {
             context.dynamic_align = context.dynamic_align.max(variable.align);
         } else if !context.shared.contains_key(&variable.name) {
@@ -186,6 +206,9 @@ fn place_shared(context: &mut EntryContext, reachable: &[&Function]) {
 }
 
 fn place_formals(context: &mut EntryContext, reachable: &[&Function]) {
+    // Functions with results of the same sizes share their places, so that a call by address finds them. A result is written
+    // last thing in the callee and read first thing after the call.
+    let mut returns: HashMap<Vec<u64>, Vec<(u64, u64)>> = HashMap::new();
     for function in reachable.iter().filter(|f| !f.is_entry) {
         let mut place = |list: &[Variable]| -> Vec<(u64, u64)> {
             list.iter()
@@ -196,7 +219,10 @@ fn place_formals(context: &mut EntryContext, reachable: &[&Function]) {
                 })
                 .collect()
         };
-        let formals = Formals { params: place(&function.params), returns: place(&function.returns) };
+        let params = place(&function.params);
+        let sizes: Vec<u64> = function.returns.iter().map(|v| v.size.unwrap_or(0)).collect();
+        let results = returns.entry(sizes).or_insert_with(|| place(&function.returns)).clone();
+        let formals = Formals { params, returns: results };
         context.formals.insert(function.name.clone(), formals);
     }
     for (alias, target) in &context.module.aliases {

@@ -140,7 +140,9 @@ pub(crate) fn mentioned(item: &Item) -> Vec<&str> {
 fn collect<'a>(operand: &'a Operand, names: &mut Vec<&'a str>) {
     match operand {
         Operand::Name(name) | Operand::Offset(name, _) | Operand::Address(Some(name), _) => names.push(name),
-        Operand::Vector(all) | Operand::List(all) | Operand::Bracket(all) => all.iter().for_each(|o| collect(o, names)),
+        Operand::Vector(all) | Operand::List(all) | Operand::Bracket(all) => {
+            all.iter().for_each(|o| collect(o, names))
+        }
         Operand::Pair(a, b) => {
             collect(a, names);
             collect(b, names);

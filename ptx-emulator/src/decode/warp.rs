@@ -61,10 +61,14 @@ impl FunctionDecoder<'_, '_> {
 
     fn shfl(&mut self, s: &Statement) -> Decoded {
         let sync = s.has("sync");
-        let [target, a, b, c, rest @ ..] = s.operands.as_slice() else { return Err("`shfl` lacks operands".into()) };
+        let [target, a, b, c, rest @ ..] = s.operands.as_slice() else {
+            return Err("`shfl` lacks operands".into());
+        };
         let mut instr = self.blank(pick::<Shuffle>());
-        (instr.a, instr.b, instr.c) = (self.src(a, Type::B32)?, self.src(b, Type::U32)?, self.src(c, Type::U32)?);
-        let mode = ["up", "down", "bfly", "idx"].iter().position(|m| s.has(m)).ok_or("`shfl` names no mode")?;
+        (instr.a, instr.b, instr.c) =
+            (self.src(a, Type::B32)?, self.src(b, Type::U32)?, self.src(c, Type::U32)?);
+        let mode =
+            ["up", "down", "bfly", "idx"].iter().position(|m| s.has(m)).ok_or("`shfl` names no mode")?;
         instr.n = mode as u32;
         if sync {
             let [mask] = rest else { return Err("`shfl.sync` lacks its member mask".into()) };
@@ -83,7 +87,8 @@ impl FunctionDecoder<'_, '_> {
 
     fn vote(&mut self, s: &Statement) -> Decoded {
         let [d, p, rest @ ..] = s.operands.as_slice() else { return Err("`vote` lacks operands".into()) };
-        let mode = ["all", "any", "uni", "ballot"].iter().position(|m| s.has(m)).ok_or("`vote` names no mode")?;
+        let mode =
+            ["all", "any", "uni", "ballot"].iter().position(|m| s.has(m)).ok_or("`vote` names no mode")?;
         let mut instr = self.blank(pick::<Vote>());
         let (p, negated) = self.predicate(p)?;
         (instr.a, instr.b, instr.n) = (p, if negated { !0 } else { 0 }, mode as u32);
@@ -116,7 +121,10 @@ impl FunctionDecoder<'_, '_> {
     fn redux(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let [d, a, mask] = operands(s)?;
-        let operation = ["add", "min", "max", "and", "or", "xor"].iter().position(|o| s.has(o)).ok_or("`redux` names no operation")?;
+        let operation = ["add", "min", "max", "and", "or", "xor"]
+            .iter()
+            .position(|o| s.has(o))
+            .ok_or("`redux` names no operation")?;
         let mut instr = self.blank(pick::<Redux>());
         instr.n = match (operation, ty) {
             (0, _) => 0,
@@ -156,7 +164,9 @@ impl FunctionDecoder<'_, '_> {
             let [d, middle @ .., p] = rest else { return Err("`bar.red` lacks operands".into()) };
             let (p, negated) = self.predicate(p)?;
             instr.c = p;
-            instr.imm = ["popc", "and", "or"].iter().position(|o| s.has(o)).ok_or("`bar.red` names no operation")? as i64;
+            instr.imm =
+                ["popc", "and", "or"].iter().position(|o| s.has(o)).ok_or("`bar.red` names no operation")?
+                    as i64;
             instr.d = self.dst(d, if instr.imm == 0 { Type::U32 } else { Type::Pred })?;
             instr.n = 4 | if negated { 8 } else { 0 };
             rest = middle;

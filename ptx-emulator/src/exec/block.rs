@@ -111,7 +111,12 @@ impl<'l> BlockRunner<'l> {
         if done > limit {
             let pc = self.warps.iter().flat_map(|w| &w.paths).map(|p| p.pc).next().unwrap_or(0);
             let (line, text) = self.launch.line_of(pc);
-            return Err(Box::new(LaunchError::InstructionLimit { kernel: self.launch.kernel.into(), limit, line, text }));
+            return Err(Box::new(LaunchError::InstructionLimit {
+                kernel: self.launch.kernel.into(),
+                limit,
+                line,
+                text,
+            }));
         }
         if self.launch.stopped() { Err(Box::new(self.deadlock(block))) } else { Ok(()) }
     }
@@ -150,7 +155,8 @@ impl<'l> BlockRunner<'l> {
         let program = self.launch.program;
         let stride = program.frame.bytes as usize;
         cx.regs = self.registers.as_mut_ptr().wrapping_byte_add(w * stride) as *mut u8;
-        cx.local = self.local.as_mut_ptr().wrapping_byte_add(w * LANES * program.local_bytes as usize) as *mut u8;
+        cx.local =
+            self.local.as_mut_ptr().wrapping_byte_add(w * LANES * program.local_bytes as usize) as *mut u8;
         cx.warp_in_block = w as u32;
     }
 
@@ -166,7 +172,8 @@ impl<'l> BlockRunner<'l> {
 
     /// Lets go whom a completed barrier held.
     fn check_barriers(&mut self, cx: &mut Cx) {
-        let alive = self.ended.iter().zip(&self.warps).filter(|(ended, w)| !**ended && w.live != 0).count() as u32;
+        let alive =
+            self.ended.iter().zip(&self.warps).filter(|(ended, w)| !**ended && w.live != 0).count() as u32;
         for id in 0..16 {
             let barrier = &self.barriers[id];
             let complete = match barrier.count {
@@ -201,8 +208,13 @@ impl<'l> BlockRunner<'l> {
             let (line, text) = self.launch.line_of(pc);
             format!("PTX line {line}: `{text}`")
         };
-        let state: Vec<String> =
-            self.warps.iter().zip(&self.ended).filter(|(_, ended)| !**ended).map(|(w, _)| w.describe(line)).collect();
+        let state: Vec<String> = self
+            .warps
+            .iter()
+            .zip(&self.ended)
+            .filter(|(_, ended)| !**ended)
+            .map(|(w, _)| w.describe(line))
+            .collect();
         LaunchError::Deadlock { kernel: self.launch.kernel.into(), block, state: state.join("; ") }
     }
 }

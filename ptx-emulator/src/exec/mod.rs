@@ -108,28 +108,46 @@ fn parameter_block(entry: &Entry, args: &[&[u8]]) -> Vec<u64> {
 }
 
 /// Checks what the caller asks against what the kernel can take.
-pub(crate) fn check(entry: &Entry, limits: &Config, config: &LaunchConfig, args: &[&[u8]]) -> Result<(), LaunchError> {
+pub(crate) fn check(
+    entry: &Entry,
+    limits: &Config,
+    config: &LaunchConfig,
+    args: &[&[u8]],
+) -> Result<(), LaunchError> {
     let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
     let params = entry.params();
     if args.len() != params.len() {
-        return wrong(format!("{} arguments are given, the kernel has {} parameters", args.len(), params.len()));
+        return wrong(format!(
+            "{} arguments are given, the kernel has {} parameters",
+            args.len(),
+            params.len()
+        ));
     }
     for (k, (arg, param)) in args.iter().zip(params).enumerate() {
         if arg.len() as u64 != param.size {
-            return wrong(format!("argument {k} (`{}`) has {} bytes, {} are wanted", param.name, arg.len(), param.size));
+            return wrong(format!(
+                "argument {k} (`{}`) has {} bytes, {} are wanted",
+                param.name,
+                arg.len(),
+                param.size
+            ));
         }
     }
     let [gx, gy, gz] = config.grid;
     let [x, y, z] = config.block;
     if gx == 0 || gy == 0 || gz == 0 || x == 0 || y == 0 || z == 0 {
-        return wrong(format!("grid ({gx}, {gy}, {gz}) and block ({x}, {y}, {z}) must be at least 1 in each dimension"));
+        return wrong(format!(
+            "grid ({gx}, {gy}, {gz}) and block ({x}, {y}, {z}) must be at least 1 in each dimension"
+        ));
     }
     if gx > 0x7fff_ffff || gy > 65535 || gz > 65535 {
         return wrong(format!("grid ({gx}, {gy}, {gz}) is larger than (2147483647, 65535, 65535)"));
     }
     let threads = u64::from(x) * u64::from(y) * u64::from(z);
     if threads > 1024 || x > 1024 || y > 1024 || z > 64 {
-        return wrong(format!("block ({x}, {y}, {z}) has {threads} threads; the limits are 1024, and (1024, 1024, 64)"));
+        return wrong(format!(
+            "block ({x}, {y}, {z}) has {threads} threads; the limits are 1024, and (1024, 1024, 64)"
+        ));
     }
     if let Some(required) = entry.required_threads()
         && required != config.block
@@ -139,14 +157,18 @@ pub(crate) fn check(entry: &Entry, limits: &Config, config: &LaunchConfig, args:
     if let Some([mx, my, mz]) = entry.max_threads() {
         let most = u64::from(mx) * u64::from(my) * u64::from(mz);
         if threads > most {
-            return wrong(format!("block ({x}, {y}, {z}) has {threads} threads, but `.maxntid` ({mx}, {my}, {mz}) allows {most}"));
+            return wrong(format!(
+                "block ({x}, {y}, {z}) has {threads} threads, but `.maxntid` ({mx}, {my}, {mz}) allows {most}"
+            ));
         }
     }
     let shared = entry.program.dynamic_shared + u64::from(config.dynamic_shared_bytes);
     if shared > u64::from(limits.shared_limit) {
         return wrong(format!(
             "{} static and {} dynamic bytes of shared memory, the limit is {}",
-            entry.static_shared_bytes(), config.dynamic_shared_bytes, limits.shared_limit
+            entry.static_shared_bytes(),
+            config.dynamic_shared_bytes,
+            limits.shared_limit
         ));
     }
     Ok(())
@@ -179,7 +201,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let Setup { entry, text, limits, config, args, memory, progress } = setup;
     let program = &entry.program;
     let dynamic = program.dynamic_shared;
-    let words = program.frame.image(PATTERN, |name| if name == "%dynamic_shared" { dynamic } else { address(name) });
+    let words =
+        program.frame.image(PATTERN, |name| if name == "%dynamic_shared" { dynamic } else { address(name) });
     let image = words
         .chunks_exact(16)
         .map(|chunk| {
@@ -196,7 +219,11 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         text,
         config,
         threads,
-        shared_bytes: if config.dynamic_shared_bytes == 0 { program.static_shared } else { dynamic + u64::from(config.dynamic_shared_bytes) },
+        shared_bytes: if config.dynamic_shared_bytes == 0 {
+            program.static_shared
+        } else {
+            dynamic + u64::from(config.dynamic_shared_bytes)
+        },
         max_instructions: limits.max_instructions,
         image,
         specials: program.frame.specials().collect(),
@@ -275,7 +302,13 @@ fn add_traffic(all: &mut Traffic, more: &Traffic) {
     all.shared_store += more.shared_store;
 }
 
-fn context<'a>(program: &'a Program, memory: &'a MemoryView, params: *mut u8, params_len: u64, started: Instant) -> Cx<'a> {
+fn context<'a>(
+    program: &'a Program,
+    memory: &'a MemoryView,
+    params: *mut u8,
+    params_len: u64,
+    started: Instant,
+) -> Cx<'a> {
     Cx {
         regs: std::ptr::null_mut(),
         live: 0,

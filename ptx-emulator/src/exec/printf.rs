@@ -1,7 +1,11 @@
 //! C's `printf` for `vprintf` calls.
 
 /// Formats; `argument(offset, size)` reads the packed arguments, `text(address)` a string.
-pub(crate) fn format(format: &str, argument: impl Fn(u64, u64) -> u64, text: impl Fn(u64) -> String) -> String {
+pub(crate) fn format(
+    format: &str,
+    argument: impl Fn(u64, u64) -> u64,
+    text: impl Fn(u64) -> String,
+) -> String {
     let mut out = String::new();
     let mut offset = 0u64;
     let mut take = |size: u64| {
@@ -28,7 +32,11 @@ pub(crate) fn format(format: &str, argument: impl Fn(u64, u64) -> u64, text: imp
             Some('%') => out.push('%'),
             Some('d' | 'i') => {
                 let bits = take(size);
-                pad(&mut out, &spec, &(if size == 8 { bits as i64 } else { i64::from(bits as i32) }).to_string());
+                pad(
+                    &mut out,
+                    &spec,
+                    &(if size == 8 { bits as i64 } else { i64::from(bits as i32) }).to_string(),
+                );
             }
             Some('u') => pad(&mut out, &spec, &take(size).to_string()),
             Some('x') => pad(&mut out, &spec, &format!("{:x}", take(size))),
@@ -39,7 +47,11 @@ pub(crate) fn format(format: &str, argument: impl Fn(u64, u64) -> u64, text: imp
             Some('s') => pad(&mut out, &spec, &text(take(8))),
             Some(kind @ ('f' | 'F' | 'e' | 'E' | 'g' | 'G')) => {
                 let x = f64::from_bits(take(8));
-                let precision = spec.split_once('.').and_then(|(_, p)| p.trim_end_matches('l').parse().ok()).unwrap_or(6usize).min(100);
+                let precision = spec
+                    .split_once('.')
+                    .and_then(|(_, p)| p.trim_end_matches('l').parse().ok())
+                    .unwrap_or(6usize)
+                    .min(100);
                 let shown = match kind {
                     'e' | 'E' => format!("{x:.precision$e}"),
                     'g' | 'G' => x.to_string(),
@@ -56,7 +68,8 @@ pub(crate) fn format(format: &str, argument: impl Fn(u64, u64) -> u64, text: imp
 
 /// Applies a field's width.
 fn pad(out: &mut String, spec: &str, shown: &str) {
-    let digits: String = spec.trim_start_matches(['-', '+', ' ', '#', '0']).chars().take_while(char::is_ascii_digit).collect();
+    let digits: String =
+        spec.trim_start_matches(['-', '+', ' ', '#', '0']).chars().take_while(char::is_ascii_digit).collect();
     let missing = digits.parse::<usize>().unwrap_or(0).min(1000).saturating_sub(shown.chars().count());
     let flags = spec.split(|c: char| c.is_ascii_digit() && c != '0' || c == '.').next().unwrap_or("");
     if flags.contains('-') {
@@ -77,8 +90,16 @@ fn pad(out: &mut String, spec: &str, shown: &str) {
 mod tests {
     #[test]
     fn arguments_are_read_at_their_alignment() {
-        let bytes: Vec<u8> = [5i32.to_le_bytes().to_vec(), vec![0; 4], 1.5f64.to_le_bytes().to_vec(), (-7i32).to_le_bytes().to_vec()].concat();
-        let read = |offset: u64, size: u64| (0..size).map(|k| u64::from(bytes[(offset + k) as usize]) << (8 * k)).sum();
+        let bytes: Vec<u8> = [
+            5i32.to_le_bytes().to_vec(),
+            vec![0; 4],
+            1.5f64.to_le_bytes().to_vec(),
+            (-7i32).to_le_bytes().to_vec(),
+        ]
+        .concat();
+        let read = |offset: u64, size: u64| {
+            (0..size).map(|k| u64::from(bytes[(offset + k) as usize]) << (8 * k)).sum()
+        };
         let shown = super::format("a=%3d b=%.2f c=%d%%", read, |_| String::new());
         assert_eq!(shown, "a=  5 b=1.50 c=-7%");
     }

@@ -99,7 +99,17 @@ pub(super) struct Warp {
 
 impl Warp {
     pub(super) fn new(index: u32) -> Warp {
-        Warp { index, live: 0, paths: Vec::new(), joins: Vec::new(), free: Vec::new(), gatherings: Default::default(), next: 0, stale: 0, patience: PATIENCE }
+        Warp {
+            index,
+            live: 0,
+            paths: Vec::new(),
+            joins: Vec::new(),
+            free: Vec::new(),
+            gatherings: Default::default(),
+            next: 0,
+            stale: 0,
+            patience: PATIENCE,
+        }
     }
 
     /// Puts the lanes in `mask` at the entrance.
@@ -129,7 +139,9 @@ impl Warp {
                 return Outcome::Barrier(arrival);
             }
             let count = self.paths.len();
-            let Some(at) = (0..count).map(|k| (self.next + k) % count).find(|&k| self.paths[k].state == State::Ready) else {
+            let Some(at) =
+                (0..count).map(|k| (self.next + k) % count).find(|&k| self.paths[k].state == State::Ready)
+            else {
                 match self.collective(cx, program, counts) {
                     Some(Outcome::Slice) => continue,
                     Some(outcome) => return outcome,
@@ -159,7 +171,14 @@ impl Warp {
     }
 
     /// Runs one path; gives the branches left of its turn.
-    fn run_path(&mut self, at: usize, mut turn: u32, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Result<u32, u32> {
+    fn run_path(
+        &mut self,
+        at: usize,
+        mut turn: u32,
+        cx: &mut Cx,
+        program: &Program,
+        counts: &mut Counts,
+    ) -> Result<u32, u32> {
         let Path { mut pc, mask, .. } = self.paths[at];
         let mut from = pc;
         cx.live = self.live;
@@ -193,7 +212,8 @@ impl Warp {
                 }
                 Flow::Join => {
                     let join = self.paths[at].join;
-                    if join == NONE || self.joins[join as usize].pc != pc || self.joins[join as usize].is_call {
+                    if join == NONE || self.joins[join as usize].pc != pc || self.joins[join as usize].is_call
+                    {
                         pc += 1;
                         continue;
                     }
@@ -238,7 +258,8 @@ impl Warp {
                 self.spread(m, join, &cx.branch_targets);
             }
             Flow::Call | Flow::IndexedCall => {
-                let back = self.new_join(Join { pc: pc + 1, expected: m, arrived: 0, parent: join, is_call: true });
+                let back =
+                    self.new_join(Join { pc: pc + 1, expected: m, arrived: 0, parent: join, is_call: true });
                 if rest == 0 {
                     self.paths.swap_remove(at);
                 } else {
@@ -301,7 +322,9 @@ impl Warp {
 
     /// The join for lanes that part here: a new one, or the enclosing one where that gathers at the same place.
     fn diverge(&mut self, meeting: u32, mask: u32, join: u32) -> u32 {
-        if meeting == NONE || join != NONE && self.joins[join as usize].pc == meeting && !self.joins[join as usize].is_call {
+        if meeting == NONE
+            || join != NONE && self.joins[join as usize].pc == meeting && !self.joins[join as usize].is_call
+        {
             return join;
         }
         self.new_join(Join { pc: meeting, expected: mask, arrived: 0, parent: join, is_call: false })
@@ -442,7 +465,8 @@ impl Warp {
             if unsafe { (i.run)(cx, i, union) } == Flow::Fault {
                 return Some(Outcome::Fault(pc));
             }
-            for path in self.paths.iter_mut().filter(|p| p.pc == pc && p.state == State::Collective(members)) {
+            for path in self.paths.iter_mut().filter(|p| p.pc == pc && p.state == State::Collective(members))
+            {
                 path.state = State::Ready;
                 path.pc += 1;
             }

@@ -102,7 +102,10 @@ mod tests {
         assert!(lg2(-1.0).is_nan() && lg2(f32::NAN).is_nan());
         for k in 1..100_000 {
             let x = k as f32 * 0.001;
-            assert!((lg2(x) as f64 - (x as f64).log2()).abs() <= 2f64.powi(-23) * (x as f64).log2().abs().max(0.5));
+            assert!(
+                (lg2(x) as f64 - (x as f64).log2()).abs()
+                    <= 2f64.powi(-23) * (x as f64).log2().abs().max(0.5)
+            );
         }
     }
 }

@@ -18,7 +18,8 @@ pub(crate) fn f32_to_f16(x: f32) -> u32 {
     let abs = bits & 0x7fff_ffff;
     // Subnormal results: adding 0.5 makes the FPU round at 2^-24.
     let subnormal = (f32::from_bits(abs) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
-    let normal = abs.wrapping_add((15u32.wrapping_sub(127)) << 23).wrapping_add(0xfff + (abs >> 13 & 1)) >> 13;
+    let normal =
+        abs.wrapping_add((15u32.wrapping_sub(127)) << 23).wrapping_add(0xfff + (abs >> 13 & 1)) >> 13;
     let finite = if abs < 0x3880_0000 { subnormal } else { normal };
     let limited = if abs >= 0x4780_0000 { 0x7c00 } else { finite };
     if abs > 0x7f80_0000 { 0x7fff } else { limited | sign }

@@ -82,7 +82,11 @@ pub(crate) fn narrow(x: f64, mode: Round) -> f32 {
 /// The sign of an exact zero sum depends on the mode: x - x is -0 when rounding down.
 #[inline(always)]
 fn zero_sum(sum: f64, a: f64, b: f64, mode: Round) -> f64 {
-    if sum == 0.0 && mode == Round::Down && (a.is_sign_negative() || b.is_sign_negative()) { -0.0 } else { sum }
+    if sum == 0.0 && mode == Round::Down && (a.is_sign_negative() || b.is_sign_negative()) {
+        -0.0
+    } else {
+        sum
+    }
 }
 
 /// f32 sum in any mode.
@@ -223,11 +227,11 @@ mod tests {
 
     #[test]
     fn directed_quotients_and_roots() {
-        assert_eq!(div32(1.0, 3.0, Round::Down), 0x3eaa_aaaa_u32.from());
-        assert_eq!(div32(1.0, 3.0, Round::Up), 0x3eaa_aaab_u32.from());
-        assert_eq!(div32(1.0, -3.0, Round::Zero), (0x3eaa_aaaa_u32 | 1 << 31).from());
-        assert_eq!(sqrt32(2.0, Round::Down), 0x3fb5_04f3_u32.from());
-        assert_eq!(sqrt32(2.0, Round::Up), 0x3fb5_04f4_u32.from());
+        assert_eq!(div32(1.0, 3.0, Round::Down), f32::from_bits(0x3eaa_aaaa_u32));
+        assert_eq!(div32(1.0, 3.0, Round::Up), f32::from_bits(0x3eaa_aaab_u32));
+        assert_eq!(div32(1.0, -3.0, Round::Zero), f32::from_bits(0x3eaa_aaaa_u32 | 1 << 31));
+        assert_eq!(sqrt32(2.0, Round::Down), f32::from_bits(0x3fb5_04f3_u32));
+        assert_eq!(sqrt32(2.0, Round::Up), f32::from_bits(0x3fb5_04f4_u32));
         assert_eq!(sqrt32(4.0, Round::Up), 2.0);
         assert_eq!(div64(1.0, 4.0, Round::Up), 0.25);
     }
@@ -238,14 +242,5 @@ mod tests {
         assert_eq!(mul32(f32::MAX, 2.0, Round::Down), f32::MAX);
         assert_eq!(mul32(f32::MAX, 2.0, Round::Up), f32::INFINITY);
         assert_eq!(mul32(f32::INFINITY, 2.0, Round::Zero), f32::INFINITY);
-    }
-
-    trait From32 {
-        fn from(self) -> f32;
-    }
-    impl From32 for u32 {
-        fn from(self) -> f32 {
-            f32::from_bits(self)
-        }
     }
 }

@@ -7,11 +7,24 @@ use crate::syntax::types::Type;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Operations of `atom`, in the order of their codes.
-pub(crate) const OPERATIONS: [&str; 10] = ["add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"];
+pub(crate) const OPERATIONS: [&str; 10] =
+    ["add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"];
 /// Types of `atom`, in the order of their codes.
 pub(crate) const TYPES: [Type; 14] = [
-    Type::U32, Type::S32, Type::B32, Type::U64, Type::S64, Type::B64, Type::F32, Type::F64, Type::F16, Type::BF16, Type::F16x2,
-    Type::BF16x2, Type::B16, Type::U16,
+    Type::U32,
+    Type::S32,
+    Type::B32,
+    Type::U64,
+    Type::S64,
+    Type::B64,
+    Type::F32,
+    Type::F64,
+    Type::F16,
+    Type::BF16,
+    Type::F16x2,
+    Type::BF16x2,
+    Type::B16,
+    Type::U16,
 ];
 
 /// `d` and sources are listed at `b`: for each of the `n & 0xff` elements target (0 for none), source, comparand; `c` is
@@ -64,9 +77,15 @@ unsafe fn update(p: *mut u8, size: u64, f: impl Fn(u64) -> u64) -> u64 {
     // SAFETY: by contract; other threads use atomics too.
     unsafe {
         match size {
-            2 => (*(p as *const AtomicU16)).fetch_update(Relaxed, Relaxed, |x| Some(f(x.into()) as u16)).map_or_else(u64::from, u64::from),
-            4 => (*(p as *const AtomicU32)).fetch_update(Relaxed, Relaxed, |x| Some(f(x.into()) as u32)).map_or_else(u64::from, u64::from),
-            _ => (*(p as *const AtomicU64)).fetch_update(Relaxed, Relaxed, |x| Some(f(x))).unwrap_or_else(|x| x),
+            2 => (*(p as *const AtomicU16))
+                .fetch_update(Relaxed, Relaxed, |x| Some(f(x.into()) as u16))
+                .map_or_else(u64::from, u64::from),
+            4 => (*(p as *const AtomicU32))
+                .fetch_update(Relaxed, Relaxed, |x| Some(f(x.into()) as u32))
+                .map_or_else(u64::from, u64::from),
+            _ => (*(p as *const AtomicU64))
+                .fetch_update(Relaxed, Relaxed, |x| Some(f(x)))
+                .unwrap_or_else(|x| x),
         }
     }
 }
@@ -76,19 +95,49 @@ fn combine(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64 {
     let signed = |x: u64| if ty == Type::S32 { i64::from(x as i32) } else { x as i64 };
     match operation {
         0 => add(ty, old, b),
-        1 if ty.is_signed() => if signed(b) < signed(old) { b } else { old },
-        2 if ty.is_signed() => if signed(b) > signed(old) { b } else { old },
+        1 if ty.is_signed() => {
+            if signed(b) < signed(old) {
+                b
+            } else {
+                old
+            }
+        }
+        2 if ty.is_signed() => {
+            if signed(b) > signed(old) {
+                b
+            } else {
+                old
+            }
+        }
         1 | 2 if ty.is_float() => float_extreme(ty, old, b, operation == 1),
         1 => old.min(b),
         2 => old.max(b),
-        3 => if old >= b { 0 } else { old + 1 },
-        4 => if old == 0 || old > b { b } else { old - 1 },
+        3 => {
+            if old >= b {
+                0
+            } else {
+                old + 1
+            }
+        }
+        4 => {
+            if old == 0 || old > b {
+                b
+            } else {
+                old - 1
+            }
+        }
         5 => old & b,
         6 => old | b,
         7 => old ^ b,
         8 => b,
         // cas: `b` is the comparand, `c` the new value.
-        _ => if old == b { c } else { old },
+        _ => {
+            if old == b {
+                c
+            } else {
+                old
+            }
+        }
     }
 }
 

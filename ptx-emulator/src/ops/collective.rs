@@ -18,7 +18,10 @@ unsafe fn gathered(cx: &mut Cx, offset: u32, m: u32) -> Result<u32, Flow> {
     let outside = m & !members;
     if outside != 0 {
         let lane = outside.trailing_zeros();
-        return Err(cx.fail(lane, format!("lane {lane} takes part in a collective whose member mask {members:#010x} lacks it")));
+        return Err(cx.fail(
+            lane,
+            format!("lane {lane} takes part in a collective whose member mask {members:#010x} lacks it"),
+        ));
     }
     if members & cx.live & !m != 0 {
         cx.members = members;

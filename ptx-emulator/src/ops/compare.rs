@@ -92,7 +92,8 @@ fn compare<T: Ordered>(code: u32, a: &[T::Reg; LANES], b: &[T::Reg; LANES]) -> u
 unsafe fn put(cx: &mut Cx, i: &Instr, m: u32, result: u32) {
     // SAFETY: by contract.
     unsafe {
-        let other = if i.n & 0x30 == 0 { 0 } else { cx.pred(i.c) ^ if i.n & COMBINE_NOT != 0 { !0 } else { 0 } };
+        let other =
+            if i.n & 0x30 == 0 { 0 } else { cx.pred(i.c) ^ if i.n & COMBINE_NOT != 0 { !0 } else { 0 } };
         let combine = |r: u32| match i.n & 0x30 {
             COMBINE_AND => r & other,
             COMBINE_OR => r | other,

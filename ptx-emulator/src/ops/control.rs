@@ -72,7 +72,7 @@ impl Handler for IndexedCall {
             let address = unsafe { cx.lanes::<u64>(i.a)[l] };
             let index = address.wrapping_sub(crate::memory::CODE_WINDOW) / 16;
             match cx.functions.get(index as usize) {
-                Some(&start) if address >= crate::memory::CODE_WINDOW => cx.branch_targets[l] = start.into(),
+                Some(&start) if start != crate::decode::NO_CODE => cx.branch_targets[l] = start.into(),
                 _ => return cx.fail(l as u32, format!("call of address {address:#x}, which is no function")),
             }
         }
@@ -96,7 +96,10 @@ impl Handler for Barrier {
                 return cx.fail(lane as u32, format!("barrier {id}: there are only 0 to 15"));
             }
             if let Some(count) = count.filter(|c| c % LANES as u32 != 0 || *c == 0) {
-                return cx.fail(lane as u32, format!("barrier {id} with a count of {count}, which is no multiple of 32 above 0"));
+                return cx.fail(
+                    lane as u32,
+                    format!("barrier {id} with a count of {count}, which is no multiple of 32 above 0"),
+                );
             }
             let votes = if i.n & 4 != 0 { (cx.pred(i.c) ^ if i.n & 8 != 0 { !0 } else { 0 }) & m } else { 0 };
             let reduce = (i.n & 4 != 0).then_some((i.d, i.imm as u32));
@@ -115,7 +118,11 @@ impl Handler for AssertFail {
         let lane = m.trailing_zeros() as usize;
         // SAFETY: the listed offsets lie in the lane's local memory.
         let (message, file, line) = unsafe {
-            (parameter(cx, lane, cx.extra(i.b)), parameter(cx, lane, cx.extra(i.b + 1)), parameter(cx, lane, cx.extra(i.b + 2)))
+            (
+                parameter(cx, lane, cx.extra(i.b)),
+                parameter(cx, lane, cx.extra(i.b + 1)),
+                parameter(cx, lane, cx.extra(i.b + 2)),
+            )
         };
         let (message, file) = (text_at(cx, lane, message), text_at(cx, lane, file));
         cx.fail(lane as u32, format!("assertion failed: {message} ({file}:{})", line as u32))
@@ -133,9 +140,11 @@ impl Handler for Printf {
             let (format, arguments) =
                 unsafe { (parameter(cx, l, cx.extra(i.b)), parameter(cx, l, cx.extra(i.b + 1))) };
             let format = text_at(cx, l, format);
-            let text = crate::exec::printf::format(&format, |offset, size| {
-                read_bytes(cx, l, arguments.wrapping_add(offset), size)
-            }, |cx_address| text_at(cx, l, cx_address));
+            let text = crate::exec::printf::format(
+                &format,
+                |offset, size| read_bytes(cx, l, arguments.wrapping_add(offset), size),
+                |cx_address| text_at(cx, l, cx_address),
+            );
             cx.printed.push_str(&text);
         }
         Flow::Next
@@ -173,7 +182,9 @@ fn byte_at(cx: &Cx, lane: usize, address: u64) -> Option<u8> {
         segment.host as usize + (address - segment.start) as usize
     };
     // SAFETY: checked to lie in memory of the emulated device; other threads may write it, atomically.
-    Some(unsafe { (*(host as *const std::sync::atomic::AtomicU8)).load(std::sync::atomic::Ordering::Relaxed) })
+    Some(unsafe {
+        (*(host as *const std::sync::atomic::AtomicU8)).load(std::sync::atomic::Ordering::Relaxed)
+    })
 }
 
 /// The zero-terminated text at a generic address.

@@ -86,7 +86,17 @@ pub(crate) struct Conversion {
 }
 
 const TYPES: [Type; 12] = [
-    Type::U8, Type::S8, Type::U16, Type::S16, Type::U32, Type::S32, Type::U64, Type::S64, Type::F16, Type::BF16, Type::F32,
+    Type::U8,
+    Type::S8,
+    Type::U16,
+    Type::S16,
+    Type::U32,
+    Type::S32,
+    Type::U64,
+    Type::S64,
+    Type::F16,
+    Type::BF16,
+    Type::F32,
     Type::F64,
 ];
 
@@ -100,7 +110,8 @@ impl Conversion {
 
     fn decode(code: i64) -> Conversion {
         let flag = |k: u32| code >> (24 + k) & 1 != 0;
-        let round = [Round::Nearest, Round::Zero, Round::Down, Round::Up, Round::Away][(code >> 16 & 7) as usize];
+        let round =
+            [Round::Nearest, Round::Zero, Round::Down, Round::Up, Round::Away][(code >> 16 & 7) as usize];
         Conversion {
             from: TYPES[(code & 15) as usize],
             to: TYPES[(code >> 8 & 15) as usize],
@@ -119,7 +130,11 @@ impl Conversion {
             let mut x = match self.from {
                 Type::F16 => f64::from(f16_to_f32(bits as u32 & 0xffff)),
                 Type::BF16 => f64::from(bf16_to_f32(bits as u32 & 0xffff)),
-                Type::F32 => f64::from(if self.ftz { flush(f32::from_bits(bits as u32)) } else { f32::from_bits(bits as u32) }),
+                Type::F32 => f64::from(if self.ftz {
+                    flush(f32::from_bits(bits as u32))
+                } else {
+                    f32::from_bits(bits as u32)
+                }),
                 _ => f64::from_bits(bits),
             };
             if self.integral || !self.to.is_float() {
@@ -146,7 +161,11 @@ impl Conversion {
 
     fn int_result(&self, x: i128) -> u64 {
         let bits = self.to.bits();
-        let (low, high) = if self.to.is_signed() { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) } else { (0, (1i128 << bits) - 1) };
+        let (low, high) = if self.to.is_signed() {
+            (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
+        } else {
+            (0, (1i128 << bits) - 1)
+        };
         let x = if self.sat { x.clamp(low, high) } else { x };
         x as u64 & if bits == 64 { !0 } else { (1 << bits) - 1 }
     }
@@ -165,7 +184,7 @@ impl Conversion {
         if self.sat {
             x = if x > 0.0 { x.min(1.0) } else { 0.0 };
         }
-        if self.relu && (x < 0.0 || x == 0.0) {
+        if self.relu && x <= 0.0 {
             x = 0.0;
         }
         match self.to {
@@ -176,7 +195,8 @@ impl Conversion {
                 if y.is_nan() { 0x7fff_ffff } else { u64::from(y.to_bits()) }
             }
             _ => {
-                let (exponent_bits, max) = if self.to == Type::F16 { (5, 65504.0) } else { (8, f64::from(bf16_to_f32(0x7f7f))) };
+                let (exponent_bits, max) =
+                    if self.to == Type::F16 { (5, 65504.0) } else { (8, f64::from(bf16_to_f32(0x7f7f))) };
                 if self.finite && x.abs() > max {
                     x = max.copysign(x);
                 }
@@ -190,7 +210,8 @@ impl Conversion {
 fn narrow16(x: f64, exponent_bits: u32, mode: Round) -> u32 {
     let is_f16 = exponent_bits == 5;
     let widen = |h: u32| f64::from(if is_f16 { f16_to_f32(h) } else { bf16_to_f32(h) });
-    let nearest = if is_f16 { crate::numeric::half::f64_to_f16(x) } else { crate::numeric::half::f64_to_bf16(x) };
+    let nearest =
+        if is_f16 { crate::numeric::half::f64_to_f16(x) } else { crate::numeric::half::f64_to_bf16(x) };
     let back = widen(nearest);
     if x.is_nan() || mode == Round::Nearest || back == x {
         return nearest;
@@ -221,7 +242,8 @@ impl Handler for Convert {
         // SAFETY: the decoder gave registers of the stated widths.
         unsafe {
             for l in lanes_of(m) {
-                let bits = if i.e & 1 != 0 { cx.lanes::<u64>(i.a)[l] } else { u64::from(cx.lanes::<u32>(i.a)[l]) };
+                let bits =
+                    if i.e & 1 != 0 { cx.lanes::<u64>(i.a)[l] } else { u64::from(cx.lanes::<u32>(i.a)[l]) };
                 out[l] = conversion.apply(bits);
             }
             if i.e & 2 != 0 {

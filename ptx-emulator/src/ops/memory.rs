@@ -78,7 +78,13 @@ type Places = [usize; LANES];
 /// # Safety
 /// `i.a` must be the address register (width by `WIDE_ADDRESS`), `i.slot` a cache slot.
 #[inline(always)]
-pub(crate) unsafe fn places<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, size: u64, align: u64) -> Option<Places> {
+pub(crate) unsafe fn places<const SPACE: u8>(
+    cx: &mut Cx,
+    i: &Instr,
+    m: u32,
+    size: u64,
+    align: u64,
+) -> Option<Places> {
     let mut at = [0u64; LANES];
     // SAFETY: by contract.
     unsafe {
@@ -96,15 +102,15 @@ pub(crate) unsafe fn places<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, siz
     }
     if m != !0 {
         let first = at[m.trailing_zeros() as usize];
-        for l in 0..LANES {
-            at[l] = if m >> l & 1 != 0 { at[l] } else { first };
+        for (l, at) in at.iter_mut().enumerate() {
+            *at = if m >> l & 1 != 0 { *at } else { first };
         }
     }
     let (mut low, mut high, mut bits) = (i64::MAX, i64::MIN, 0u64);
-    for l in 0..LANES {
-        low = low.min(at[l] as i64);
-        high = high.max(at[l] as i64);
-        bits |= at[l];
+    for at in at {
+        low = low.min(at as i64);
+        high = high.max(at as i64);
+        bits |= at;
     }
     let aligned = bits & (align - 1) == 0;
     let (low, high) = (low as u64, high as u64);
@@ -122,7 +128,12 @@ pub(crate) unsafe fn places<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, siz
         if aligned && low >= segment.start && high.wrapping_add(size) <= segment.end && high < segment.end {
             count_global(cx, i, traffic);
             Some((segment.host as usize).wrapping_sub(segment.start as usize))
-        } else if SPACE == GENERIC && aligned && low >= SHARED_WINDOW && high + size <= SHARED_WINDOW + cx.shared_len && high < SHARED_WINDOW + WINDOW {
+        } else if SPACE == GENERIC
+            && aligned
+            && low >= SHARED_WINDOW
+            && high + size <= SHARED_WINDOW + cx.shared_len
+            && high < SHARED_WINDOW + WINDOW
+        {
             count_shared(cx, i, traffic);
             Some((cx.shared as usize).wrapping_sub(SHARED_WINDOW as usize))
         } else {
@@ -152,7 +163,14 @@ fn count_global(cx: &mut Cx, i: &Instr, bytes: u64) {
 }
 
 #[inline(never)]
-fn places_one_by_one<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, align: u64) -> Option<Places> {
+fn places_one_by_one<const SPACE: u8>(
+    cx: &mut Cx,
+    i: &Instr,
+    m: u32,
+    at: &[u64; LANES],
+    size: u64,
+    align: u64,
+) -> Option<Places> {
     let mut out = [0usize; LANES];
     for l in lanes_of(m) {
         match place(cx, SPACE, i, l, at[l], size, align) {
@@ -173,11 +191,21 @@ fn places_one_by_one<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, at: &[u64;
 }
 
 /// The host address of one lane's access.
-fn place(cx: &mut Cx, space: u8, i: &Instr, lane: usize, address: u64, size: u64, align: u64) -> Result<usize, String> {
+fn place(
+    cx: &mut Cx,
+    space: u8,
+    i: &Instr,
+    lane: usize,
+    address: u64,
+    size: u64,
+    align: u64,
+) -> Result<usize, String> {
     let verb = if i.n & WRITES != 0 { "write" } else { "read" };
     let space_name = ["generic", "global", "shared", "local", "param", "const"][space as usize];
     if address & (align - 1) != 0 {
-        return Err(format!("misaligned {verb} of {size} bytes at {space_name} address {address:#x}: not a multiple of {align}"));
+        return Err(format!(
+            "misaligned {verb} of {size} bytes at {space_name} address {address:#x}: not a multiple of {align}"
+        ));
     }
     let window = |base: u64| address.checked_sub(base).filter(|&o| o < WINDOW);
     let (space, offset) = match space {
@@ -189,7 +217,9 @@ fn place(cx: &mut Cx, space: u8, i: &Instr, lane: usize, address: u64, size: u64
         other => (other, address),
     };
     let fits = |length: u64| offset.checked_add(size).is_some_and(|end| end <= length);
-    let beyond = |what: &str, length: u64| format!("{verb} of {size} bytes at {what} address {offset:#x}, which has {length} bytes");
+    let beyond = |what: &str, length: u64| {
+        format!("{verb} of {size} bytes at {what} address {offset:#x}, which has {length} bytes")
+    };
     match space {
         SHARED if fits(cx.shared_len) => {
             count_shared(cx, i, size);
@@ -198,7 +228,9 @@ fn place(cx: &mut Cx, space: u8, i: &Instr, lane: usize, address: u64, size: u64
         SHARED => Err(beyond("shared", cx.shared_len) + " per block"),
         LOCAL if fits(cx.local_len) => Ok(cx.local as usize + (lane as u64 * cx.local_len + offset) as usize),
         LOCAL => Err(beyond("local", cx.local_len) + " per thread"),
-        PARAM if i.n & WRITES != 0 => Err(format!("write of {size} bytes to kernel parameters, which are read-only")),
+        PARAM if i.n & WRITES != 0 => {
+            Err(format!("write of {size} bytes to kernel parameters, which are read-only"))
+        }
         PARAM if fits(cx.params_len) => Ok(cx.params as usize + offset as usize),
         PARAM => Err(beyond("parameter", cx.params_len)),
         _ => {
@@ -210,7 +242,9 @@ fn place(cx: &mut Cx, space: u8, i: &Instr, lane: usize, address: u64, size: u64
                 ));
             };
             if segment.read_only && i.n & WRITES != 0 {
-                return Err(format!("write of {size} bytes at address {address:#x}, which is constant memory"));
+                return Err(format!(
+                    "write of {size} bytes at address {address:#x}, which is constant memory"
+                ));
             }
             count_global(cx, i, size);
             cx.caches[i.slot as usize] = segment;

@@ -85,7 +85,9 @@ impl<'a> Lexer<'a, '_> {
             b'"' => self.string(),
             b'.' if is_word(self.peek(1)) => {
                 let mut end = self.word_end(self.at + 1);
-                while self.bytes[end..].starts_with(b"::") && self.bytes.get(end + 2).is_some_and(|&c| is_word(c)) {
+                while self.bytes[end..].starts_with(b"::")
+                    && self.bytes.get(end + 2).is_some_and(|&c| is_word(c))
+                {
                     end = self.word_end(end + 2);
                 }
                 self.push(Token::Dot(&self.text[self.at + 1..end]));
@@ -149,7 +151,9 @@ impl<'a> Lexer<'a, '_> {
             u32::from_str_radix(digits, 16).ok().map(Token::F32)
         } else if let Some(digits) = hex_float(&["0d", "0D"], 16) {
             u64::from_str_radix(digits, 16).ok().map(Token::F64)
-        } else if self.bytes.get(end) == Some(&b'.') && self.bytes.get(end + 1).is_none_or(|c| !c.is_ascii_alphabetic()) {
+        } else if self.bytes.get(end) == Some(&b'.')
+            && self.bytes.get(end + 1).is_none_or(|c| !c.is_ascii_alphabetic())
+        {
             end = self.word_end(end + 1);
             let exponent_sign = self.bytes.get(end).is_some_and(|&c| c == b'-' || c == b'+');
             if exponent_sign && matches!(self.bytes[end - 1], b'e' | b'E') {
@@ -199,8 +203,21 @@ mod tests {
         assert_eq!(
             tokens("ld.shared::cta.f32 %f1, [a+0x10]; // no\n/* no */ 0f3F800000 1.5e-3 017 7U"),
             vec![
-                Word("ld"), Dot("shared::cta"), Dot("f32"), Word("%f1"), Sign(','), Sign('['), Word("a"), Sign('+'),
-                Int(16), Sign(']'), Sign(';'), F32(0x3f80_0000), F64(1.5e-3f64.to_bits()), Int(15), Int(7),
+                Word("ld"),
+                Dot("shared::cta"),
+                Dot("f32"),
+                Word("%f1"),
+                Sign(','),
+                Sign('['),
+                Word("a"),
+                Sign('+'),
+                Int(16),
+                Sign(']'),
+                Sign(';'),
+                F32(0x3f80_0000),
+                F64(1.5e-3f64.to_bits()),
+                Int(15),
+                Int(7),
             ]
         );
     }

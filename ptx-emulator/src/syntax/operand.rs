@@ -64,7 +64,10 @@ impl Parser<'_, '_, '_> {
             ahead += 1;
         }
         matches!(self.peek_at(ahead), Some(Token::Int(_)))
-            && matches!(self.peek_at(ahead + 1), Some(Token::Sign('+' | '-' | '*' | '/' | '%' | '«' | '»' | '&' | '|' | '^')))
+            && matches!(
+                self.peek_at(ahead + 1),
+                Some(Token::Sign('+' | '-' | '*' | '/' | '%' | '«' | '»' | '&' | '|' | '^'))
+            )
     }
 
     fn operands_until(&mut self, close: char, depth: u32) -> Parsed<Vec<Operand>> {

@@ -4,20 +4,52 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub(crate) enum Type {
-    B8, U8, S8, B16, U16, S16, B32, U32, S32, B64, U64, S64, B128,
-    F16, F16x2, BF16, BF16x2, F32, F64, Pred,
+    B8,
+    U8,
+    S8,
+    B16,
+    U16,
+    S16,
+    B32,
+    U32,
+    S32,
+    B64,
+    U64,
+    S64,
+    B128,
+    F16,
+    F16x2,
+    BF16,
+    BF16x2,
+    F32,
+    F64,
+    Pred,
 }
 
 impl Type {
     pub(crate) fn parse(name: &str) -> Option<Type> {
         use Type::*;
         Some(match name {
-            "b8" => B8, "u8" => U8, "s8" => S8,
-            "b16" => B16, "u16" => U16, "s16" => S16,
-            "b32" => B32, "u32" => U32, "s32" => S32,
-            "b64" => B64, "u64" => U64, "s64" => S64, "b128" => B128,
-            "f16" => F16, "f16x2" => F16x2, "bf16" => BF16, "bf16x2" => BF16x2,
-            "f32" => F32, "f64" => F64, "pred" => Pred,
+            "b8" => B8,
+            "u8" => U8,
+            "s8" => S8,
+            "b16" => B16,
+            "u16" => U16,
+            "s16" => S16,
+            "b32" => B32,
+            "u32" => U32,
+            "s32" => S32,
+            "b64" => B64,
+            "u64" => U64,
+            "s64" => S64,
+            "b128" => B128,
+            "f16" => F16,
+            "f16x2" => F16x2,
+            "bf16" => BF16,
+            "bf16x2" => BF16x2,
+            "f32" => F32,
+            "f64" => F64,
+            "pred" => Pred,
             _ => return None,
         })
     }
@@ -63,7 +95,12 @@ impl Type {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub(crate) enum Space {
-    Generic, Global, Shared, Local, Const, Param,
+    Generic,
+    Global,
+    Shared,
+    Local,
+    Const,
+    Param,
 }
 
 impl Space {

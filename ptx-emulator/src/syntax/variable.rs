@@ -64,7 +64,16 @@ impl Parser<'_, '_, '_> {
             return Err(format!("an alignment of {align} is not possible"));
         }
         let space = space.unwrap_or(Space::Param);
-        Ok(Variable { name: String::new(), space, ty, align, size: Some(size), external, initial: Vec::new(), line })
+        Ok(Variable {
+            name: String::new(),
+            space,
+            ty,
+            align,
+            size: Some(size),
+            external,
+            initial: Vec::new(),
+            line,
+        })
     }
 
     /// `.ptr .global .align 4` of a parameter says nothing that the emulator needs.
@@ -86,7 +95,8 @@ impl Parser<'_, '_, '_> {
             }
             let Operand::Int(count) = self.constant()? else { return Err("expected an array length".into()) };
             let size = variable.size.and_then(|size| size.checked_mul(u64::try_from(count).ok()?));
-            variable.size = Some(size.filter(|&s| s <= 1 << 40).ok_or(format!("an array of {count} is too large"))?);
+            variable.size =
+                Some(size.filter(|&s| s <= 1 << 40).ok_or(format!("an array of {count} is too large"))?);
             self.expect(']')?;
         }
         Ok(())
@@ -123,7 +133,9 @@ impl Parser<'_, '_, '_> {
         }
         match variable.size {
             None => variable.size = Some(count),
-            Some(size) if count > size => return Err(format!("{count} bytes of initialiser for {size} bytes of `{}`", variable.name)),
+            Some(size) if count > size => {
+                return Err(format!("{count} bytes of initialiser for {size} bytes of `{}`", variable.name));
+            }
             _ => {}
         }
         Ok(())

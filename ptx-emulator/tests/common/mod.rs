@@ -44,20 +44,34 @@ pub fn run_rows(body: &str, rows: &[[u64; 3]]) -> Vec<u64> {
 
 pub fn try_rows(body: &str, rows: &[[u64; 3]]) -> Result<Vec<u64>, LaunchError> {
     let module = Module::parse(&kernel(body)).unwrap_or_else(|e| panic!("{e}\n{body}"));
-    let emulator = Emulator::new(Config { threads: 1, max_instructions: Some(10_000_000), ..Config::default() });
+    let emulator =
+        Emulator::new(Config { threads: 1, max_instructions: Some(10_000_000), ..Config::default() });
     let n = rows.len();
     let (input, output) = (emulator.alloc(24 * n as u64).unwrap(), emulator.alloc(8 * n as u64).unwrap());
     let bytes: Vec<u8> = rows.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
     emulator.write(input, &bytes).unwrap();
     let shape = LaunchConfig { grid: [1, 1, 1], block: [n as u32, 1, 1], dynamic_shared_bytes: 0 };
-    emulator.launch(&module, "test", shape, &[&input.to_le_bytes(), &output.to_le_bytes(), &0u32.to_le_bytes()])?;
+    emulator.launch(
+        &module,
+        "test",
+        shape,
+        &[&input.to_le_bytes(), &output.to_le_bytes(), &0u32.to_le_bytes()],
+    )?;
     let mut out = vec![0; 8 * n];
     emulator.read(output, &mut out).unwrap();
     Ok(out.chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect())
 }
 
 /// Runs a whole PTX text: `params` as little-endian bytes.
-pub fn launch(text: &str, entry: &str, grid: u32, block: u32, shared: u32, emulator: &Emulator, params: &[&[u8]]) -> Result<LaunchStats, LaunchError> {
+pub fn launch(
+    text: &str,
+    entry: &str,
+    grid: u32,
+    block: u32,
+    shared: u32,
+    emulator: &Emulator,
+    params: &[&[u8]],
+) -> Result<LaunchStats, LaunchError> {
     let module = Module::parse(text).unwrap_or_else(|e| panic!("{e}"));
     let shape = LaunchConfig { grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared_bytes: shared };
     emulator.launch(&module, entry, shape, params)

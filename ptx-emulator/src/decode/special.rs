@@ -1,0 +1,92 @@
+//! Special registers: `%tid`, `%laneid`, `%clock` and their like.
+
+use super::frame::{Class, Special};
+use super::function::{Decoded, FunctionDecoder};
+use crate::memory::PARAM_WINDOW;
+use crate::ops::{self, pick};
+
+impl FunctionDecoder<'_, '_> {
+    /// The register of a 32-bit special register, if the name is one.
+    pub(super) fn special(&mut self, name: &str) -> Decoded<Option<u32>> {
+        let Some(name) = name.strip_prefix('%') else { return Ok(None) };
+        let axis = |prefix: &str| match name.strip_prefix(prefix) {
+            Some(".x") => Some(0),
+            Some(".y") => Some(1),
+            Some(".z") => Some(2),
+            _ => None,
+        };
+        let special = if let Some(k) = axis("tid") {
+            Special::Tid(k)
+        } else if let Some(k) = axis("ntid") {
+            Special::Ntid(k)
+        } else if let Some(k) = axis("ctaid") {
+            Special::Ctaid(k)
+        } else if let Some(k) = axis("nctaid") {
+            Special::Nctaid(k)
+        } else {
+            match name {
+                "laneid" => Special::LaneId,
+                "warpid" => Special::WarpId,
+                "nwarpid" => Special::NumWarps,
+                "smid" => Special::SmId,
+                "nsmid" => Special::NumSm,
+                "gridid" => Special::GridId,
+                "lanemask_eq" => Special::MaskEq,
+                "lanemask_le" => Special::MaskLe,
+                "lanemask_lt" => Special::MaskLt,
+                "lanemask_ge" => Special::MaskGe,
+                "lanemask_gt" => Special::MaskGt,
+                "dynamic_smem_size" => Special::DynamicShared,
+                "total_smem_size" | "aggr_smem_size" => Special::TotalShared,
+                // Without clusters each block is a cluster of its own.
+                "cluster_ctarank"
+                | "cluster_ctaid.x"
+                | "cluster_ctaid.y"
+                | "cluster_ctaid.z"
+                | "is_explicit_cluster"
+                | "reserved_smem_offset_begin"
+                | "reserved_smem_offset_end"
+                | "reserved_smem_offset_cap" => {
+                    return Ok(Some(self.context.frame.constant(Class::Word, 0)));
+                }
+                "cluster_nctarank" | "cluster_nctaid.x" | "cluster_nctaid.y" | "cluster_nctaid.z" => {
+                    return Ok(Some(self.context.frame.constant(Class::Word, 1)));
+                }
+                "clusterid.x" => Special::Ctaid(0),
+                "clusterid.y" => Special::Ctaid(1),
+                "clusterid.z" => Special::Ctaid(2),
+                "nclusterid.x" => Special::Nctaid(0),
+                "nclusterid.y" => Special::Nctaid(1),
+                "nclusterid.z" => Special::Nctaid(2),
+                "clock" | "clock_hi" | "globaltimer_lo" | "globaltimer_hi" => {
+                    let register = self.temp(Class::Word);
+                    let mut instr = self.blank(pick::<ops::bits::Dynamic>());
+                    (instr.d, instr.n) = (register, if name.ends_with("hi") { 2 } else { 0 });
+                    self.emit(instr);
+                    return Ok(Some(register));
+                }
+                _ if name.starts_with("envreg") || name.starts_with("pm") => {
+                    return Ok(Some(self.context.frame.constant(Class::Word, 0)));
+                }
+                _ => return Ok(None),
+            }
+        };
+        Ok(Some(self.context.frame.special(special)))
+    }
+
+    /// The register of a 64-bit special register.
+    pub(super) fn special64(&mut self, name: &str) -> Option<u32> {
+        match name {
+            "%clock64" | "%globaltimer" => {
+                let register = self.temp(Class::Long);
+                let mut instr = self.blank(pick::<ops::bits::Dynamic>());
+                (instr.d, instr.e) = (register, 1);
+                self.emit(instr);
+                Some(register)
+            }
+            "WARP_SZ" => Some(self.context.frame.constant(Class::Long, 32)),
+            "%param_window" => Some(self.context.frame.constant(Class::Long, PARAM_WINDOW)),
+            _ => None,
+        }
+    }
+}
