@@ -30,7 +30,7 @@ fn folder() -> tempfile::TempDir {
     let view = TensorView::new(Dtype::F32, vec![10, 10], &data).unwrap();
     std::fs::write(
         folder.path().join("in.safetensors"),
-        safetensors::serialize([("x", view)], &None).unwrap(),
+        safetensors::serialize([("x", view)], None).unwrap(),
     )
     .unwrap();
     folder

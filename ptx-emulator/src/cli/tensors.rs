@@ -87,7 +87,7 @@ impl Tensors {
         for (name, tensor, data) in &contents {
             views.push((name.as_str(), TensorView::new(tensor.dtype, tensor.shape.clone(), data)?));
         }
-        let bytes = safetensors::serialize(views, &None)?;
+        let bytes = safetensors::serialize(views, None)?;
         let name = path
             .file_name()
             .with_context(|| format!("{} is no file name", path.display()))?

@@ -1,10 +1,11 @@
+//! Source of `rust_kernels.ptx`: small kernels with what rustc likes to emit (calls, a jump table, local memory, by-value
+//! structs, f16). Compiled by `rustc --target nvptx64-nvidia-cuda --emit asm -C target-cpu=sm_80` as a crate that depends on
+//! `cuda_std`; not part of any build.
 #![no_std]
 #![feature(abi_ptx, asm_experimental_arch, stdarch_nvptx, f16)]
 use core::arch::nvptx::*;
-use core::arch::{asm, global_asm};
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! { unsafe { trap() } }
-global_asm!(".extern .shared .align 1024 .b8 smem[];");
+
+cuda_std::declare_dynamic_shared!();
 
 fn index() -> usize { unsafe { (_block_idx_x() * _block_dim_x() + _thread_idx_x()) as usize } }
 
@@ -18,9 +19,8 @@ pub unsafe extern "ptx-kernel" fn axpy(a: f32, x: *const f32, y: *mut f32, n: u3
 #[unsafe(no_mangle)]
 pub unsafe extern "ptx-kernel" fn block_sum(x: *const f32, out: *mut f32) {
     let t = unsafe { _thread_idx_x() } as usize;
-    let p: *mut f32;
+    let p: *mut f32 = cuda_std::shared::dynamic_shared_mem();
     unsafe {
-        asm!("{{ .reg .u64 t; mov.u64 t, smem; cvta.shared.u64 {0}, t; }}", out(reg64) p);
         *p.add(t) = *x.add(index());
         _syncthreads();
         let mut half = _block_dim_x() as usize / 2;
