@@ -1,0 +1,144 @@
+//! Problems from files whose expected values another implementation computed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use flash_attention::case::Case;
+use flash_attention::{Device, Tensor, sdpa};
+use safetensors::SafeTensors;
+
+use crate::compare::{GOLDEN_FLOOR, compare};
+
+/// A file of the folder.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Its name without the extension.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it asks for that the library does not have yet: the metadata and their values.
+    pub unsupported: Option<String>,
+}
+
+/// Where the golden cases are: beside the workspace.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden")
+}
+
+/// Where the examples are that come with the workspace.
+pub fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// The safetensors files in a folder, in order of their names; `None` where there is no such folder.
+///
+/// # Errors
+/// Where a file cannot be read or is no safetensors file.
+pub fn files(folder: &Path) -> Option<Result<Vec<File>, String>> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    Some(paths.into_iter().map(file).collect())
+}
+
+fn file(path: PathBuf) -> Result<File, String> {
+    let named = |error: String| format!("{}: {error}", path.display());
+    let bytes = std::fs::read(&path).map_err(|error| named(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| named(error.to_string()))?;
+    let none = HashMap::new();
+    let metadata = header.metadata().as_ref().unwrap_or(&none);
+    let ragged = header.tensors().contains_key("cu_seqlens_q");
+    Ok(File {
+        name: path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        unsupported: unsupported(metadata, ragged),
+        path,
+    })
+}
+
+/// What a file asks for beyond masks, bias, scale, causality and grouped heads.
+fn unsupported(metadata: &HashMap<String, String>, ragged: bool) -> Option<String> {
+    let differs = |key: &str, usual: f64| {
+        let value = metadata.get(key).filter(|value| value.parse() != Ok(usual))?;
+        Some(format!("{key} = {value}"))
+    };
+    let usual = [("window_left", -1.0), ("window_right", -1.0), ("softcap", 0.0), ("alibi", 0.0)];
+    let mut reasons: Vec<String> = usual.iter().filter_map(|&(key, usual)| differs(key, usual)).collect();
+    if ragged || metadata.get("layout").is_some_and(|layout| layout == "thd") {
+        reasons.push("ragged batches".into());
+    }
+    (!reasons.is_empty()).then(|| reasons.join(", "))
+}
+
+/// Runs a case, forward and backward, and holds out, lse, dq, dk and dv against the file.
+///
+/// # Errors
+/// In words, for what goes wrong, every tensor that is wrong, and every one that the file does not expect.
+pub fn run(path: &Path, device: &Device) -> Result<(), String> {
+    check(path, device).map_err(|error| error.to_string())?
+}
+
+fn check(path: &Path, device: &Device) -> flash_attention::Result<Result<(), String>> {
+    let case = Case::read(path, device)?;
+    let forward = sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).forward()?;
+    if forward.backend() != crate::devices::backend(device) {
+        return Ok(Err(format!("{} ran on {device}", forward.backend())));
+    }
+    let Some(dout) = &case.dout else { return Ok(Err("the file has no dout".into())) };
+    let gradients = forward.backward(dout)?;
+    let results: [(&str, &Tensor); 5] = [
+        ("out", forward.output()),
+        ("lse", forward.lse()),
+        ("dq", &gradients.dq),
+        ("dk", &gradients.dk),
+        ("dv", &gradients.dv),
+    ];
+    let mut wrong = vec![];
+    for (name, given) in results {
+        let Some(expected) = case.expected.get(name) else {
+            wrong.push(format!("the file does not expect {name}"));
+            continue;
+        };
+        if given.shape() != expected.shape() {
+            wrong.push(format!("{name} has the shape {:?}, not {:?}", given.shape(), expected.shape()));
+        }
+        let error = match (name, case.reference_errors.get(name)) {
+            ("lse", _) => 0.0,
+            (_, Some(&error)) => error,
+            (_, None) => {
+                wrong.push(format!("the file has no err_{name}"));
+                continue;
+            }
+        };
+        let (given, expected) = (given.to_f64()?, expected.to_f64()?);
+        wrong.extend(compare(name, &given, &expected, error, case.q.dtype(), GOLDEN_FLOOR).err());
+    }
+    let checks = case.check(forward.output(), forward.lse(), Some(&gradients))?;
+    let agrees = checks.len() == results.len() && checks.iter().all(|check| check.good) == wrong.is_empty();
+    if !agrees {
+        wrong.push(format!("the library's own check says otherwise: {checks:?}"));
+    }
+    Ok(if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_lacks_is_read_from_the_metadata() {
+        let ask = |pairs: &[(&str, &str)], ragged| {
+            let metadata = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            unsupported(&metadata, ragged)
+        };
+        let plain = [("window_left", "-1"), ("window_right", "-1"), ("softcap", "0"), ("alibi", "0")];
+        assert_eq!(ask(&plain, false), None);
+        assert_eq!(ask(&[("softcap", "0.0"), ("layout", "bhsd")], false), None);
+        assert_eq!(ask(&[("softcap", "20.0")], false).unwrap(), "softcap = 20.0");
+        assert_eq!(
+            ask(&[("window_left", "7"), ("alibi", "1")], false).unwrap(),
+            "window_left = 7, alibi = 1"
+        );
+        assert_eq!(ask(&[("layout", "thd")], true).unwrap(), "ragged batches");
+    }
+}

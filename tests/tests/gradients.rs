@@ -1,0 +1,101 @@
+//! Gradients are the slopes of the loss `Σ out · dout`, measured by finite differences.
+
+use approx::{assert_relative_eq, relative_eq};
+use flash_attention::reference::{self, Repeated};
+use flash_attention::{Causal, Dtype};
+use flash_attention_conformance::devices::devices;
+use flash_attention_conformance::problem::{Inputs, Pattern, Problem, Results};
+use flash_attention_conformance::strategy;
+use proptest::prelude::*;
+
+/// The inputs that have a gradient, and the gradients.
+const NAMES: [&str; 4] = ["q", "k", "v", "bias"];
+
+fn input(inputs: &mut Inputs, n: usize) -> &mut [f64] {
+    match n {
+        0 => &mut inputs.q,
+        1 => &mut inputs.k,
+        2 => &mut inputs.v,
+        _ => inputs.bias.as_mut().map_or(&mut [], |(bias, _)| bias),
+    }
+}
+
+fn gradient(results: &Results, n: usize) -> &[f64] {
+    [&results.dq, &results.dk, &results.dv, &results.dbias][n]
+}
+
+fn loss(out: &[f64], dout: &[f64]) -> f64 {
+    out.iter().zip(dout).map(|(out, dout)| out * dout).sum()
+}
+
+/// The slope at the fourth order, from `loss` at a displacement.
+fn slope(step: f64, mut loss: impl FnMut(f64) -> f64) -> f64 {
+    (loss(-2.0 * step) - 8.0 * loss(-step) + 8.0 * loss(step) - loss(2.0 * step)) / (12.0 * step)
+}
+
+/// The slope of the reference's loss along one element of one input.
+fn reference_slope(problem: &Problem, inputs: &Inputs, n: usize, i: usize) -> f64 {
+    slope(1e-3, |displacement| {
+        let mut moved = inputs.clone();
+        input(&mut moved, n)[i] += displacement;
+        let mut attention = problem.attention(&moved);
+        attention.bias = moved.bias.as_ref().map(|(values, shape)| Repeated { values, shape: *shape });
+        let out = reference::forward(&attention, &moved.q, &moved.k, &moved.v, false).out;
+        loss(&out, &inputs.dout)
+    })
+}
+
+proptest! {
+    #![proptest_config(strategy::config(300))]
+
+    #[test]
+    fn the_references_gradients_are_slopes(problem in strategy::small(Dtype::F64)) {
+        let inputs = problem.inputs();
+        let results = problem.reference(&inputs);
+        for (n, name) in NAMES.iter().enumerate() {
+            let count = input(&mut inputs.clone(), n).len();
+            prop_assert_eq!(gradient(&results, n).len(), count);
+            for i in 0..count {
+                let (given, measured) = (gradient(&results, n)[i], reference_slope(&problem, &inputs, n, i));
+                prop_assert!(
+                    relative_eq!(given, measured, epsilon = 1e-7, max_relative = 1e-7),
+                    "d{}[{}] is {}, and the slope {}", name, i, given, measured
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_devices_gradients_are_slopes_of_its_own_forward() {
+    let problem = Problem {
+        batch: 2,
+        key_heads: 1,
+        group: 2,
+        queries: 3,
+        keys: 4,
+        head_dim: 3,
+        value_dim: 2,
+        causal: Causal::LowerRight,
+        scale: Some(-0.8),
+        mask: Some(([true, false, false], Pattern::DeadRows)),
+        bias: Some([true, false, false]),
+        seed: 7,
+        ..Problem::default()
+    };
+    let inputs = problem.inputs();
+    for device in devices() {
+        let results = problem.run(device, &inputs).unwrap();
+        for n in 0..NAMES.len() {
+            // A step that f32 can take: it loses 1e-6 to rounding and 1e-7 to the curve.
+            for (i, &given) in gradient(&results, n).iter().enumerate() {
+                let measured = slope(0.0625, |displacement| {
+                    let mut moved = inputs.clone();
+                    input(&mut moved, n)[i] += displacement;
+                    loss(&problem.run(device, &moved).unwrap().out, &inputs.dout)
+                });
+                assert_relative_eq!(given, measured, epsilon = 1e-4, max_relative = 1e-4);
+            }
+        }
+    }
+}
