@@ -56,7 +56,7 @@ impl FunctionDecoder<'_, '_> {
         let (results, callee, params) = split_call(s)?;
         let Operand::Name(name) = callee else { return Err("`call` takes a function".into()) };
         if let Some(Symbol::Register { .. }) = self.symbol(name) {
-            return self.call_by_address(s, callee, &results, &params);
+            return self.call_by_address(callee, &results, &params);
         }
         match name.as_str() {
             "vprintf" => return self.builtin(pick::<control::Printf>(), &results, &params),
@@ -89,13 +89,7 @@ impl FunctionDecoder<'_, '_> {
 
     /// Every function has its own place for parameters, so a call by address writes them to all functions with parameters and
     /// results of the same sizes: only the one that is called looks.
-    fn call_by_address(
-        &mut self,
-        s: &Statement,
-        callee: &Operand,
-        results: &[Operand],
-        params: &[Operand],
-    ) -> Decoded {
+    fn call_by_address(&mut self, callee: &Operand, results: &[Operand], params: &[Operand]) -> Decoded {
         let sizes = |d: &mut Self, list: &[Operand]| -> Decoded<Vec<u64>> {
             list.iter().map(|o| d.param_size(o)).collect()
         };
