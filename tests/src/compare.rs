@@ -114,6 +114,18 @@ pub fn compare_all(
     if wrong.is_empty() { Ok(shares) } else { Err(wrong.join("; ")) }
 }
 
+/// The first element that is not the same number on both sides, in words; NaN is the same as NaN.
+pub fn first_difference(given: &Results, expected: &Results) -> Option<String> {
+    given.named().into_iter().zip(expected.named()).find_map(|((name, given), (_, expected))| {
+        if given.len() != expected.len() {
+            return Some(format!("{name} has {} elements, not {}", given.len(), expected.len()));
+        }
+        let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+        let index = given.iter().zip(expected).position(|pair| !same(pair))?;
+        Some(format!("{name}[{index}] is {}, not {}", given[index], expected[index]))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

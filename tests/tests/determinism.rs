@@ -1,0 +1,58 @@
+//! The same call gives the same bits, however often and by however many threads it is run.
+
+use flash_attention::{Causal, Device, Dtype, EmulatorOptions};
+use flash_attention_conformance::compare::first_difference;
+use flash_attention_conformance::devices::devices;
+use flash_attention_conformance::problem::{Pattern, Problem};
+use rstest::rstest;
+
+fn problem(dtype: Dtype) -> Problem {
+    Problem {
+        batch: 2,
+        key_heads: 2,
+        group: 3,
+        queries: 130,
+        keys: 200,
+        head_dim: 64,
+        value_dim: 40,
+        dtype,
+        causal: Causal::LowerRight,
+        mask: Some(([false, true, false], Pattern::Scattered)),
+        bias: Some([true, false, true]),
+        seed: 5,
+        ..Problem::default()
+    }
+}
+
+#[rstest]
+fn two_runs_are_equal_bit_by_bit(#[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
+    let problem = problem(dtype);
+    let inputs = problem.inputs();
+    for device in devices() {
+        let first = problem.run(device, &inputs).unwrap();
+        for _ in 0..2 {
+            let again = problem.run(device, &inputs).unwrap();
+            assert_eq!(first_difference(&again, &first), None, "on {device}");
+        }
+    }
+}
+
+#[test]
+fn the_emulators_threads_do_not_change_a_bit_or_a_count() {
+    let problem = problem(Dtype::F32);
+    let inputs = problem.inputs();
+    let with = |threads: usize| {
+        let device = Device::emulator_with(EmulatorOptions::default().threads(threads));
+        let results = problem.run(&device, &inputs).unwrap();
+        let counted = device.take_stats().unwrap();
+        let counts: Vec<(&str, u64, u64)> =
+            counted.iter().map(|(name, s)| (*name, s.thread_instructions, s.global_load_bytes)).collect();
+        (results, counts)
+    };
+    let (expected, counts) = with(1);
+    for threads in [2, 5] {
+        let (results, others) = with(threads);
+        assert_eq!(first_difference(&results, &expected), None, "{threads} threads");
+        assert_eq!(others, counts, "{threads} threads");
+    }
+}
