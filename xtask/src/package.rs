@@ -25,7 +25,9 @@ pub fn check() -> Result<()> {
     let root = command::root();
     // The build script leaves the PTX where the package takes it from.
     command::cargo(&["build", "--release", "-p", "flash-attention"])?;
-    let mut arguments = vec!["package", "--allow-dirty", "--no-verify"];
+    let target = root.join("target/xtask-package");
+    let target_text = target.to_string_lossy();
+    let mut arguments = vec!["package", "--allow-dirty", "--no-verify", "--target-dir", &target_text];
     for name in CRATES {
         arguments.extend(["-p", name]);
     }
@@ -39,7 +41,7 @@ pub fn check() -> Result<()> {
          flash-attention = {{ version = \"{version}\", default-features = false }}\n\n[workspace]\n\n[patch.crates-io]\n"
     );
     for name in CRATES {
-        unpack(&root.join(format!("target/package/{name}-{version}.crate")), scratch.path())?;
+        unpack(&target.join(format!("package/{name}-{version}.crate")), scratch.path())?;
         manifest += &format!("{name} = {{ path = \"{name}-{version}\" }}\n");
     }
     std::fs::create_dir_all(scratch.path().join("src"))?;
@@ -50,7 +52,7 @@ pub fn check() -> Result<()> {
     build
         .current_dir(scratch.path())
         .args(["run", "--quiet"])
-        .env("CARGO_TARGET_DIR", root.join("target/xtask-package"))
+        .env("CARGO_TARGET_DIR", &target)
         // Neither the source of `core` nor unstable features may be needed.
         .env_remove("RUSTC_BOOTSTRAP");
     command::run(build)?;
