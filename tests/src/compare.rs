@@ -23,7 +23,7 @@ pub const GOLDEN_FLOOR: f64 = 1.0;
 pub const RANDOM_FLOOR: f64 = 0.1;
 
 /// The part of the allowance that is granted on what cancels; see [`Unfused::cancelled`].
-const CANCELLED: f64 = 1.0 / 16.0;
+const CANCELLED: f64 = 1.0 / 8.0;
 
 /// The element that comes closest to being wrong, or is furthest beyond.
 #[derive(Clone, Copy, Debug, PartialEq)]

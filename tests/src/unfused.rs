@@ -172,8 +172,8 @@ pub fn unfused(problem: &Problem, inputs: &Inputs, precision: Precision) -> Unfu
                 cancelled[1][key + c] += (factor * lost[j] * q[c]).powi(2);
             }
             let value = (head * keys + j) * dv;
-            for c in 0..dv {
-                results.dv[value + c] = r.add_product(results.dv[value + c], p[j], dout[c]);
+            for (sum, dout) in results.dv[value..].iter_mut().zip(dout) {
+                *sum = r.add_product(*sum, p[j], *dout);
             }
             if let Some((_, shape)) = bias {
                 let at = repeated(*shape, at) * keys + j;

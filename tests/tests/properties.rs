@@ -53,7 +53,7 @@ fn all_agree(what: &str, cases: u32, problems: impl Strategy<Value = Problem>) {
 
 #[rstest]
 fn any_problem_agrees_with_the_formulas(#[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
-    all_agree(dtype.name(), 80, strategy::problem(dtype, 8192));
+    all_agree(dtype.name(), 200, strategy::problem(dtype, 8192));
 }
 
 proptest! {
