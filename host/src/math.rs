@@ -3,6 +3,7 @@
 use crate::autograd::Gradients;
 use crate::dtype::{Dtype, decode_wide};
 use crate::error::Result;
+use crate::options::Layout;
 use crate::problem::{Problem, Sizes, shape4};
 use crate::reference::{self, Attention, Repeated};
 use crate::tensor::Tensor;
@@ -64,7 +65,8 @@ fn result(problem: &Problem, values: &[f32], heads: usize, rows: usize, columns:
     let shape = [problem.sizes.batch, heads, rows, columns];
     let heads_first = Tensor::of_wide(problem.device(), problem.dtype(), wide, &shape)?;
     let outer = problem.outer_shape(heads, rows, columns);
-    if problem.single_head || outer == shape {
+    // Not `outer == shape`: with as many heads as rows the shapes agree and the layouts do not.
+    if problem.single_head || problem.options.layout == Layout::Bhsd {
         return heads_first.reshape(&outer);
     }
     heads_first.transpose(1, 2)?.contiguous()

@@ -9,8 +9,8 @@
 
 use crate::config::{KernelConfig, assume_checked};
 use crate::mask::{QueryRows, ScoreRules};
-use crate::pipeline::Block;
 use crate::pipeline::row::{LanesOfARow, PerQuery};
+use crate::pipeline::{Block, NOWHERE};
 use crate::softmax::OnlineSoftmax;
 use crate::tiles::fragment::Output;
 use crate::tiles::operand::Operand;
@@ -50,18 +50,21 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
     let rules = ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, batch, head);
     let range = rules.key_blocks(first_query, last_query, BLOCK_COLUMNS);
 
+    // Beyond the last visible block nothing is fetched early.
+    let first_row = |block| if block < range.end { block * BLOCK_COLUMNS } else { NOWHERE };
+
     let tiles = Block::<C>::new();
     let mut softmax = OnlineSoftmax::<C, LanesOfARow>::new();
     let mut output = Output::zero();
     // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys.
     unsafe {
         tiles.keep_rows(&q, first_query);
-        let mut stage = tiles.fetch_slice(&k, range.begin * BLOCK_COLUMNS);
+        let mut stage = tiles.fetch_slice(&k, first_row(range.begin));
         for block in range.begin..range.end {
             let first_key = block * BLOCK_COLUMNS;
 
             // S = Q Kᵀ
-            let mut scores = tiles.scores_of_kept_rows(&k, &mut stage, first_key, first_key + BLOCK_COLUMNS);
+            let mut scores = tiles.scores_of_kept_rows(&k, &mut stage, first_key, first_row(block + 1));
             let values = tiles.fetch_slab(&v, first_key);
             rules.apply::<C, QueryRows>(
                 &mut scores,

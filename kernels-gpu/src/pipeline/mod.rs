@@ -16,7 +16,7 @@ use flash_attention_geometry::fragment::ThreadPlace;
 pub mod row;
 
 /// A row or column that no operand has: a fetch from there loads nothing.
-const NOWHERE: u32 = u32::MAX / 2;
+pub const NOWHERE: u32 = u32::MAX / 2;
 
 /// A thread's view of its block's tiles.
 pub struct Block<C> {
