@@ -37,6 +37,6 @@ pub use device::list::{DeviceReport, devices};
 pub use device::{Device, EmulatorOptions, Kind, Progress, Statistics};
 pub use dtype::{Dtype, Element};
 pub use error::{Error, Result};
-pub use options::{Backend, Causal, Layout, OnProgress, Options};
+pub use options::{Backend, Causal, Dropout, Layout, OnProgress, Options, Ragged, Window};
 pub use problem::Sizes;
 pub use tensor::Tensor;

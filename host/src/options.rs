@@ -31,6 +31,41 @@ pub enum Layout {
     Bshd,
 }
 
+/// How far a query sees to either side of the diagonal; `None` is no bound.
+///
+/// Key `j` is visible to query `i` only if `-left <= j - i - shift <= right`. The shift is 0 with [`Causal::UpperLeft`], and
+/// otherwise `keys - queries`, so that the last query stands at the last key (flash-attn's `window_size`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Keys before the diagonal.
+    pub left: Option<usize>,
+    /// Keys after the diagonal.
+    pub right: Option<usize>,
+}
+
+/// Dropout of attention weights. Which are kept is a function of these and the weight's place alone, the same on every
+/// backend and device, forward and backward.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The share of weights that is dropped, at least 0 and below 1. The others grow by `1 / (1 - p)`.
+    pub p: f32,
+    /// The seed of the generator.
+    pub seed: u64,
+    /// Which of the seed's masks: another one for each call of a training run.
+    pub offset: u32,
+}
+
+/// A ragged batch: where the sequences begin and end in packed tensors.
+///
+/// Sequence `b` is rows `offsets[b]..offsets[b + 1]`; the first offset is 0, the last one the number of rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ragged {
+    /// Of q and out.
+    pub query_offsets: Vec<usize>,
+    /// Of k and v.
+    pub key_offsets: Vec<usize>,
+}
+
 /// How attention is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
