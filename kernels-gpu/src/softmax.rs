@@ -31,7 +31,7 @@ pub struct OnlineSoftmax<C, R> {
 pub struct Finished {
     /// Factor that normalises the accumulated output; 0 for a row that saw no key.
     pub inverse_sum: RowVector,
-    /// Natural log of the sum of the exponentials of the scores; minus infinity for a row that saw no key.
+    /// Natural log of the sum of the exponentials of the scores, the sink's included; minus infinity for a row that saw none.
     pub lse: RowVector,
 }
 
@@ -40,6 +40,14 @@ impl<C: KernelConfig, R: RowReduce> OnlineSoftmax<C, R> {
     #[inline(always)]
     pub fn new() -> Self {
         OnlineSoftmax { max: [f32::NEG_INFINITY; MAX_ROWS], sum: [0.0; MAX_ROWS], config: PhantomData }
+    }
+
+    /// Before the first block, where each row has a sink: a logit that takes part in the sum alone. `first_lane` is true in
+    /// one of the lanes that share a row.
+    #[inline(always)]
+    pub fn with_sink(sink: f32, first_lane: bool) -> Self {
+        let sum = if first_lane { 1.0 } else { 0.0 };
+        OnlineSoftmax { max: [sink; MAX_ROWS], sum: [sum; MAX_ROWS], config: PhantomData }
     }
 
     /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks.
@@ -85,8 +93,8 @@ impl<C: KernelConfig, R: RowReduce> OnlineSoftmax<C, R> {
         let mut finished = Finished { inverse_sum: [0.0; MAX_ROWS], lse: [f32::NEG_INFINITY; MAX_ROWS] };
         for i in 0..C::ROWS {
             let sum = R::sum(self.sum[i]);
-            // A row that saw no key; a NaN compares false and stays one.
-            if self.max[i] != f32::NEG_INFINITY {
+            // The sum of a row that saw no key is 0; that of any other is at least 1, or NaN, which stays one.
+            if sum != 0.0 {
                 finished.inverse_sum[i] = float::rcp_approx_ftz(sum);
                 finished.lse[i] = (self.max[i] + float::lg2_approx_ftz(sum)) * LN_2;
             }
