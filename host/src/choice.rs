@@ -115,7 +115,13 @@ fn efficient(problem: &Problem) -> Vec<String> {
     if problem.options.return_weights {
         reasons.push("attention weights are asked for, and only Math returns them".into());
     }
-    reasons.extend(unsupported(problem));
+    let rows = problem.sizes.batch as u128 * problem.sizes.queries as u128;
+    if problem.sinks.is_some() && rows > u128::from(plan::MAX_GRID) {
+        let limit = plan::MAX_GRID;
+        reasons.push(format!(
+            "the gradient of the sinks would add up {rows} queries a head, and at most {limit} are allowed"
+        ));
+    }
     if let Some((kernel, blocks)) = plan::excessive_grid(&problem.sizes) {
         reasons.push(format!(
             "the {kernel} kernel would need {blocks} blocks, and at most {} can be launched",

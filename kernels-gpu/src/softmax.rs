@@ -243,4 +243,26 @@ mod tests {
         assert!(weights.iter().all(|w| w[2].is_nan()) && lse[2].is_nan());
         assert!(weights.iter().all(|w| !w[0].is_nan() && !w[1].is_nan() && !w[3].is_nan()));
     }
+
+    #[test]
+    fn a_sink_takes_part_in_the_sum_alone() {
+        for sink in [-3.0f32, 0.0, 8.0, f32::NEG_INFINITY] {
+            let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sink(sink, true);
+            let block = spread(1, 5.0)[0];
+            let mut scores = Scores { rows: block };
+            let shrink = softmax.update_max(&scores);
+            softmax.rescale(&shrink);
+            softmax.exponentiate(&mut scores);
+            let finished = softmax.finalize();
+            for row in 0..MAX_ROWS {
+                let sum: f64 =
+                    block[row].iter().map(|&s| f64::from(s).exp2()).sum::<f64>() + f64::from(sink).exp2();
+                assert!((f64::from(finished.lse[row]) - sum.ln()).abs() < 1e-6);
+                let weight = f64::from(scores.rows[row][0] * finished.inverse_sum[row]);
+                assert!((weight - f64::from(block[row][0]).exp2() / sum).abs() < 1e-6);
+            }
+        }
+        let unseen = OnlineSoftmax::<Config, OneLane>::with_sink(2.0, true).finalize();
+        assert!((unseen.lse[0] - 2.0 * LN_2).abs() < 1e-6);
+    }
 }
