@@ -13,12 +13,14 @@
 
 mod attention;
 mod autograd;
+pub mod backend;
 mod band;
 pub mod case;
 mod choice;
 pub mod device;
 mod dtype;
 mod efficient;
+mod empty;
 mod error;
 mod math;
 mod options;

@@ -213,9 +213,9 @@ pub fn forward<T: Real>(
     attention.check(q, k, v)?;
     let rows = attention.rows();
     let kept_keys = if weights { attention.keys } else { 0 };
+    let kept = attention.check_count("the weights", &[rows, kept_keys])?;
     let mut out = zeros(rows * attention.value_dim)?;
-    let mut lse = zeros(rows)?;
-    let mut kept = zeros(attention.check_count("the attention weights", &[rows, kept_keys])?)?;
+    let (mut lse, mut kept) = (zeros(rows)?, zeros(kept)?);
 
     let mut blocks = reserve(rows.div_ceil(BLOCK))?;
     let (mut rest_out, mut rest_lse, mut rest_kept) = (&mut out[..], &mut lse[..], &mut kept[..]);

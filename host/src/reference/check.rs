@@ -2,6 +2,7 @@
 
 use super::{Attention, Real, Repeated};
 use crate::error::{Error, Result};
+use crate::problem::MAX_SEQUENCE;
 use crate::view::checked_count;
 
 fn equal(argument: &'static str, what: &'static str, given: usize, expected: usize) -> Result<()> {
@@ -46,6 +47,12 @@ impl<T: Real> Attention<'_, T> {
         let Attention { batch, query_heads, key_heads, queries, keys, head_dim, value_dim, .. } = *self;
         if self.group() * key_heads != query_heads {
             return Err(Error::HeadRatio { query_heads, key_heads });
+        }
+        for (argument, what, given) in [("q", "queries", queries), ("k", "keys", keys)] {
+            if given > MAX_SEQUENCE {
+                let (given, limit) = (given as u128, MAX_SEQUENCE as u128);
+                return Err(Error::TooLarge { argument, what, given, limit });
+            }
         }
         self.check_length("q", q, &[batch, query_heads, queries, head_dim])?;
         self.check_length("k", k, &[batch, key_heads, keys, head_dim])?;

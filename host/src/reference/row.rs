@@ -1,11 +1,10 @@
 //! One query: its scores, its probabilities, and which of them are dropped.
 
-use std::ops::Range;
-
 use flash_attention_abi::philox::{philox4x32_10, place, threshold};
 
 use super::real::{dot, reserve};
-use super::{Attention, Causal, Dropout, Real, row_of};
+use super::{Attention, Dropout, Real, row_of};
+use crate::band::Band;
 use crate::error::Result;
 
 /// The numbers of one query, one for each key in use. Its memory is used again for the next query.
@@ -72,7 +71,7 @@ impl<T: Real> Row<T> {
         if softcap.is_some() {
             self.slopes.resize(used, T::ZERO);
         }
-        for j in attention.visible_keys(i, used) {
+        for j in Band::new(attention.causal, attention.window).visible(i, attention.queries, used) {
             if mask.is_some_and(|mask| mask[j] == 0) {
                 continue;
             }
@@ -102,23 +101,6 @@ impl<T: Real> Attention<'_, T> {
     /// The keys in use of a batch entry.
     pub(super) fn used_keys(&self, b: usize) -> usize {
         self.key_lengths.map_or(self.keys, |lengths| lengths[b])
-    }
-
-    /// The keys of `used` that query `i` sees by position.
-    fn visible_keys(&self, i: usize, used: usize) -> Range<usize> {
-        let shift = match self.causal {
-            Causal::UpperLeft => 0,
-            Causal::None | Causal::LowerRight => used as i128 - self.queries as i128,
-        };
-        let diagonal = i as i128 + shift;
-        let right = match self.causal {
-            Causal::None => self.window.right,
-            Causal::UpperLeft | Causal::LowerRight => Some(0),
-        };
-        let clamp = |bound: i128| bound.clamp(0, used as i128) as usize;
-        let start = self.window.left.map_or(0, |left| clamp(diagonal - left as i128));
-        let end = right.map_or(used, |right| clamp(diagonal + right as i128 + 1));
-        start..end.max(start)
     }
 }
 

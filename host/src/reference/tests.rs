@@ -247,18 +247,25 @@ fn any_size_may_be_zero(
 
 #[test]
 fn sizes_beyond_any_memory_are_errors() {
-    let weights = Attention::<f64>::new(1, 1, 1, 1 << 52, 0, 1, 1);
-    let huge = Attention { key_heads: 0, query_heads: 0, ..weights.clone() };
-    assert!(forward(&huge, &[], &[], &[], true).is_ok());
-    let wide = Attention { value_dim: 1 << 62, keys: 0, queries: 1, head_dim: 0, ..weights.clone() };
-    let error = forward(&wide, &[], &[], &[], false).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the output has 4611686018427387904 elements; at most 1152921504606846975 are allowed"
-    );
-    let long = Attention { head_dim: 0, ..weights };
-    let Err(Error::Device { action, .. }) = forward(&long, &[], &[], &[], false) else { panic!() };
+    let many = Attention::<f64>::new(1 << 52, 1, 1, 1, 0, 0, 1);
+    let Err(Error::Device { action, .. }) = forward(&many, &[], &[], &[], false) else { panic!() };
     assert_eq!(action, "allocate 36028797018963968 bytes");
+    let message = |attention: &Attention<'_, f64>, weights: bool| {
+        forward(attention, &[], &[], &[], weights).unwrap_err().to_string()
+    };
+    assert_eq!(
+        message(&Attention { batch: 1 << 22, queries: 1 << 30, value_dim: 1 << 12, ..many.clone() }, false),
+        "the output has 18446744073709551616 elements; at most 1152921504606846975 are allowed"
+    );
+    let square = Attention { batch: 1, queries: 1 << 30, keys: 1 << 30, value_dim: 0, ..many.clone() };
+    assert_eq!(
+        message(&square, true),
+        "the weights has 1152921504606846976 elements; at most 1152921504606846975 are allowed"
+    );
+    assert_eq!(
+        message(&Attention { keys: (1 << 30) + 1, ..square }, false),
+        "k has 1073741825 keys; at most 1073741824 are allowed"
+    );
 }
 
 #[test]

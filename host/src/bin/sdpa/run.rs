@@ -24,7 +24,7 @@ pub fn run(arguments: &Run) -> Result<ExitCode, Failure> {
         return Err(format!("{file}: it has no expected tensor, which --check needs"));
     }
     let options = &mut case.options;
-    options.backend = arguments.backend;
+    options.backends = vec![arguments.backend];
     options.scale = arguments.scale.or(options.scale);
     options.causal = arguments.causal.unwrap_or(options.causal);
 
