@@ -3,7 +3,7 @@
 //! * [`params`]: the `#[repr(C)]` structs that a launch passes by value.
 //! * [`tile`]: block sizes, threads and shared-memory bytes of every kernel, each with its reason.
 //! * [`entry`]: the one list of entry points.
-//! * [`philox`]: the random bits of dropout.
+//! * [`philox`]: which attention weights dropout keeps.
 //!
 //! The crate is `no_std` and has no dependency; it compiles for the host and for the device.
 #![no_std]

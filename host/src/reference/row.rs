@@ -1,6 +1,6 @@
 //! One query: its scores, its probabilities, and which of them are dropped.
 
-use flash_attention_abi::philox::{philox4x32_10, place, threshold};
+use flash_attention_abi::philox::{counter, philox4x32_10, place, threshold};
 
 use super::real::{dot, reserve};
 use super::{Attention, Dropout, Real, row_of};
@@ -139,7 +139,7 @@ fn dropout_factors<T: Real>(dropout: Dropout, head: usize, query: usize, factors
         let first = (period * PERIOD) as u32;
         for start in 0..GROUPS.min(factors.len()) {
             let (group, _) = place(first + start as u32);
-            let words = philox4x32_10([group, query as u32, head as u32, offset], seed);
+            let words = philox4x32_10(counter(group, query as u32, head as u32, offset), seed);
             for j in (start..factors.len()).step_by(GROUPS) {
                 let word = words[place(first + j as u32).1];
                 factors[j] = if word >= threshold { kept } else { T::ZERO };
