@@ -5,10 +5,9 @@ use std::fmt;
 use flash_attention_abi::tile::MAX_HEAD_DIM;
 
 use crate::error::{Error, Result};
-use crate::options::{Backend, Window};
+use crate::options::Backend;
 use crate::plan;
 use crate::problem::{Problem, Sizes};
-use crate::tensor::Tensor;
 use crate::view::checked_count;
 
 /// Whether one backend can run a problem.
