@@ -11,7 +11,7 @@ pub(crate) fn host_list<T>(count: usize) -> Result<Vec<T>> {
     let mut list = Vec::new();
     list.try_reserve_exact(count).map_err(|error| Error::Device {
         device: "cpu".into(),
-        action: format!("allocate {count} times {} bytes", size_of::<T>()),
+        action: format!("allocate {} bytes", count as u128 * size_of::<T>() as u128),
         reason: error.to_string(),
     })?;
     Ok(list)
