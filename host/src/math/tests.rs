@@ -241,18 +241,24 @@ fn problems_that_memory_cannot_hold_are_errors() {
     };
     let plain = |_: &mut Options| {};
     // The keys, and what is computed from one that is repeated.
-    assert_eq!(refused(&[1, 1, 1, 1], &[1 << 52, 1, 1, 1], &plain), "allocate 18014398509481984 bytes");
-    assert_eq!(refused(&[1 << 52, 1, 1, 1], &[1, 1, 1, 1], &plain), "allocate 18014398509481984 bytes");
+    assert_eq!(
+        refused(&[1, 1, 1, 1], &[1 << 52, 1, 1, 1], &plain),
+        "allocate 18014398509481984 times 1 bytes"
+    );
+    assert_eq!(
+        refused(&[1 << 52, 1, 1, 1], &[1, 1, 1, 1], &plain),
+        "allocate 18014398509481984 times 1 bytes"
+    );
     // What is repeated to the scores, which are many more than the queries and keys.
     let (q, k) = ([1, 1 << 10, 1 << 14, 1], [1, 1, 1 << 24, 1]);
     let scores = [1, 1 << 10, 1 << 14, 1 << 24];
     let repeated = |dtype| Tensor::zeros(&Device::cpu(), dtype, &[1 << 24]).unwrap().expand(&scores).unwrap();
     let masked = |options: &mut Options| options.mask = Some(repeated(Dtype::U8));
-    assert_eq!(refused(&q, &k, &masked), "allocate 281474976710656 bytes");
+    assert_eq!(refused(&q, &k, &masked), "allocate 281474976710656 times 1 bytes");
     let biased = |options: &mut Options| options.bias = Some(repeated(Dtype::F32));
-    assert_eq!(refused(&q, &k, &biased), "allocate 1125899906842624 bytes");
+    assert_eq!(refused(&q, &k, &biased), "allocate 1125899906842624 times 1 bytes");
     let weights = |options: &mut Options| options.return_weights = true;
-    assert_eq!(refused(&q, &k, &weights), "allocate 1125899906842624 bytes");
+    assert_eq!(refused(&q, &k, &weights), "allocate 281474976710656 times 4 bytes");
 }
 
 #[test]

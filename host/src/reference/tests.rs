@@ -249,7 +249,7 @@ fn any_size_may_be_zero(
 fn sizes_beyond_any_memory_are_errors() {
     let many = Attention::<f64>::new(1 << 52, 1, 1, 1, 0, 0, 1);
     let Err(Error::Device { action, .. }) = forward(&many, &[], &[], &[], false) else { panic!() };
-    assert_eq!(action, "allocate 36028797018963968 bytes");
+    assert_eq!(action, "allocate 4503599627370496 times 8 bytes");
     let message = |attention: &Attention<'_, f64>, weights: bool| {
         forward(attention, &[], &[], &[], weights).unwrap_err().to_string()
     };
