@@ -101,8 +101,7 @@ impl Tensor {
         Tensor::of_bytes(device, dtype, bytes, shape)
     }
 
-    /// Little-endian bytes on a device. The caller has counted them.
-    pub(crate) fn of_bytes(device: &Device, dtype: Dtype, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
+    fn of_bytes(device: &Device, dtype: Dtype, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::of(device, dtype, Storage::new(device, bytes)?, View::contiguous(shape)))
     }
 
