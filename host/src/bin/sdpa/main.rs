@@ -3,10 +3,14 @@
 //! Exit codes: 0 good, 1 a check failed, 2 bad input or usage, with one sentence on stderr.
 
 mod arguments;
+mod destination;
 mod devices;
+mod explain;
 mod output;
+mod problem;
 mod progress;
 mod run;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run(run) => run::run(&run),
+        Command::Explain(explain) => explain::explain(&explain),
+        Command::Sweep(sweep) => sweep::sweep(&sweep),
         Command::Devices => devices::devices(),
     };
     match result {
@@ -34,6 +40,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What the library says.
+fn words(error: flash_attention::Error) -> Failure {
+    error.to_string()
 }
 
 /// Help as clap prints it; of a wrong usage the one sentence that says what is wrong.
