@@ -11,6 +11,7 @@
 //!
 //! Nothing in this crate panics or prints.
 
+pub mod analysis;
 mod attention;
 mod autograd;
 mod band;
