@@ -4,10 +4,10 @@ use crate::autograd::{Forward, unreachable_backend};
 use crate::choice::Explanation;
 use crate::device::Progress;
 use crate::error::Result;
-use crate::options::{Backend, Causal, Layout, OnProgress, Options};
+use crate::options::{Backend, Causal, Dropout, Layout, OnProgress, Options, Ragged, Window};
 use crate::problem::Problem;
 use crate::tensor::Tensor;
-use crate::{efficient, math};
+use crate::{backend, efficient, empty, math};
 
 /// What [`Sdpa::run`] returns.
 #[derive(Clone, Debug)]
@@ -15,8 +15,9 @@ use crate::{efficient, math};
 pub struct Output {
     /// The output, in the type and order of dimensions of q, with the columns of v; contiguous.
     pub out: Tensor,
-    /// The natural log-sum-exp of the scores, f32 `[batch, heads, queries]` (`[batch, queries]` for tensors of rank 3),
-    /// where it was asked for; -inf for queries that see no key.
+    /// The natural log-sum-exp of the scores, f32 `[batch, heads, queries]` (`[batch, queries]` for tensors of rank 3,
+    /// `[heads, total queries]` for a ragged batch), where it was asked for. For queries that see no key it is the head's
+    /// sink, or -inf.
     pub lse: Option<Tensor>,
     /// The attention weights `[batch, heads, queries, keys]` in the type of q, where they were asked for.
     pub weights: Option<Tensor>,
@@ -38,7 +39,9 @@ pub struct Sdpa<'a> {
 ///
 /// q, k and v are f32, f16 or bf16 on one device, of rank 4 (see [`Layout`]) or 3 (`[batch, seq, dim]`, one head), with any
 /// strides but 1 in the last dimension. `q [b, hq, sq, d]`, `k [b, hk, sk, d]`, `v [b, hk, sk, dv]`; hq is a multiple of hk,
-/// and query head `h` reads key head `h / (hq / hk)`.
+/// and query head `h` reads key head `h / (hq / hk)`. A tensor with one batch entry is repeated to the others' batch, one
+/// head of q to the heads of k, one head of k or v to those of the other. Batch, queries and keys may be none: queries
+/// without keys give zeros. In a ragged batch ([`Options::ragged`]) the tensors are `[total, heads, dim]`.
 ///
 /// ```
 /// use flash_attention::{Causal, Device, Tensor, sdpa};
@@ -91,9 +94,62 @@ impl Sdpa<'_> {
         self
     }
 
-    /// How to compute it.
-    pub fn backend(mut self, backend: Backend) -> Self {
-        self.options.backend = backend;
+    /// How to compute it. This beats a [`scope`](crate::backend::scope).
+    pub fn backend(self, backend: Backend) -> Self {
+        self.backends(&[backend])
+    }
+
+    /// How to compute it: the first of these that can. This beats a [`scope`](crate::backend::scope).
+    pub fn backends(mut self, backends: &[Backend]) -> Self {
+        self.options.backends = backends.to_vec();
+        self
+    }
+
+    /// How far a query sees to either side of the diagonal; `None` is no bound.
+    pub fn window(mut self, left: Option<usize>, right: Option<usize>) -> Self {
+        self.options.window = Window { left, right };
+        self
+    }
+
+    /// Bounds the scaled scores to `softcap * tanh(score / softcap)`; finite and above 0.
+    pub fn softcap(mut self, softcap: f32) -> Self {
+        self.options.softcap = Some(softcap);
+        self
+    }
+
+    /// ALiBi's slopes, f32 `[heads]` or `[batch, heads]`.
+    pub fn alibi(mut self, slopes: &Tensor) -> Self {
+        self.options.alibi = Some(slopes.clone());
+        self
+    }
+
+    /// One logit a head, f32 `[heads]`, that takes part in the softmax and has no value.
+    pub fn sinks(mut self, sinks: &Tensor) -> Self {
+        self.options.sinks = Some(sinks.clone());
+        self
+    }
+
+    /// The keys that count, for each batch entry.
+    pub fn key_lengths(mut self, lengths: &[usize]) -> Self {
+        self.options.key_lengths = Some(lengths.to_vec());
+        self
+    }
+
+    /// Drops a share `p` of the attention weights, at least 0 and below 1.
+    pub fn dropout(self, p: f32, seed: u64) -> Self {
+        self.dropout_at(p, seed, 0)
+    }
+
+    /// Drops a share `p` of the attention weights with another of the seed's masks for each offset.
+    pub fn dropout_at(mut self, p: f32, seed: u64, offset: u32) -> Self {
+        self.options.dropout = Some(Dropout { p, seed, offset });
+        self
+    }
+
+    /// The offsets of a ragged batch, of which q, k and v are packed.
+    pub fn ragged(mut self, query_offsets: &[usize], key_offsets: &[usize]) -> Self {
+        let (query_offsets, key_offsets) = (query_offsets.into(), key_offsets.into());
+        self.options.ragged = Some(Ragged { query_offsets, key_offsets });
         self
     }
 
@@ -161,8 +217,9 @@ impl Sdpa<'_> {
 
     fn compute(self) -> Result<(Forward, Option<Tensor>)> {
         let problem = self.problem()?;
-        let backend = Explanation::new(&problem).choose(problem.options.backend)?;
+        let backend = Explanation::new(&problem).choose(&backend::asked(&problem.options))?;
         let (out, lse, weights) = match backend {
+            _ if problem.is_empty() => empty::forward(&problem)?,
             Backend::Math => {
                 let outcome = math::forward(&problem)?;
                 (outcome.out, outcome.lse, outcome.weights)

@@ -1,10 +1,13 @@
 //! What forward keeps for backward, and the gradients.
 
+use crate::device::Device;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Backend;
 use crate::problem::Problem;
 use crate::tensor::Tensor;
-use crate::{efficient, math};
+use crate::view::View;
+use crate::{efficient, empty, math};
 
 /// A forward pass that keeps what backward needs: its inputs (shared, not copied), options, output and log-sum-exp.
 #[derive(Clone, Debug)]
@@ -15,7 +18,8 @@ pub struct Forward {
     pub(crate) lse: Tensor,
 }
 
-/// The gradients of one backward pass, each in the type, shape and order of dimensions of its tensor, contiguous.
+/// The gradients of one backward pass, each in the type, shape and order of dimensions of its tensor, contiguous. Those of a
+/// tensor that is repeated are summed over what it is repeated along.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Gradients {
@@ -27,6 +31,8 @@ pub struct Gradients {
     pub dv: Tensor,
     /// Of the bias, summed over what it is repeated along; where there is a bias and its gradient was not declined.
     pub dbias: Option<Tensor>,
+    /// Of the sinks, f32 `[heads]`; where there are sinks.
+    pub dsinks: Option<Tensor>,
 }
 
 impl Forward {
@@ -35,8 +41,8 @@ impl Forward {
         &self.out
     }
 
-    /// The natural log-sum-exp of the scores, f32 `[batch, heads, queries]` (`[batch, queries]` for tensors of rank 3);
-    /// -inf for queries that see no key.
+    /// The natural log-sum-exp of the scores, f32 `[batch, heads, queries]` (`[batch, queries]` for tensors of rank 3,
+    /// `[heads, total queries]` for a ragged batch). For queries that see no key it is the head's sink, or -inf.
     pub fn lse(&self) -> &Tensor {
         &self.lse
     }
@@ -52,13 +58,52 @@ impl Forward {
     /// Where `dout` has not the shape, type and device of the output, or its last dimension is not contiguous; what went
     /// wrong on the device.
     pub fn backward(&self, dout: &Tensor) -> Result<Gradients> {
-        let dout = self.problem.check_output_gradient(dout)?;
-        match self.backend {
-            Backend::Math => math::backward(&self.problem, &dout),
-            Backend::Efficient => efficient::backward(&self.problem, &self.out, &self.lse, &dout),
-            Backend::Flash | Backend::Auto => Err(unreachable_backend(self.backend)),
-        }
+        self.backward_with(dout, None)
     }
+
+    /// The gradients for `dout` and, where the log-sum-exp is used too, `dlse`, its gradient: f32 in its shape.
+    ///
+    /// # Errors
+    /// As [`Forward::backward`]; where `dlse` has not the shape, type and device of the log-sum-exp.
+    pub fn backward_with(&self, dout: &Tensor, dlse: Option<&Tensor>) -> Result<Gradients> {
+        let problem = &self.problem;
+        let dout = problem.check_output_gradient(dout)?;
+        let dlse = dlse.map(|dlse| problem.check_lse_gradient(dlse)).transpose()?;
+        if problem.is_empty() {
+            return empty::backward(problem, dlse.as_ref());
+        }
+        let gradients = match self.backend {
+            Backend::Math => math::backward(problem, &dout, dlse.as_ref()),
+            Backend::Efficient => efficient::backward(problem, &self.out, &self.lse, &dout, dlse.as_ref()),
+            Backend::Flash | Backend::Auto => Err(unreachable_backend(self.backend)),
+        }?;
+        let [q, k, v] = &problem.given;
+        Ok(Gradients {
+            dq: sum_to(gradients.dq, q)?,
+            dk: sum_to(gradients.dk, k)?,
+            dv: sum_to(gradients.dv, v)?,
+            ..gradients
+        })
+    }
+}
+
+/// The gradient of a tensor of this shape that was repeated to that of `gradient`, of the same rank: the sum over what it was
+/// repeated along, on the host.
+fn sum_to(gradient: Tensor, shape: &[usize]) -> Result<Tensor> {
+    if gradient.shape() == shape {
+        return Ok(gradient);
+    }
+    let sums = Tensor::zeros(&Device::cpu(), Dtype::F64, shape)?;
+    let mut sums = sums.to_f64()?;
+    let values = gradient.to_f64()?;
+    let place = View::contiguous(shape).expand(gradient.shape())?;
+    let mut values = values.into_iter();
+    place.runs(|start, length, stride| {
+        for (i, value) in values.by_ref().take(length).enumerate() {
+            sums[start + i * stride] += value;
+        }
+    });
+    Tensor::of_wide(gradient.device(), gradient.dtype(), sums.into_iter(), shape)
 }
 
 /// For backends that `Explanation::choose` never returns.

@@ -1,30 +1,41 @@
 //! The band of keys that a query sees by position.
 
-use crate::options::Causal;
+use crate::options::{Causal, Window};
 
-/// Key `j` is visible to query `i` only if `low <= j - i <= high`; `None` is no bound.
+/// Window bounds from here on are none: no sequence is longer.
+const UNBOUNDED: usize = 1 << 30;
+
+/// Key `j` is visible to query `i` only if `low <= j - i - shift <= high`; `None` is no bound. The shift is `keys - queries`
+/// where the band is aligned to the lower right corner, else 0; the keys are those that the sequence uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Band {
     pub(crate) low: Option<i32>,
     pub(crate) high: Option<i32>,
+    pub(crate) lower_right: bool,
 }
 
 impl Band {
-    /// The band of a causal mask. Sequence lengths are at most 2^30, so that every bound fits.
-    pub(crate) fn causal(causal: Causal, queries: usize, keys: usize) -> Band {
-        let high = match causal {
-            Causal::None => None,
-            Causal::UpperLeft => Some(0),
-            Causal::LowerRight => Some((keys as i64 - queries as i64) as i32),
-        };
-        Band { low: None, high }
+    /// The keys that both a causal mask and a window allow. Sequence lengths are at most 2^30, so that every bound fits.
+    pub(crate) fn new(causal: Causal, window: Window) -> Band {
+        let bound = |keys: Option<usize>| keys.filter(|&keys| keys < UNBOUNDED).map(|keys| keys as i32);
+        let low = bound(window.left).map(|left| -left);
+        let high = if causal == Causal::None { bound(window.right) } else { Some(0) };
+        let bounded = low.is_some() || high.is_some();
+        Band { low, high, lower_right: bounded && causal != Causal::UpperLeft }
     }
 
-    /// The keys that query `i` sees, of `keys`.
-    pub(crate) fn visible(self, query: usize, keys: usize) -> std::ops::Range<usize> {
+    /// The bounds of `j - i` in a sequence.
+    pub(crate) fn bounds(self, queries: usize, keys: usize) -> [Option<i32>; 2] {
+        let shift = if self.lower_right { (keys as i64 - queries as i64) as i32 } else { 0 };
+        [self.low, self.high].map(|bound| bound.map(|bound| bound + shift))
+    }
+
+    /// The keys that query `i` of a sequence sees.
+    pub(crate) fn visible(self, query: usize, queries: usize, keys: usize) -> std::ops::Range<usize> {
         let clamp = |bound: i64| bound.clamp(0, keys as i64) as usize;
-        let start = self.low.map_or(0, |low| clamp(query as i64 + i64::from(low)));
-        let end = self.high.map_or(keys, |high| clamp(query as i64 + i64::from(high) + 1));
+        let [low, high] = self.bounds(queries, keys);
+        let start = low.map_or(0, |low| clamp(query as i64 + i64::from(low)));
+        let end = high.map_or(keys, |high| clamp(query as i64 + i64::from(high) + 1));
         start..end.max(start)
     }
 }
@@ -32,6 +43,10 @@ impl Band {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn band(causal: Causal, left: Option<usize>, right: Option<usize>) -> Band {
+        Band::new(causal, Window { left, right })
+    }
 
     #[rstest::rstest]
     #[case(Causal::None, 2, 3, [3, 3])]
@@ -45,13 +60,29 @@ mod tests {
         #[case] keys: usize,
         #[case] seen: [usize; 2],
     ) {
-        let band = Band::causal(causal, queries, keys);
-        assert_eq!([0, 1].map(|i| band.visible(i, keys)), seen.map(|n| 0..n));
+        let band = band(causal, None, None);
+        assert_eq!([0, 1].map(|i| band.visible(i, queries, keys)), seen.map(|n| 0..n));
     }
 
     #[test]
     fn a_lower_bound_hides_old_keys() {
-        let band = Band { low: Some(-1), high: Some(0) };
-        assert_eq!([0, 1, 2, 9].map(|i| band.visible(i, 4)), [0..1, 0..2, 1..3, 4..4]);
+        let band = band(Causal::UpperLeft, Some(1), None);
+        assert_eq!([0, 1, 2, 9].map(|i| band.visible(i, 10, 4)), [0..1, 0..2, 1..3, 4..4]);
+    }
+
+    #[test]
+    fn a_window_stands_at_the_lower_right_unless_the_causal_mask_says_otherwise() {
+        let seen = |causal| [0, 1].map(|i| band(causal, Some(1), Some(1)).visible(i, 2, 5));
+        assert_eq!(seen(Causal::None), [2..5, 3..5]);
+        assert_eq!(seen(Causal::LowerRight), [2..4, 3..5]);
+        assert_eq!(seen(Causal::UpperLeft), [0..1, 0..2]);
+    }
+
+    #[test]
+    fn a_window_as_long_as_the_longest_sequence_is_none() {
+        assert_eq!(band(Causal::None, Some(1 << 30), Some(usize::MAX)), Band::default());
+        let widest = band(Causal::None, Some((1 << 30) - 1), Some((1 << 30) - 1));
+        assert_eq!(widest.visible(0, 1 << 30, 1), 0..1);
+        assert_eq!(widest.visible(0, 1, 1 << 30), 0..1 << 30);
     }
 }

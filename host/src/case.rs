@@ -110,9 +110,10 @@ impl Case {
     /// [`Error::Shape`] where a result has not the expected shape; what goes wrong on the device.
     pub fn check(&self, out: &Tensor, lse: &Tensor, gradients: Option<&Gradients>) -> Result<Vec<Check>> {
         let mut results = vec![("out", out), ("lse", lse)];
-        if let Some(Gradients { dq, dk, dv, dbias }) = gradients {
+        if let Some(Gradients { dq, dk, dv, dbias, dsinks }) = gradients {
             results.extend([("dq", dq), ("dk", dk), ("dv", dv)]);
             results.extend(dbias.as_ref().map(|dbias| ("dbias", dbias)));
+            results.extend(dsinks.as_ref().map(|dsinks| ("dsinks", dsinks)));
         }
         let mut checks = vec![];
         for (name, result) in results {

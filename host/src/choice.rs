@@ -4,11 +4,11 @@ use std::fmt;
 
 use flash_attention_abi::tile::MAX_HEAD_DIM;
 
-use crate::device::Kind;
 use crate::error::{Error, Result};
-use crate::options::Backend;
+use crate::options::{Backend, Window};
 use crate::plan;
 use crate::problem::{Problem, Sizes};
+use crate::tensor::Tensor;
 use crate::view::checked_count;
 
 /// Whether one backend can run a problem.
@@ -24,6 +24,13 @@ impl Verdict {
     /// Whether it can.
     pub fn can(&self) -> bool {
         self.reasons.is_empty()
+    }
+}
+
+/// "can", or every reason why it cannot.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.can() { f.write_str("can") } else { f.write_str(&self.reasons.join("; ")) }
     }
 }
 
@@ -49,31 +56,44 @@ impl Explanation {
         Explanation { verdicts: Backend::ORDER.map(ask).into() }
     }
 
-    /// The backend that runs when `asked` is asked for.
+    /// The backend that runs where these are asked for: the first that can. `Auto` stands for all, in its order, and so does
+    /// an empty list.
     ///
     /// # Errors
-    /// [`Error::Refused`] with every reason, where it cannot or, for `Auto`, none can.
-    pub fn choose(&self, asked: Backend) -> Result<Backend> {
-        let considered = || self.verdicts.iter().filter(|v| asked == Backend::Auto || v.backend == asked);
-        if let Some(verdict) = considered().find(|v| v.can()) {
-            return Ok(verdict.backend);
+    /// [`Error::Refused`] with every reason of each, where none of them can.
+    pub fn choose(&self, asked: &[Backend]) -> Result<Backend> {
+        let asked = if asked.is_empty() { &[Backend::Auto] } else { asked };
+        let mut considered: Vec<&Verdict> = vec![];
+        for &backend in asked {
+            let all = backend == Backend::Auto;
+            for verdict in self.verdicts.iter().filter(|v| all || v.backend == backend) {
+                if verdict.can() {
+                    return Ok(verdict.backend);
+                }
+                if !considered.contains(&verdict) {
+                    considered.push(verdict);
+                }
+            }
         }
-        let auto = asked == Backend::Auto;
-        let verdict =
-            if auto { "no backend can run this".into() } else { format!("{asked} cannot run this") };
-        let reasons = considered().map(|v| match (auto, v.reasons.join("; ")) {
-            (true, reasons) => format!("{}: {reasons}", v.backend),
-            (false, reasons) => reasons,
-        });
-        Err(Error::Refused { verdict, reasons: reasons.collect::<Vec<_>>().join(". ") })
+        if let [verdict] = considered[..] {
+            let reasons = verdict.to_string();
+            return Err(Error::Refused { verdict: format!("{} cannot run this", verdict.backend), reasons });
+        }
+        let verdict = if considered.len() == self.verdicts.len() {
+            "no backend can run this".into()
+        } else {
+            let names: Vec<_> = considered.iter().map(|v| v.backend.name()).collect();
+            format!("none of {} can run this", names.join(", "))
+        };
+        let reasons: Vec<_> = considered.iter().map(|v| format!("{}: {v}", v.backend)).collect();
+        Err(Error::Refused { verdict, reasons: reasons.join(". ") })
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, verdict) in self.verdicts.iter().enumerate() {
-            let answer = if verdict.can() { "can".into() } else { verdict.reasons.join("; ") };
-            write!(f, "{}{}: {answer}", if i == 0 { "" } else { "\n" }, verdict.backend)?;
+            write!(f, "{}{}: {verdict}", if i == 0 { "" } else { "\n" }, verdict.backend)?;
         }
         Ok(())
     }
@@ -95,6 +115,7 @@ fn efficient(problem: &Problem) -> Vec<String> {
     if problem.options.return_weights {
         reasons.push("attention weights are asked for, and only Math returns them".into());
     }
+    reasons.extend(unsupported(problem));
     if let Some((kernel, blocks)) = plan::excessive_grid(&problem.sizes) {
         reasons.push(format!(
             "the {kernel} kernel would need {blocks} blocks, and at most {} can be launched",
@@ -105,13 +126,7 @@ fn efficient(problem: &Problem) -> Vec<String> {
 }
 
 fn math(problem: &Problem) -> Vec<String> {
-    let mut reasons = vec![];
-    if problem.device().kind() != Kind::Cpu {
-        reasons.push(format!(
-            "it runs on the CPU only in this version, and the tensors are on {}",
-            problem.device()
-        ));
-    }
+    let mut reasons = unsupported(problem);
     let Sizes { batch, query_heads, queries, keys, .. } = problem.sizes;
     if problem.options.return_weights
         && checked_count(&[batch, query_heads, queries, keys, size_of::<f32>()]).is_none()
@@ -122,4 +137,34 @@ fn math(problem: &Problem) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// What neither `Math` nor `Efficient` computes.
+fn unsupported(problem: &Problem) -> Vec<String> {
+    let options = &problem.options;
+    let asked = [
+        (options.window != Window::default(), "a sliding window"),
+        (problem.softcap.is_some(), "a softcap"),
+        (problem.alibi.is_some(), "ALiBi"),
+        (problem.sinks.is_some(), "sinks"),
+        (problem.key_lengths.is_some(), "key lengths"),
+        (problem.dropout.is_some(), "dropout"),
+        (problem.ragged.is_some(), "a ragged batch"),
+    ];
+    asked
+        .into_iter()
+        .filter(|(asked, _)| *asked)
+        .map(|(_, what)| format!("{what} is asked for, which it does not compute"))
+        .collect()
+}
+
+/// Refuses a gradient of the log-sum-exp.
+pub(crate) fn no_lse_gradient(backend: Backend, dlse: Option<&Tensor>) -> Result<()> {
+    if dlse.is_none() {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        verdict: format!("{backend} cannot run this"),
+        reasons: "a gradient of the log-sum-exp is given, which it does not use".into(),
+    })
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::autograd::Gradients;
+use crate::choice;
 use crate::device::accelerator::{Accelerator, Launch};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::options::Backend;
 use crate::plan::{self, BackwardTensors, ForwardTensors};
 use crate::problem::{Problem, Sizes};
 use crate::tensor::Tensor;
@@ -40,7 +42,14 @@ pub(crate) fn forward(problem: &Problem) -> Result<(Tensor, Tensor)> {
 }
 
 /// The gradients. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
-pub(crate) fn backward(problem: &Problem, out: &Tensor, lse: &Tensor, dout: &Tensor) -> Result<Gradients> {
+pub(crate) fn backward(
+    problem: &Problem,
+    out: &Tensor,
+    lse: &Tensor,
+    dout: &Tensor,
+    dlse: Option<&Tensor>,
+) -> Result<Gradients> {
+    choice::no_lse_gradient(Backend::Efficient, dlse)?;
     accelerator(problem)?;
     let Sizes { query_heads, key_heads, queries, keys, head_dim, value_dim, .. } = problem.sizes;
     let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
@@ -65,5 +74,5 @@ pub(crate) fn backward(problem: &Problem, out: &Tensor, lse: &Tensor, dout: &Ten
         dbias: dbias_full.as_ref(),
     };
     launch(problem, &plan::backward(problem, &tensors)?)?;
-    Ok(Gradients { dq, dk, dv, dbias })
+    Ok(Gradients { dq, dk, dv, dbias, dsinks: None })
 }

@@ -19,6 +19,22 @@ pub enum Error {
         /// What is allowed, in words.
         allowed: String,
     },
+    /// Two tensors must agree in a size, or one of them be repeated along it, and neither is so.
+    #[error(
+        "{argument} has {given} {what}, but {other} has {expected}; they must be equal, or one of them 1"
+    )]
+    NotBroadcastable {
+        /// The argument.
+        argument: &'static str,
+        /// What is counted: "heads" or "batch entries".
+        what: &'static str,
+        /// How many the argument has.
+        given: usize,
+        /// The argument it is compared with.
+        other: &'static str,
+        /// How many that one has.
+        expected: usize,
+    },
     /// Two tensors must agree in a size and do not.
     #[error("{argument} has {given} {what}, but {other} has {expected}; they must be equal")]
     Sizes {
@@ -116,9 +132,19 @@ pub enum Error {
         /// What was given.
         given: f32,
     },
-    /// A tensor has no elements.
+    /// A number, or a list of them, is not one of those that are allowed.
+    #[error("{argument} is {given}; it must be {allowed}")]
+    Value {
+        /// The argument; an entry of a list with its index, as `key_lengths[2]`.
+        argument: String,
+        /// What was given.
+        given: String,
+        /// What is allowed, in words.
+        allowed: String,
+    },
+    /// A tensor has no heads or no columns.
     #[error(
-        "{argument} has the shape {shape:?}, of which dimension {dimension} is 0; every dimension must be at least 1"
+        "{argument} has the shape {shape:?}, of which dimension {dimension} is 0; only batch, queries and keys may be"
     )]
     Empty {
         /// The argument.

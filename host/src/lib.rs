@@ -14,12 +14,14 @@
 pub mod analysis;
 mod attention;
 mod autograd;
+pub mod backend;
 mod band;
 pub mod case;
 mod choice;
 pub mod device;
 mod dtype;
 mod efficient;
+mod empty;
 mod error;
 mod math;
 mod options;

@@ -1,9 +1,10 @@
 //! The `Math` backend: the reference, in f32, on tensors of the CPU.
 
 use crate::autograd::Gradients;
+use crate::choice;
 use crate::dtype::{Dtype, decode_wide};
 use crate::error::Result;
-use crate::options::Layout;
+use crate::options::{Backend, Layout};
 use crate::problem::{Problem, Sizes, shape4};
 use crate::reference::{self, Attention, Repeated};
 use crate::tensor::Tensor;
@@ -93,7 +94,8 @@ pub(crate) fn forward(problem: &Problem) -> Result<Outcome> {
 }
 
 /// The gradients. `dout` is `[batch, heads, queries, columns]`.
-pub(crate) fn backward(problem: &Problem, dout: &Tensor) -> Result<Gradients> {
+pub(crate) fn backward(problem: &Problem, dout: &Tensor, dlse: Option<&Tensor>) -> Result<Gradients> {
+    choice::no_lse_gradient(Backend::Math, dlse)?;
     let Sizes { query_heads, key_heads, queries, keys, head_dim, value_dim, .. } = problem.sizes;
     let (q, k, v) = (elements(&problem.q)?, elements(&problem.k)?, elements(&problem.v)?);
     let scores = Scores::new(problem)?;
@@ -109,5 +111,6 @@ pub(crate) fn backward(problem: &Problem, dout: &Tensor) -> Result<Gradients> {
         dk: result(problem, &gradients.dk, key_heads, keys, head_dim)?,
         dv: result(problem, &gradients.dv, key_heads, keys, value_dim)?,
         dbias: dbias.transpose()?,
+        dsinks: None,
     })
 }

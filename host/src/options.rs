@@ -21,7 +21,8 @@ pub enum Causal {
     LowerRight,
 }
 
-/// The order of the dimensions of q, k, v and out where they have four; with three they are `[batch, seq, dim]`, one head.
+/// The order of the dimensions of q, k, v and out where they have four; with three they are `[batch, seq, dim]`, one head,
+/// or in a ragged batch `[total, heads, dim]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// `[batch, heads, seq, dim]`, PyTorch's order.
@@ -31,7 +32,7 @@ pub enum Layout {
     Bshd,
 }
 
-/// How far a query sees to either side of the diagonal; `None` is no bound.
+/// How far a query sees to either side of the diagonal; `None` is no bound, and so is 2^30, the longest sequence.
 ///
 /// Key `j` is visible to query `i` only if `-left <= j - i - shift <= right`. The shift is 0 with [`Causal::UpperLeft`], and
 /// otherwise `keys - queries`, so that the last query stands at the last key (flash-attn's `window_size`).
@@ -156,12 +157,30 @@ pub struct Options {
     /// Factor of the scores; finite and not 0. Default: `1 / sqrt(head dim)`.
     pub scale: Option<f32>,
     /// Which keys a query may see: u8 or bool, 0 = may not; `[batch, heads, queries, keys]`, where all but the keys may be
-    /// 1 or, from the left, missing (a mask of rank 3 for tensors of rank 3 is `[batch, queries, keys]`).
+    /// 1 or, from the left, missing (a mask of rank 3 for tensors of rank 3 is `[batch, queries, keys]`). In a ragged batch
+    /// queries and keys are those of the longest sequences.
     pub mask: Option<Tensor>,
     /// Added to the scaled scores; in the type of q, shaped as a mask.
     pub bias: Option<Tensor>,
-    /// How to compute it. Default: the first that can.
-    pub backend: Backend,
+    /// How far a query sees to either side of the diagonal; together with `causal`, the keys that both allow. Default: all.
+    pub window: Window,
+    /// `c` in `c * tanh(score / c)`, which bounds the scaled scores before anything is added; finite and above 0.
+    /// Default: none.
+    pub softcap: Option<f32>,
+    /// ALiBi's slopes, f32 `[heads]` or `[batch, heads]` (heads of q): `slope * |i + keys - queries - j|` is taken from the
+    /// score of query `i` and key `j`. They get no gradient. Default: none.
+    pub alibi: Option<Tensor>,
+    /// One logit a head of q, f32 `[heads]`, that takes part in the softmax and has no value. Default: none.
+    pub sinks: Option<Tensor>,
+    /// The keys that count, for each batch entry: those behind them are never read. Default: all.
+    pub key_lengths: Option<Vec<usize>>,
+    /// Which attention weights are dropped, in training. Default: none.
+    pub dropout: Option<Dropout>,
+    /// The offsets of a ragged batch: q `[total queries, heads, dim]`, k and v `[total keys, heads, dim]`. Default: none.
+    pub ragged: Option<Ragged>,
+    /// How to compute it: the first of these that can. Default: none, which is what the innermost
+    /// [`scope`](crate::backend::scope) says, or else `Auto`.
+    pub backends: Vec<Backend>,
     /// Whether `run` returns the log-sum-exp. Default: no.
     pub return_lse: bool,
     /// Whether `run` returns the attention weights, which only `Math` can. Default: no.
@@ -180,7 +199,14 @@ impl Default for Options {
             scale: None,
             mask: None,
             bias: None,
-            backend: Backend::Auto,
+            window: Window::default(),
+            softcap: None,
+            alibi: None,
+            sinks: None,
+            key_lengths: None,
+            dropout: None,
+            ragged: None,
+            backends: vec![],
             return_lse: false,
             return_weights: false,
             bias_gradient: true,

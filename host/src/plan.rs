@@ -167,6 +167,7 @@ fn sizes(problem: &Problem) -> Result<ProblemParams> {
     let Sizes { batch, query_heads, key_heads, queries, keys, head_dim, value_dim } = problem.sizes;
     let small = |n: usize| u32::try_from(n).map_err(|_| too_large());
     let bias = problem.bias.as_ref().map_or([1; 4], shape4);
+    let [low, high] = problem.band.bounds(queries, keys);
     Ok(ProblemParams {
         batch: small(batch)?,
         query_heads: small(query_heads)?,
@@ -176,8 +177,8 @@ fn sizes(problem: &Problem) -> Result<ProblemParams> {
         head_dim: small(head_dim)?,
         value_dim: small(value_dim)?,
         scale: problem.scale,
-        band_low: problem.band.low.unwrap_or(i32::MIN),
-        band_high: problem.band.high.unwrap_or(i32::MAX),
+        band_low: low.unwrap_or(i32::MIN),
+        band_high: high.unwrap_or(i32::MAX),
         aligned: 0,
         bias_batch: small(bias[0])?,
         bias_heads: small(bias[1])?,

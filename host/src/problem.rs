@@ -4,9 +4,16 @@ use crate::band::Band;
 use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::options::{Layout, Options};
+use crate::options::{Dropout, Layout, Options, Ragged};
 use crate::tensor::Tensor;
-use crate::view::checked_count;
+
+mod extras;
+pub(crate) mod lengths;
+mod scores;
+mod shapes;
+mod tensors;
+
+pub(crate) use shapes::shape4;
 
 /// The longest sequence: positions and their differences then fit in 32 bits with room for a tile.
 pub(crate) const MAX_SEQUENCE: usize = 1 << 30;
@@ -15,15 +22,15 @@ pub(crate) const MAX_SEQUENCE: usize = 1 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sizes {
-    /// Batch entries.
+    /// Batch entries; of a ragged batch, its sequences.
     pub batch: usize,
     /// Heads of q and out; a multiple of `key_heads`.
     pub query_heads: usize,
     /// Heads of k and v. Query head `h` reads key head `h / (query_heads / key_heads)`.
     pub key_heads: usize,
-    /// Queries of a batch entry and head.
+    /// Queries of a batch entry and head; of a ragged batch, those of the sequence with most.
     pub queries: usize,
-    /// Keys of a batch entry and head.
+    /// Keys of a batch entry and head; of a ragged batch, those of the sequence with most.
     pub keys: usize,
     /// Columns of q and k.
     pub head_dim: usize,
@@ -33,7 +40,8 @@ pub struct Sizes {
 
 /// A problem that has been checked: whatever is in it fits together.
 ///
-/// Its tensors are views of the caller's as `[batch, heads, seq, dim]`, whatever the layout; a mask or bias has four
+/// q, k and v are views of the caller's as `[batch, heads, seq, dim]`, whatever the layout, repeated where the caller's have
+/// one batch entry or head and the others more; those of a ragged batch are `[1, heads, total, dim]`. A mask or bias has four
 /// dimensions too, each of which but the last may be 1.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
@@ -45,7 +53,19 @@ pub(crate) struct Problem {
     pub(crate) bias: Option<Tensor>,
     pub(crate) scale: f32,
     pub(crate) band: Band,
-    /// Whether the caller's tensors have three dimensions.
+    pub(crate) softcap: Option<f32>,
+    /// `[batch or 1, query heads]`, f32.
+    pub(crate) alibi: Option<Tensor>,
+    /// `[query heads]`, f32.
+    pub(crate) sinks: Option<Tensor>,
+    /// One for each batch entry, none above the keys.
+    pub(crate) key_lengths: Option<Vec<usize>>,
+    /// `None` also where p is 0.
+    pub(crate) dropout: Option<Dropout>,
+    pub(crate) ragged: Option<Ragged>,
+    /// The caller's shapes of q, k and v.
+    pub(crate) given: [Vec<usize>; 3],
+    /// Whether the caller's tensors are `[batch, seq, dim]`.
     pub(crate) single_head: bool,
     pub(crate) options: Options,
 }
@@ -55,31 +75,37 @@ impl Problem {
     pub(crate) fn new(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options) -> Result<Problem> {
         let arguments = [("q", q), ("k", k), ("v", v)];
         for (argument, tensor) in arguments {
-            check_rank(argument, tensor, q)?;
-            check_floats(argument, tensor, q)?;
-            check_device(argument, tensor, q)?;
-            check_elements(argument, tensor)?;
+            tensors::check_rank(argument, tensor, q, options.ragged.is_some())?;
+            tensors::check_floats(argument, tensor, q)?;
+            tensors::check_device(argument, tensor, q)?;
+            tensors::check_elements(argument, tensor)?;
+            shapes::check_empty(argument, tensor, options)?;
         }
-        let [query, key, value] = arguments.map(|(_, tensor)| heads_first(tensor, options.layout));
-        let (query, key, value) = (query?, key?, value?);
-        let sizes = check_sizes(&query, &key, &value)?;
-        let scale = options.scale.unwrap_or_else(|| (1.0 / (sizes.head_dim as f64).sqrt()) as f32);
-        if !scale.is_finite() || scale == 0.0 {
-            return Err(Error::Scale { given: scale });
-        }
-        let single_head = q.rank() == 3;
-        let mask = options.mask.as_ref().map(|mask| check_mask(mask, q, &sizes, single_head)).transpose()?;
-        let bias = options.bias.as_ref().map(|bias| check_bias(bias, q, &sizes, single_head)).transpose()?;
+        let [query, key, value] = arguments.map(|(_, tensor)| shapes::heads_first(tensor, options));
+        let (sizes, [query, key, value]) = shapes::fit([query?, key?, value?])?;
+        shapes::check_limits(q.dtype(), &sizes)?;
+        let sizes = match &options.ragged {
+            Some(ragged) => lengths::ragged_sizes(ragged, sizes)?,
+            None => sizes,
+        };
+        let single_head = q.rank() == 3 && options.ragged.is_none();
         Ok(Problem {
-            band: Band::causal(options.causal, sizes.queries, sizes.keys),
+            band: Band::new(options.causal, options.window),
+            scale: extras::scale(options, &sizes)?,
+            mask: scores::mask(options, q, &sizes, single_head)?,
+            bias: scores::bias(options, q, &sizes, single_head)?,
+            softcap: extras::softcap(options)?,
+            alibi: extras::alibi(options, q, &sizes)?,
+            sinks: extras::sinks(options, q, &sizes)?,
+            key_lengths: lengths::key_lengths(options, &sizes)?,
+            dropout: extras::dropout(options, &sizes)?,
+            ragged: options.ragged.clone(),
+            given: arguments.map(|(_, tensor)| tensor.shape().to_vec()),
             options: options.clone(),
             q: query,
             k: key,
             v: value,
             sizes,
-            mask,
-            bias,
-            scale,
             single_head,
         })
     }
@@ -94,191 +120,78 @@ impl Problem {
         self.q.dtype()
     }
 
-    /// The caller's shape for a tensor `[batch, heads, rows, columns]`.
+    /// Rows of q and out in a batch entry and head, or in a head of all sequences of a ragged batch.
+    pub(crate) fn query_rows(&self) -> usize {
+        shape4(&self.q)[2]
+    }
+
+    /// Rows of k and v in a batch entry and head, or in a head of all sequences of a ragged batch.
+    pub(crate) fn key_rows(&self) -> usize {
+        shape4(&self.k)[2]
+    }
+
+    /// Whether there is nothing to attend from or to: no batch entry, no query or no key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sizes.batch == 0 || self.query_rows() == 0 || self.key_rows() == 0
+    }
+
+    /// The caller's shape for a tensor `[batch, heads, rows, columns]`; in a ragged batch the rows are those of all sequences.
     pub(crate) fn outer_shape(&self, heads: usize, rows: usize, columns: usize) -> Vec<usize> {
         let batch = self.sizes.batch;
-        match (self.single_head, self.options.layout) {
-            (true, _) => vec![batch, rows, columns],
-            (false, Layout::Bhsd) => vec![batch, heads, rows, columns],
-            (false, Layout::Bshd) => vec![batch, rows, heads, columns],
+        match (&self.ragged, self.single_head, self.options.layout) {
+            (Some(_), ..) => vec![rows, heads, columns],
+            (None, true, _) => vec![batch, rows, columns],
+            (None, false, Layout::Bhsd) => vec![batch, heads, rows, columns],
+            (None, false, Layout::Bshd) => vec![batch, rows, heads, columns],
         }
     }
 
-    /// The caller's shape of out: that of q with the columns of v.
+    /// The caller's shape of out: that of q, repeated, with the columns of v.
     pub(crate) fn out_shape(&self) -> Vec<usize> {
-        self.outer_shape(self.sizes.query_heads, self.sizes.queries, self.sizes.value_dim)
+        self.outer_shape(self.sizes.query_heads, self.query_rows(), self.sizes.value_dim)
     }
 
-    /// The caller's shape of the log-sum-exp: `[batch, heads, queries]`, without heads for tensors of rank 3.
+    /// The caller's shape of the log-sum-exp: `[batch, heads, queries]`, without heads for tensors `[batch, seq, dim]`,
+    /// `[heads, total queries]` for a ragged batch.
     pub(crate) fn lse_shape(&self) -> Vec<usize> {
-        let Sizes { batch, query_heads, queries, .. } = self.sizes;
-        if self.single_head { vec![batch, queries] } else { vec![batch, query_heads, queries] }
+        let Sizes { batch, query_heads, .. } = self.sizes;
+        let rows = self.query_rows();
+        match (&self.ragged, self.single_head) {
+            (Some(_), _) => vec![query_heads, rows],
+            (None, true) => vec![batch, rows],
+            (None, false) => vec![batch, query_heads, rows],
+        }
     }
 
-    /// A caller's tensor as `[batch, heads, seq, dim]`.
+    /// A caller's tensor as `[batch, heads, seq, dim]`, or `[1, heads, total, dim]` of a ragged batch.
     pub(crate) fn heads_first(&self, tensor: &Tensor) -> Result<Tensor> {
-        heads_first(tensor, self.options.layout)
+        shapes::heads_first(tensor, &self.options)
     }
 
-    /// Checks the gradient of the output and shows it as `[batch, heads, queries, columns]`.
+    /// Checks the gradient of the output and shows it as [`Problem::heads_first`] does.
     pub(crate) fn check_output_gradient(&self, dout: &Tensor) -> Result<Tensor> {
         let argument = "dout";
         let expected = self.out_shape();
         if dout.shape() != expected {
             return Err(Error::Shape { argument, given: dout.shape().into(), expected });
         }
-        check_floats(argument, dout, &self.q)?;
-        check_device(argument, dout, &self.q)?;
-        check_elements(argument, dout)?;
+        tensors::check_floats(argument, dout, &self.q)?;
+        tensors::check_device(argument, dout, &self.q)?;
+        tensors::check_elements(argument, dout)?;
         self.heads_first(dout)
     }
-}
 
-fn heads_first(tensor: &Tensor, layout: Layout) -> Result<Tensor> {
-    match (tensor.rank(), layout) {
-        (3, _) => tensor.unsqueeze(1),
-        (_, Layout::Bhsd) => Ok(tensor.clone()),
-        (_, Layout::Bshd) => tensor.transpose(1, 2),
-    }
-}
-
-fn check_rank(argument: &'static str, tensor: &Tensor, q: &Tensor) -> Result<()> {
-    let allowed = if !matches!(q.rank(), 3 | 4) {
-        "3 [batch, seq, dim] and 4 [batch, heads, seq, dim]".to_string()
-    } else if tensor.rank() != q.rank() {
-        format!("{}, as q has", q.rank())
-    } else {
-        return Ok(());
-    };
-    Err(Error::Rank { argument, rank: tensor.rank(), allowed })
-}
-
-fn check_floats(argument: &'static str, tensor: &Tensor, q: &Tensor) -> Result<()> {
-    if q.dtype().storage().is_none() {
-        let allowed = "f32, f16 and bf16".into();
-        return Err(Error::Dtype { argument, given: tensor.dtype().name(), allowed });
-    }
-    if tensor.dtype() != q.dtype() {
-        let (given, expected) = (tensor.dtype().name(), q.dtype().name());
-        return Err(Error::MixedDtypes { argument, given, other: "q", expected });
-    }
-    Ok(())
-}
-
-fn check_device(argument: &'static str, tensor: &Tensor, q: &Tensor) -> Result<()> {
-    if tensor.device() == q.device() {
-        return Ok(());
-    }
-    let (mut given, mut expected) = (tensor.device().name(), q.device().name());
-    if given == expected {
-        given.insert_str(0, "another ");
-        expected.insert_str(0, "one ");
-    }
-    Err(Error::MixedDevices { argument, given, other: "q", expected })
-}
-
-/// No dimension 0, the last one contiguous, and a count that can be addressed.
-fn check_elements(argument: &'static str, tensor: &Tensor) -> Result<()> {
-    let shape = tensor.shape();
-    if let Some(dimension) = shape.iter().position(|&size| size == 0) {
-        return Err(Error::Empty { argument, shape: shape.into(), dimension });
-    }
-    check_count(argument, tensor.dtype(), shape)?;
-    match (shape.last(), tensor.strides().last()) {
-        (Some(&columns), Some(&stride)) if columns > 1 && stride != 1 => {
-            Err(Error::LastStride { argument, stride })
+    /// Checks the gradient of the log-sum-exp, and gives it contiguous in the caller's shape.
+    pub(crate) fn check_lse_gradient(&self, dlse: &Tensor) -> Result<Tensor> {
+        let argument = "dlse";
+        let expected = self.lse_shape();
+        if dlse.shape() != expected {
+            return Err(Error::Shape { argument, given: dlse.shape().into(), expected });
         }
-        _ => Ok(()),
+        tensors::check_f32(argument, dlse)?;
+        tensors::check_device(argument, dlse, &self.q)?;
+        dlse.contiguous()
     }
-}
-
-fn check_count(argument: &'static str, dtype: Dtype, shape: &[usize]) -> Result<()> {
-    let limit = isize::MAX as usize / dtype.size();
-    if checked_count(shape).is_some_and(|count| count <= limit) {
-        return Ok(());
-    }
-    let given = shape.iter().try_fold(1u128, |n, &s| n.checked_mul(s as u128)).unwrap_or(u128::MAX);
-    Err(Error::TooLarge { argument, what: "elements", given, limit: limit as u128 })
-}
-
-fn check_sizes(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Sizes> {
-    let ([batch, query_heads, queries, head_dim], [_, key_heads, keys, _]) = (shape4(q), shape4(k));
-    let value_dim = shape4(v)[3];
-    let equal = |argument, what, given: usize, other, expected: usize| {
-        let error = Error::Sizes { argument, what, given, other, expected };
-        if given == expected { Ok(()) } else { Err(error) }
-    };
-    equal("k", "batch entries", shape4(k)[0], "q", batch)?;
-    equal("v", "batch entries", shape4(v)[0], "q", batch)?;
-    equal("k", "columns", shape4(k)[3], "q", head_dim)?;
-    equal("v", "heads", shape4(v)[1], "k", key_heads)?;
-    equal("v", "keys", shape4(v)[2], "k", keys)?;
-    if query_heads % key_heads != 0 {
-        return Err(Error::HeadRatio { query_heads, key_heads });
-    }
-    for (argument, what, given) in [("q", "queries", queries), ("k", "keys", keys)] {
-        if given > MAX_SEQUENCE {
-            return Err(Error::TooLarge {
-                argument,
-                what,
-                given: given as u128,
-                limit: MAX_SEQUENCE as u128,
-            });
-        }
-    }
-    check_count("the output", q.dtype(), &[batch, query_heads, queries, value_dim])?;
-    check_count("the log-sum-exp", Dtype::F32, &[batch, query_heads, queries])?;
-    Ok(Sizes { batch, query_heads, key_heads, queries, keys, head_dim, value_dim })
-}
-
-fn check_mask(mask: &Tensor, q: &Tensor, sizes: &Sizes, single_head: bool) -> Result<Tensor> {
-    if mask.dtype() != Dtype::U8 {
-        let allowed = "u8 and bool, where 0 means 'may not attend' (an additive mask is a bias)".into();
-        return Err(Error::Dtype { argument: "mask", given: mask.dtype().name(), allowed });
-    }
-    check_scores("mask", mask, q, sizes, single_head)
-}
-
-fn check_bias(bias: &Tensor, q: &Tensor, sizes: &Sizes, single_head: bool) -> Result<Tensor> {
-    check_floats("bias", bias, q)?;
-    check_scores("bias", bias, q, sizes, single_head)
-}
-
-/// Checks a tensor that is repeated to the shape of the scores, and gives it four dimensions.
-fn check_scores(
-    argument: &'static str,
-    tensor: &Tensor,
-    q: &Tensor,
-    sizes: &Sizes,
-    single_head: bool,
-) -> Result<Tensor> {
-    check_device(argument, tensor, q)?;
-    let rank = tensor.rank();
-    if !(1..=4).contains(&rank) {
-        let allowed = "1 to 4, of [batch, heads, queries, keys] from the right".into();
-        return Err(Error::Rank { argument, rank, allowed });
-    }
-    check_elements(argument, tensor)?;
-    let mut full = tensor.clone();
-    if single_head && rank == 3 {
-        full = full.unsqueeze(1)?;
-    }
-    while full.rank() < 4 {
-        full = full.unsqueeze(0)?;
-    }
-    let scores = [sizes.batch, sizes.query_heads, sizes.queries, sizes.keys];
-    let shape = shape4(&full);
-    let fits = shape[3] == sizes.keys && (0..3).all(|d| shape[d] == 1 || shape[d] == scores[d]);
-    if !fits {
-        let given = tensor.shape().into();
-        return Err(Error::Broadcast { argument, given, keys: sizes.keys, scores: scores.into() });
-    }
-    Ok(full)
-}
-
-/// The shape of a tensor of four dimensions; missing ones, which a checked tensor does not have, are 1.
-pub(crate) fn shape4(tensor: &Tensor) -> [usize; 4] {
-    std::array::from_fn(|d| tensor.shape().get(d).copied().unwrap_or(1))
 }
 
 #[cfg(test)]

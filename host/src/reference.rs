@@ -19,6 +19,7 @@ pub use crate::options::Causal;
 pub use real::Real;
 
 use crate::band::Band;
+use crate::options::Window;
 use rayon::prelude::*;
 
 mod backward;
@@ -104,7 +105,7 @@ impl<T: Real> Attention<'_, T> {
 
     /// Fills `row` with the scores of query `i`; -inf for keys that it may not see.
     fn scores(&self, at @ [_, _, i]: [usize; 3], q: &[T], k: &[T], row: &mut [T]) {
-        let band = Band::causal(self.causal, self.queries, self.keys).visible(i, self.keys);
+        let band = Band::new(self.causal, Window::default()).visible(i, self.queries, self.keys);
         let mask = self.mask.map(|mask| mask.row(at, self.keys));
         let bias = self.bias.map(|bias| bias.row(at, self.keys));
         for (j, (score, key)) in row.iter_mut().zip(k.chunks_exact(self.head_dim)).enumerate() {

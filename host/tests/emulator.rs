@@ -20,7 +20,7 @@ type Inputs = [Tensor; 6];
 fn pass(inputs: &Inputs, layout: Layout, causal: Causal, backend: Backend) -> (Forward, Gradients) {
     let [q, k, v, dout, mask, bias] = inputs;
     let mut options = Options::default();
-    (options.layout, options.causal, options.backend) = (layout, causal, backend);
+    (options.layout, options.causal, options.backends) = (layout, causal, vec![backend]);
     (options.mask, options.bias) = (Some(mask.clone()), Some(bias.clone()));
     let forward = sdpa(q, k, v).options(options).forward().unwrap();
     let gradients = forward.backward(dout).unwrap();

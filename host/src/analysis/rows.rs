@@ -3,24 +3,49 @@
 use crate::band::Band;
 use crate::dtype::Dtype;
 use crate::error::Result;
-use crate::problem::Problem;
+use crate::problem::{Problem, shape4};
 use crate::tensor::Tensor;
 
-/// One head of one batch entry: everything that its scores are made of, in f64.
+/// One head of one batch entry or sequence: everything that its scores are made of, in f64.
 pub(super) struct Head {
     pub(super) queries: usize,
     pub(super) keys: usize,
+    /// The keys that count.
+    used: usize,
     head_dim: usize,
     /// `[queries, head_dim]`.
     q: Vec<f64>,
     /// `[keys, head_dim]`.
     k: Vec<f64>,
-    /// `[1 or queries, keys]`; 0 = may not see.
-    mask: Option<Vec<f64>>,
-    /// `[1 or queries, keys]`.
-    bias: Option<Vec<f64>>,
+    mask: Option<Rows>,
+    bias: Option<Rows>,
     scale: f64,
     band: Band,
+    softcap: Option<f64>,
+    /// ALiBi's.
+    slope: Option<f64>,
+    sink: Option<f64>,
+}
+
+/// One row of numbers for all queries, or one for each.
+struct Rows {
+    numbers: Vec<f64>,
+    keys: usize,
+    shared: bool,
+}
+
+impl Rows {
+    /// Those of one head.
+    fn new(tensor: &Tensor, batch: usize, head: usize) -> Result<Rows> {
+        let [batches, heads, queries, keys] = shape4(tensor);
+        let last = |index: usize, entries: usize| index.min(entries.saturating_sub(1));
+        let of_head = tensor.select(0, last(batch, batches))?.select(0, last(head, heads))?;
+        Ok(Rows { numbers: numbers(&of_head)?, keys, shared: queries == 1 })
+    }
+
+    fn at(&self, query: usize, key: usize) -> f64 {
+        self.numbers[if self.shared { key } else { query * self.keys + key }]
+    }
 }
 
 /// A query and a key that see each other.
@@ -38,6 +63,8 @@ pub(super) struct Pair {
 #[derive(Default)]
 pub(super) struct Row {
     pub(super) pairs: Vec<Pair>,
+    /// A logit that takes part in the softmax and belongs to no key.
+    sink: Option<f64>,
 }
 
 /// A row in numbers.
@@ -47,46 +74,64 @@ pub(super) struct Summary {
 }
 
 impl Head {
+    /// Reads what the head needs, and no more.
     pub(super) fn new(problem: &Problem, batch: usize, head: usize) -> Result<Head> {
         let sizes = &problem.sizes;
-        let key_head = head / (sizes.query_heads / sizes.key_heads);
-        let of = |tensor: &Tensor, head: usize| numbers(&tensor.select(0, batch)?.select(0, head)?);
-        let repeated = |tensor: &Option<Tensor>| {
-            tensor.as_ref().map(|tensor| {
-                let at = |index: usize, dimension: usize| index.min(tensor.shape()[dimension] - 1);
-                numbers(&tensor.select(0, at(batch, 0))?.select(0, at(head, 1))?)
-            })
+        let key_head = head / (sizes.query_heads / sizes.key_heads.max(1)).max(1);
+        // The sequences of a ragged batch lie behind one another in a single batch entry.
+        let of = |tensor: &Tensor, head: usize, offsets: Option<&[usize]>| match offsets {
+            Some(offsets) => {
+                let tensor = tensor.select(0, 0)?.select(0, head)?;
+                // Says that there is no such sequence where there is none.
+                let [start, end] = [batch, batch + 1].map(|b| offsets.get(b).copied().unwrap_or(usize::MAX));
+                tensor.narrow(0, start, end - start)
+            }
+            None => tensor.select(0, batch)?.select(0, head),
+        };
+        let ragged = problem.ragged.as_ref();
+        let q = of(&problem.q, head, ragged.map(|ragged| &ragged.query_offsets[..]))?;
+        let k = of(&problem.k, key_head, ragged.map(|ragged| &ragged.key_offsets[..]))?;
+        let (queries, keys) = (q.shape()[0], k.shape()[0]);
+        let rows = |tensor: &Option<Tensor>| {
+            tensor.as_ref().map(|tensor| Rows::new(tensor, batch, head)).transpose()
+        };
+        let slope = |slopes: &Tensor| {
+            let row = if slopes.shape()[0] == 1 { 0 } else { batch };
+            Ok(slopes.select(0, row)?.to_f64()?[head])
         };
         Ok(Head {
-            queries: sizes.queries,
-            keys: sizes.keys,
+            queries,
+            keys,
+            used: problem.key_lengths.as_ref().map_or(keys, |lengths| lengths[batch]),
             head_dim: sizes.head_dim,
-            q: of(&problem.q, head)?,
-            k: of(&problem.k, key_head)?,
-            mask: repeated(&problem.mask).transpose()?,
-            bias: repeated(&problem.bias).transpose()?,
+            q: numbers(&q)?,
+            k: numbers(&k)?,
+            mask: rows(&problem.mask)?,
+            bias: rows(&problem.bias)?,
             scale: f64::from(problem.scale),
             band: problem.band,
+            softcap: problem.softcap.map(f64::from),
+            slope: problem.alibi.as_ref().map(slope).transpose()?,
+            sink: problem.sinks.as_ref().map(|sinks| Ok(sinks.to_f64()?[head])).transpose()?,
         })
     }
 
     /// Makes `row` that of a query, without weights yet.
     pub(super) fn fill(&self, query: usize, row: &mut Row) {
         row.pairs.clear();
+        row.sink = self.sink;
         let q = &self.q[query * self.head_dim..][..self.head_dim];
-        // One row for all queries, or one each.
-        let of = |rows: &Vec<f64>, key: usize| {
-            let start = if rows.len() == self.keys { 0 } else { query * self.keys };
-            rows[start + key]
-        };
-        for key in self.band.visible(query, self.keys) {
-            let bias = self.bias.as_ref().map_or(0.0, |bias| of(bias, key));
-            let masked = self.mask.as_ref().is_some_and(|mask| of(mask, key) == 0.0);
+        for key in self.band.visible(query, self.queries, self.used) {
+            let bias = self.bias.as_ref().map_or(0.0, |bias| bias.at(query, key));
+            let masked = self.mask.as_ref().is_some_and(|mask| mask.at(query, key) == 0.0);
             if masked || bias == f64::NEG_INFINITY {
                 continue;
             }
             let raw = dot(q, &self.k[key * self.head_dim..][..self.head_dim]);
-            let score = self.scale * raw + bias;
+            let scaled = self.scale * raw;
+            let capped = self.softcap.map_or(scaled, |cap| cap * (scaled / cap).tanh());
+            let distance = (query as f64 + self.used as f64 - self.queries as f64 - key as f64).abs();
+            let score = capped - self.slope.map_or(0.0, |slope| slope * distance) + bias;
             row.pairs.push(Pair { key, raw, score, weight: 0.0 });
         }
     }
@@ -127,12 +172,14 @@ impl Row {
         }
         // NaN is not lost: it comes back in the sum.
         let most = self.pairs.iter().map(|pair| pair.score).fold(f64::NEG_INFINITY, f64::max);
-        let mut sum = 0.0;
+        let most = self.sink.map_or(most, |sink| sink.max(most));
+        let mut sum = self.sink.map_or(0.0, |sink| (sink - most).exp());
         for pair in &mut self.pairs {
             pair.weight = (pair.score - most).exp();
             sum += pair.weight;
         }
-        let (mut maximum, mut entropy) = (0f64, 0.0);
+        let mut entropy = self.sink.map_or(0.0, |sink| information((sink - most).exp() / sum));
+        let mut maximum = 0f64;
         for pair in &mut self.pairs {
             pair.weight /= sum;
             maximum = maximum.max(pair.weight);

@@ -3,7 +3,7 @@ use approx::assert_relative_eq;
 use super::*;
 use crate::attention::sdpa;
 use crate::device::Device;
-use crate::options::{Causal, Layout};
+use crate::options::{Causal, Layout, Ragged, Window};
 
 fn tensor(shape: &[usize], seed: f64) -> Tensor {
     let values: Vec<f32> =
@@ -106,6 +106,74 @@ fn agrees(q: &Tensor, k: &Tensor, options: &Options, [batches, heads]: [usize; 2
             );
         }
     }
+}
+
+#[test]
+fn every_option_that_changes_scores_is_in_them() {
+    // One column and one query: logits that can be written down.
+    let (q, k) = (numbers(&[2.0], &[1, 1, 1]), numbers(&[1.0, -1.0, 3.0, f32::NAN], &[1, 4, 1]));
+    let options = Options {
+        scale: Some(0.5),
+        softcap: Some(4.0),
+        alibi: Some(numbers(&[0.25], &[1])),
+        bias: Some(numbers(&[0.1, 0.2, 0.3, 0.4], &[4])),
+        sinks: Some(numbers(&[1.5], &[1])),
+        key_lengths: Some(vec![3]),
+        window: Window { left: Some(1), right: None },
+        ..Options::default()
+    };
+    let head = heads(&q, &k, &k, &options).unwrap().remove(0);
+    // The query stands at key 2 and sees keys 1 and 2.
+    let score = |raw: f64, distance: f64, bias: f64| {
+        4.0 * (0.5 * raw / 4.0).tanh() - 0.25 * distance + f64::from(bias as f32)
+    };
+    let scores = [score(-2.0, 1.0, 0.2), score(6.0, 0.0, 0.3)];
+    assert_eq!((head.raw.count, head.raw.min, head.raw.max, head.raw.nan), (2, -2.0, 6.0, 0));
+    assert_relative_eq!(head.scores.min, scores[0], max_relative = 1e-12);
+    assert_relative_eq!(head.scores.max, scores[1], max_relative = 1e-12);
+    let sum = scores[0].exp() + scores[1].exp() + 1.5f64.exp();
+    let p = [scores[0].exp() / sum, scores[1].exp() / sum, 1.5f64.exp() / sum];
+    assert_relative_eq!(head.mean_row_maximum, p[1], max_relative = 1e-12);
+    assert_relative_eq!(head.mean_entropy, p.iter().map(|p| -p * p.ln()).sum(), max_relative = 1e-12);
+}
+
+#[test]
+fn the_sequences_of_a_ragged_batch_are_heads_of_their_own() {
+    let (q, k) = (tensor(&[7, 2, 8], 0.1), tensor(&[9, 2, 8], 0.7));
+    let bias = tensor(&[2, 1, 1, 5], 0.2);
+    let ragged = Ragged { query_offsets: vec![0, 4, 4, 7], key_offsets: vec![0, 5, 5, 9] };
+    let of =
+        |ragged, bias| Options { causal: Causal::LowerRight, bias: Some(bias), ragged, ..Options::default() };
+    let packed =
+        heads(&q, &k, &k, &of(Some(ragged.clone()), bias.select(0, 1).unwrap().unsqueeze(0).unwrap()))
+            .unwrap();
+    assert_eq!(packed.len(), 6);
+    assert_eq!((packed[2].batch, packed[2].rows, packed[2].raw.count), (1, 0, 0));
+    for (sequence, [rows, keys]) in [(0, [4, 5]), (2, [3, 4])] {
+        let alone = |tensor: &Tensor, start: usize, rows: usize| {
+            tensor.narrow(0, start, rows).unwrap().transpose(0, 1).unwrap().unsqueeze(0).unwrap()
+        };
+        let q = alone(&q, ragged.query_offsets[sequence], rows);
+        let k = alone(&k, ragged.key_offsets[sequence], keys);
+        let bias = bias.select(0, 1).unwrap().narrow(2, 0, keys).unwrap().contiguous().unwrap();
+        let expected = heads(&q, &k, &k, &of(None, bias)).unwrap();
+        for head in 0..2 {
+            let expected = HeadStatistics { batch: sequence, ..expected[head].clone() };
+            assert_eq!(packed[sequence * 2 + head], expected);
+        }
+    }
+}
+
+#[test]
+fn problems_without_keys_or_batch_have_no_rows_with_weights() {
+    let (q, k) = (tensor(&[1, 2, 3, 4], 0.1), tensor(&[1, 2, 0, 4], 0.7));
+    let head = heads(&q, &k, &k, &Options::default()).unwrap().remove(0);
+    assert_eq!((head.rows, head.empty_rows, head.raw.count), (0, 3, 0));
+    assert!(head.mean_entropy.is_nan());
+    let nothing = picture(&q, &k, &k, &Options::default(), [0, 0], 8).unwrap();
+    assert!(nothing.cells.is_empty() && nothing.entropies.is_empty());
+    let none = tensor(&[0, 2, 3, 4], 0.1);
+    assert!(heads(&none, &none, &none, &Options::default()).unwrap().is_empty());
 }
 
 #[test]

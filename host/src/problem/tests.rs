@@ -45,12 +45,14 @@ fn with(change: impl FnOnce(&mut Options)) -> Options {
 #[case([zeros(Dtype::U8, &[1, 4, 8]), floats(&[1, 6, 8]), floats(&[1, 6, 8])], "q is u8; allowed are f32, f16 and bf16")]
 #[case([floats(&[1, 4, 8]), zeros(Dtype::F16, &[1, 6, 8]), floats(&[1, 6, 8])], "k is f16, but q is f32; they must have the same type")]
 #[case([floats(&[1, 4, 8]), floats(&[1, 6, 8]).to_device(&Device::emulator()).unwrap(), floats(&[1, 6, 8])], "k is on emulator, but q is on cpu; they must be on the same device")]
-#[case([floats(&[1, 4, 8]), floats(&[1, 0, 8]), floats(&[1, 0, 8])], "k has the shape [1, 0, 8], of which dimension 1 is 0; every dimension must be at least 1")]
+#[case([floats(&[1, 4, 0]), floats(&[1, 6, 0]), floats(&[1, 6, 8])], "q has the shape [1, 4, 0], of which dimension 2 is 0; only batch, queries and keys may be")]
+#[case([floats(&[1, 4, 5, 8]), floats(&[1, 0, 6, 8]), floats(&[1, 0, 6, 8])], "k has the shape [1, 0, 6, 8], of which dimension 1 is 0; only batch, queries and keys may be")]
 #[case([floats(&[1, 8, 4]).transpose(1, 2).unwrap(), floats(&[1, 6, 8]), floats(&[1, 6, 8])], "q has a stride of 4 elements in its last dimension; it must be 1 (contiguous() makes a copy that is)")]
-#[case([floats(&[1, 4, 8]), floats(&[2, 6, 8]), floats(&[1, 6, 8])], "k has 2 batch entries, but q has 1; they must be equal")]
-#[case([floats(&[1, 4, 8]), floats(&[1, 6, 8]), floats(&[3, 6, 8])], "v has 3 batch entries, but q has 1; they must be equal")]
+#[case([floats(&[3, 4, 8]), floats(&[2, 6, 8]), floats(&[1, 6, 8])], "k has 2 batch entries, but q has 3; they must be equal, or one of them 1")]
+#[case([floats(&[1, 4, 8]), floats(&[2, 6, 8]), floats(&[3, 6, 8])], "v has 3 batch entries, but k has 2; they must be equal, or one of them 1")]
+#[case([floats(&[0, 4, 8]), floats(&[2, 6, 8]), floats(&[2, 6, 8])], "k has 2 batch entries, but q has 0; they must be equal, or one of them 1")]
 #[case([floats(&[1, 4, 8]), floats(&[1, 6, 7]), floats(&[1, 6, 8])], "k has 7 columns, but q has 8; they must be equal")]
-#[case([floats(&[1, 4, 5, 8]), floats(&[1, 2, 6, 8]), floats(&[1, 1, 6, 8])], "v has 1 heads, but k has 2; they must be equal")]
+#[case([floats(&[1, 4, 5, 8]), floats(&[1, 2, 6, 8]), floats(&[1, 3, 6, 8])], "v has 3 heads, but k has 2; they must be equal, or one of them 1")]
 #[case([floats(&[1, 4, 8]), floats(&[1, 6, 8]), floats(&[1, 5, 8])], "v has 5 keys, but k has 6; they must be equal")]
 #[case([floats(&[1, 4, 5, 8]), floats(&[1, 3, 6, 8]), floats(&[1, 3, 6, 8])], "q has 4 heads, which is not a multiple of the 3 heads of k")]
 #[case([floats(&[1, 2, 5, 8]), floats(&[1, 4, 6, 8]), floats(&[1, 4, 6, 8])], "q has 2 heads, which is not a multiple of the 4 heads of k")]
@@ -75,7 +77,7 @@ fn tensors_that_do_not_fit_are_refused_in_words(#[case] tensors: [Tensor; 3], #[
 #[case(with(|o| o.bias = Some(floats(&[3, 1, 1, 6]))), "bias has the shape [3, 1, 1, 6]; it must have 6 keys in its last dimension and each size before that must be 1 or that of the scores [2, 4, 5, 6] [batch, heads, queries, keys]")]
 #[case(with(|o| o.bias = Some(floats(&[1, 1, 2, 4, 5, 6]))), "bias has 6 dimensions; allowed are 1 to 4, of [batch, heads, queries, keys] from the right")]
 #[case(with(|o| o.bias = Some(floats(&[5, 6]).to_device(&Device::emulator()).unwrap())), "bias is on emulator, but q is on cpu; they must be on the same device")]
-#[case(with(|o| o.bias = Some(floats(&[0, 1, 5, 6]))), "bias has the shape [0, 1, 5, 6], of which dimension 0 is 0; every dimension must be at least 1")]
+#[case(with(|o| o.bias = Some(floats(&[0, 1, 5, 6]))), "bias has the shape [0, 1, 5, 6]; it must have 6 keys in its last dimension and each size before that must be 1 or that of the scores [2, 4, 5, 6] [batch, heads, queries, keys]")]
 fn options_that_do_not_fit_are_refused_in_words(#[case] options: Options, #[case] message: &str) {
     assert_eq!(refused(three(), options), message);
 }
@@ -164,8 +166,8 @@ fn nothing_is_allocated_or_launched_for_a_problem_that_is_refused() {
     let wide = floats(&[1, 4, 257]).to_device(&device).unwrap();
     let before = fake.allocations.load(Ordering::Relaxed);
     assert!(sdpa(&q, &q, &q).scale(0.0).run().is_err());
-    assert!(sdpa(&wide, &wide, &wide).run().is_err());
-    assert!(sdpa(&q, &q, &q).return_weights(true).run().is_err());
+    assert!(sdpa(&wide, &wide, &wide).backend(Backend::Efficient).run().is_err());
+    assert!(sdpa(&q, &q, &q).return_weights(true).backend(Backend::Efficient).run().is_err());
     assert_eq!(fake.allocations.load(Ordering::Relaxed), before);
     let forward = sdpa(&q, &q, &q).forward().unwrap();
     let before = fake.allocations.load(Ordering::Relaxed);
@@ -187,22 +189,23 @@ fn every_backend_says_why_it_cannot() {
          head dim 320 is above 256; value head dim 320 is above 256\n\
          math: can"
     );
-    assert_eq!(Explanation::new(&on_cpu).choose(Backend::Auto), Ok(Backend::Math));
+    assert_eq!(Explanation::new(&on_cpu).choose(&[Backend::Auto]), Ok(Backend::Math));
     let q = q.to_device(&Device::new(Arc::new(Fake::new()))).unwrap();
     let on_device = Problem::new(&q, &q, &q, &with(|o| o.return_weights = true)).unwrap();
     let explanation = Explanation::new(&on_device);
     assert_eq!(
-        explanation.choose(Backend::Efficient).unwrap_err().to_string(),
+        explanation.choose(&[Backend::Efficient]).unwrap_err().to_string(),
         "efficient cannot run this: head dim 320 is above 256; value head dim 320 is above 256; \
          attention weights are asked for, and only Math returns them"
     );
     assert_eq!(
-        explanation.choose(Backend::Auto).unwrap_err().to_string(),
-        "no backend can run this: flash: the Flash kernels are not in this version. \
+        explanation.choose(&[Backend::Flash, Backend::Efficient, Backend::Flash]).unwrap_err().to_string(),
+        "none of flash, efficient can run this: flash: the Flash kernels are not in this version. \
          efficient: head dim 320 is above 256; value head dim 320 is above 256; \
-         attention weights are asked for, and only Math returns them. \
-         math: it runs on the CPU only in this version, and the tensors are on fake"
+         attention weights are asked for, and only Math returns them"
     );
+    assert_eq!(explanation.choose(&[]), Ok(Backend::Math));
+    assert_eq!(explanation.choose(&[Backend::Flash, Backend::Math]), Ok(Backend::Math));
 }
 
 #[test]

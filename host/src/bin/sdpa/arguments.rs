@@ -53,6 +53,41 @@ pub struct Input {
     /// none, upper-left or lower-right, in place of the file's.
     #[arg(long)]
     pub causal: Option<Causal>,
+
+    /// Keys before the diagonal that a query sees, in place of the file's; -1 is no bound.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = bound)]
+    pub window_left: Option<Bound>,
+
+    /// Keys after the diagonal that a query sees, in place of the file's; -1 is no bound.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = bound)]
+    pub window_right: Option<Bound>,
+
+    /// C in C * tanh(score / C), in place of the file's; finite and above 0, or 0 for none.
+    #[arg(long, value_name = "C", allow_negative_numbers = true)]
+    pub softcap: Option<f32>,
+
+    /// The share of the attention weights that is dropped, in place of the file's; at least 0 and below 1.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub dropout_p: Option<f32>,
+
+    /// The seed of the dropped weights, in place of the file's [default: 0].
+    #[arg(long, value_name = "N")]
+    pub dropout_seed: Option<u64>,
+
+    /// Which of the seed's masks, in place of the file's [default: 0].
+    #[arg(long, value_name = "N")]
+    pub dropout_offset: Option<u32>,
+}
+
+/// A bound of a window, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound(pub Option<usize>);
+
+fn bound(text: &str) -> Result<Bound, String> {
+    if text == "-1" {
+        return Ok(Bound(None));
+    }
+    text.parse().map(|keys| Bound(Some(keys))).map_err(|_| "allowed are whole numbers from -1 on".into())
 }
 
 /// Where to, and what besides the output.

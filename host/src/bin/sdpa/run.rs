@@ -38,6 +38,7 @@ pub fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     if let Some(gradients) = &gradients {
         tensors.extend([("dq", &gradients.dq), ("dk", &gradients.dk), ("dv", &gradients.dv)]);
         tensors.extend(gradients.dbias.as_ref().map(|dbias| ("dbias", dbias)));
+        tensors.extend(gradients.dsinks.as_ref().map(|dsinks| ("dsinks", dsinks)));
     }
     tensors.extend(weights.as_ref().map(|weights| ("weights", weights)));
     if let Some(destination) = &destination {
