@@ -23,6 +23,8 @@ pub enum Command {
     Explain(Explain),
     /// Time every backend that can run the problem in a file, and rank them.
     Sweep(Sweep),
+    /// Show what logits and attention weights look like, head by head, and draw the weights of one.
+    Stats(Stats),
     /// List the devices of this machine, and say why one is not there.
     Devices,
 }
@@ -138,4 +140,23 @@ pub struct Sweep {
     /// Time backward too; without dout in the file the output takes its place.
     #[arg(long)]
     pub backward: bool,
+}
+
+/// What to look at.
+#[derive(Args, Debug)]
+pub struct Stats {
+    #[command(flatten)]
+    pub input: Input,
+
+    /// Draw the weights of one head and the entropy of its rows; a name that ends with .png or .svg.
+    #[arg(long, value_name = "OUT")]
+    pub plot: Option<PathBuf>,
+
+    /// The head that is drawn.
+    #[arg(long, value_name = "H", default_value = "0", requires = "plot")]
+    pub head: usize,
+
+    /// The batch entry, or sequence of a ragged batch, that is drawn.
+    #[arg(long, value_name = "B", default_value = "0", requires = "plot")]
+    pub batch: usize,
 }

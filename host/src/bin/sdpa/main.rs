@@ -7,9 +7,11 @@ mod destination;
 mod devices;
 mod explain;
 mod output;
+mod plot;
 mod problem;
 mod progress;
 mod run;
+mod stats;
 mod sweep;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Explain(explain) => explain::explain(&explain),
         Command::Sweep(sweep) => sweep::sweep(&sweep),
+        Command::Stats(stats) => stats::stats(&stats),
         Command::Devices => devices::devices(),
     };
     match result {
