@@ -98,7 +98,7 @@ impl Timings {
         let explanation = attention().explain()?;
         let mut backends = vec![];
         for asked in setup.backends() {
-            match explanation.choose(asked) {
+            match explanation.choose(&[asked]) {
                 Ok(backend) => backends.push(backend),
                 Err(error) => drop(self.refusals.insert(asked.name(), error.to_string())),
             }

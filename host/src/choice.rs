@@ -115,7 +115,7 @@ fn efficient(problem: &Problem) -> Vec<String> {
     if problem.options.return_weights {
         reasons.push("attention weights are asked for, and only Math returns them".into());
     }
-    reasons.extend(unsupported(problem));
+    reasons.extend(not_efficient(problem));
     if let Some((kernel, blocks)) = plan::excessive_grid(&problem.sizes) {
         reasons.push(format!(
             "the {kernel} kernel would need {blocks} blocks, and at most {} can be launched",
@@ -126,7 +126,10 @@ fn efficient(problem: &Problem) -> Vec<String> {
 }
 
 fn math(problem: &Problem) -> Vec<String> {
-    let mut reasons = unsupported(problem);
+    let mut reasons = not_math(problem);
+    if problem.options.return_weights && problem.ragged.is_some() {
+        reasons.push("attention weights are asked for, and those of a ragged batch have no one shape".into());
+    }
     let Sizes { batch, query_heads, queries, keys, .. } = problem.sizes;
     if problem.options.return_weights
         && checked_count(&[batch, query_heads, queries, keys, size_of::<f32>()]).is_none()
@@ -139,8 +142,8 @@ fn math(problem: &Problem) -> Vec<String> {
     reasons
 }
 
-/// What neither `Math` nor `Efficient` computes.
-fn unsupported(problem: &Problem) -> Vec<String> {
+/// What `Efficient` does not compute.
+fn not_efficient(problem: &Problem) -> Vec<String> {
     let options = &problem.options;
     let asked = [
         (options.window != Window::default(), "a sliding window"),
@@ -151,11 +154,24 @@ fn unsupported(problem: &Problem) -> Vec<String> {
         (problem.dropout.is_some(), "dropout"),
         (problem.ragged.is_some(), "a ragged batch"),
     ];
-    asked
-        .into_iter()
-        .filter(|(asked, _)| *asked)
-        .map(|(_, what)| format!("{what} is asked for, which it does not compute"))
-        .collect()
+    let asked = asked.into_iter().filter(|(asked, _)| *asked);
+    asked.map(|(_, what)| format!("{what} is asked for, which it does not compute")).collect()
+}
+
+/// What `Math` does not compute.
+fn not_math(problem: &Problem) -> Vec<String> {
+    let options = &problem.options;
+    let asked = [
+        (options.window != Window::default(), "a sliding window"),
+        (problem.softcap.is_some(), "a softcap"),
+        (problem.alibi.is_some(), "ALiBi"),
+        (problem.sinks.is_some(), "sinks"),
+        (problem.key_lengths.is_some(), "key lengths"),
+        (problem.dropout.is_some(), "dropout"),
+        (problem.ragged.is_some(), "a ragged batch"),
+    ];
+    let asked = asked.into_iter().filter(|(asked, _)| *asked);
+    asked.map(|(_, what)| format!("{what} is asked for, which it does not compute")).collect()
 }
 
 /// Refuses a gradient of the log-sum-exp.

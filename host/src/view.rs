@@ -45,7 +45,7 @@ impl View {
         true
     }
 
-    /// First element and number of elements of the smallest range of the storage that holds all of them.
+    /// First element and number of elements of the smallest range of the storage that holds all of them; `(0, 0)` for none.
     pub(crate) fn span(&self) -> (usize, usize) {
         if self.count() == 0 {
             // Not at the offset, which may lie beyond the storage.

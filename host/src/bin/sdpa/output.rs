@@ -31,9 +31,28 @@ pub fn say(text: &str) {
 /// The widest line of a table.
 const WIDTH: u16 = 110;
 
-/// Prints one sentence on stderr.
+/// The most letters of a sentence: names and values in it come from files, which can hold anything.
+const SENTENCE: usize = 2000;
+
+/// Prints one sentence on stderr, in one line.
 pub fn complain(sentence: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "error: {sentence}");
+    let _ = writeln!(std::io::stderr().lock(), "error: {}", one_line(sentence));
+}
+
+/// The sentence with escapes in the place of control characters, and of bounded length.
+fn one_line(sentence: &str) -> String {
+    let mut line = String::new();
+    for letter in sentence.chars().take(SENTENCE) {
+        if letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
+        }
+    }
+    if sentence.chars().nth(SENTENCE).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 /// An empty table with a heading; the columns from `numbers` on hold numbers.
@@ -48,4 +67,17 @@ pub fn table(heading: &[&str], numbers: std::ops::Range<usize>) -> Table {
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_one_line_of_bounded_length() {
+        assert_eq!(one_line("its x is 'a\nb\u{1b}[31m\u{2028}'"), r"its x is 'a\nb\u{1b}[31m\u{2028}'");
+        let long = one_line(&"ä".repeat(SENTENCE + 1));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (SENTENCE + 1, true));
+        assert!(!one_line(&"ä".repeat(SENTENCE)).ends_with('…'));
+    }
 }

@@ -83,7 +83,7 @@ fn compute(case: &Case, arguments: &Run) -> Result<Computed, Failure> {
         let call = sdpa(&case.q, &case.k, &case.v).options(options);
         let forward = call.clone().forward()?;
         let dout = case.dout.as_ref().filter(|_| arguments.backward);
-        let gradients = dout.map(|dout| forward.backward(dout)).transpose()?;
+        let gradients = dout.map(|dout| forward.backward_with(dout, case.dlse.as_ref())).transpose()?;
         // Forward keeps what backward needs, and that are not the weights.
         let weights = if arguments.weights { call.run()?.weights } else { None };
         forward.output().device().synchronize()?;

@@ -44,7 +44,7 @@ fn measure(case: &Case, backend: Backend, arguments: &Sweep, steps: &Steps) -> R
         let forward =
             sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).backend(backend).forward()?;
         if arguments.backward {
-            forward.backward(case.dout.as_ref().unwrap_or(forward.output()))?;
+            forward.backward_with(case.dout.as_ref().unwrap_or(forward.output()), case.dlse.as_ref())?;
         }
         Ok(())
     };
