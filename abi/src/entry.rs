@@ -10,7 +10,7 @@ use crate::Dtype;
 pub enum Kernel {
     /// `out` and `lse` from q, k, v. Grid: query blocks x query heads x batch, in one dimension.
     Forward,
-    /// `delta = rowsum(dout * out)`, the same for every head dim (listed with tile 0).
+    /// `delta = rowsum(dout * out) - dlse`, the same for every head dim (listed with tile 0).
     Delta,
     /// `dk` and `dv`. Grid: key blocks x key heads x batch.
     GradKeyValue,
@@ -18,12 +18,20 @@ pub enum Kernel {
     GradQuery,
     /// The gradient of the additive bias. Grid: key blocks x bias query blocks x bias heads x bias batch.
     GradBias,
+    /// The gradient of the sinks, the same for every storage type and head dim (listed with f32 and tile 0). Grid: query heads.
+    GradSink,
 }
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Kernel; 5] =
-        [Kernel::Forward, Kernel::Delta, Kernel::GradKeyValue, Kernel::GradQuery, Kernel::GradBias];
+    pub const ALL: [Kernel; 6] = [
+        Kernel::Forward,
+        Kernel::Delta,
+        Kernel::GradKeyValue,
+        Kernel::GradQuery,
+        Kernel::GradBias,
+        Kernel::GradSink,
+    ];
 }
 
 /// One compiled specialisation.
@@ -33,7 +41,7 @@ pub struct EntryPoint {
     pub kernel: Kernel,
     /// The storage type it reads and writes.
     pub dtype: Dtype,
-    /// Its head-dim tile; 0 for [`Kernel::Delta`], which serves all.
+    /// Its head-dim tile; 0 for [`Kernel::Delta`] and [`Kernel::GradSink`], which serve all.
     pub head_dim: u32,
     /// Its symbol, and the name of its PTX module.
     pub name: &'static str,
@@ -44,6 +52,7 @@ pub struct EntryPoint {
 macro_rules! for_each_entry_point {
     ($each:ident) => {
         $each! {
+            GradSink F32 0 grad_sink;
             Delta F32 0 delta_f32;
             Forward F32 32 forward_f32_d32;
             GradKeyValue F32 32 grad_key_value_f32_d32;
@@ -139,7 +148,11 @@ pub const ENTRY_POINTS: &[EntryPoint] = for_each_entry_point!(entry_point_table)
 
 /// The entry point for a kernel, storage type and head-dim tile, if it exists.
 pub fn find(kernel: Kernel, dtype: Dtype, head_dim: u32) -> Option<&'static EntryPoint> {
-    let head_dim = if matches!(kernel, Kernel::Delta) { 0 } else { head_dim };
+    let (dtype, head_dim) = match kernel {
+        Kernel::Delta => (dtype, 0),
+        Kernel::GradSink => (Dtype::F32, 0),
+        _ => (dtype, head_dim),
+    };
     ENTRY_POINTS.iter().find(|e| e.kernel == kernel && e.dtype == dtype && e.head_dim == head_dim)
 }
 
@@ -153,16 +166,20 @@ mod tests {
         for dtype in Dtype::ALL {
             for kernel in Kernel::ALL {
                 for head_dim in HEAD_DIM_TILES {
-                    let key = if kernel == Kernel::Delta { 0 } else { head_dim };
-                    let found = ENTRY_POINTS
-                        .iter()
-                        .filter(|e| e.kernel == kernel && e.dtype == dtype && e.head_dim == key)
-                        .count();
-                    assert_eq!(found, 1, "{kernel:?} {dtype:?} {head_dim}");
-                    assert!(find(kernel, dtype, head_dim).is_some());
+                    let found = find(kernel, dtype, head_dim).unwrap();
+                    let same = |e: &&EntryPoint| {
+                        e.kernel == kernel && e.dtype == found.dtype && e.head_dim == found.head_dim
+                    };
+                    assert_eq!(
+                        ENTRY_POINTS.iter().filter(same).count(),
+                        1,
+                        "{kernel:?} {dtype:?} {head_dim}"
+                    );
+                    assert!(kernel == Kernel::GradSink || found.dtype == dtype);
+                    assert!(matches!(kernel, Kernel::Delta | Kernel::GradSink) || found.head_dim == head_dim);
                 }
             }
         }
-        assert_eq!(ENTRY_POINTS.len(), 3 * (1 + 4 * 6));
+        assert_eq!(ENTRY_POINTS.len(), 3 * (1 + 4 * 6) + 1);
     }
 }

@@ -3,12 +3,14 @@
 //! * [`params`]: the `#[repr(C)]` structs that a launch passes by value.
 //! * [`tile`]: block sizes, threads and shared-memory bytes of every kernel, each with its reason.
 //! * [`entry`]: the one list of entry points.
+//! * [`philox`]: which attention weights dropout keeps.
 //!
 //! The crate is `no_std` and has no dependency; it compiles for the host and for the device.
 #![no_std]
 
 pub mod entry;
 pub mod params;
+pub mod philox;
 pub mod tile;
 
 pub use entry::{ENTRY_POINTS, EntryPoint, Kernel};

@@ -19,9 +19,22 @@ pub struct TensorParam {
 }
 
 /// The sizes and options that every kernel of one problem shares.
+///
+/// A ragged batch is one of packed tensors (`query_offsets`, `key_offsets`, batch strides 0): the rows of batch entry `b` begin
+/// at its offset, and `queries` and `keys` are the most that any entry has.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct ProblemParams {
+    /// ALiBi slopes, f32, by batch entry (stride 0 where they are the same) and query head; optional.
+    pub alibi: TensorParam,
+    /// Address of where the queries of each batch entry begin, u32 `[batch + 1]`; 0 where the batch is not ragged.
+    pub query_offsets: u64,
+    /// The same for keys and values; given together with `query_offsets`.
+    pub key_offsets: u64,
+    /// Address of how many keys each batch entry has, u32 `[batch]`; 0 means all. Not together with the offsets.
+    pub key_lengths: u64,
+    /// Address of the sinks, f32 `[query_heads]`: logits that take part in the softmax's sum alone; 0 where there are none.
+    pub sinks: u64,
     /// Batch entries.
     pub batch: u32,
     /// Query heads; a multiple of `key_heads`.
@@ -38,11 +51,14 @@ pub struct ProblemParams {
     pub value_dim: u32,
     /// Factor of the scores `q · k`; finite and not 0.
     pub scale: f32,
-    /// Key `j` is visible to query `i` only if `j - i >= band_low`; `i32::MIN` means no lower bound.
+    /// Key `j` is visible to query `i` only if `j - i - shift >= band_low`; `i32::MIN` means no lower bound.
     pub band_low: i32,
-    /// Key `j` is visible to query `i` only if `j - i <= band_high`; `i32::MAX` means no upper bound.
-    /// Causal upper-left is 0, causal lower-right is `keys - queries`.
+    /// Key `j` is visible to query `i` only if `j - i - shift <= band_high`; `i32::MAX` means no upper bound.
     pub band_high: i32,
+    /// 1 where the band ends in the lower right corner: its shift is the batch entry's keys less its queries. Otherwise 0.
+    pub band_lower_right: u32,
+    /// Bound of the scores: `softcap * tanh(score / softcap)`; 0 means none.
+    pub softcap: f32,
     /// Which tensors may be accessed in 16-byte pieces: the `ALIGNED_*` bits.
     pub aligned: u32,
     /// How many batch entries, heads and queries the bias really has (1 or the problem's): the shape of its gradient.
@@ -51,6 +67,16 @@ pub struct ProblemParams {
     pub bias_heads: u32,
     /// See `bias_batch`.
     pub bias_queries: u32,
+    /// Words of the generator below this are dropped ([`philox`](crate::philox)); 0 means no dropout.
+    pub dropout_threshold: u32,
+    /// What kept weights grow by, `1 / (1 - p)`; 1 without dropout.
+    pub dropout_scale: f32,
+    /// The generator's key.
+    pub seed: [u32; 2],
+    /// The last word of the generator's counter.
+    pub offset: u32,
+    /// 0: makes the size a multiple of 8 on every side.
+    pub reserved: u32,
 }
 
 /// Bit of [`ProblemParams::aligned`]: address, strides and column count of q are multiples of 16 bytes.
@@ -86,13 +112,13 @@ pub struct ForwardParams {
     pub mask: TensorParam,
     /// Additive bias of the same shape in the tensors' storage type, added to the scaled scores; optional.
     pub bias: TensorParam,
-    /// Address of the log-sum-exp (natural), f32 `[batch, query_heads, queries]`, contiguous, written.
-    pub lse: u64,
+    /// The log-sum-exp (natural), f32 `[batch, query_heads, queries, 1]`, written.
+    pub lse: TensorParam,
     /// Sizes and options.
     pub problem: ProblemParams,
 }
 
-/// What every backward kernel takes (`delta`, `dk/dv`, `dq`, `dbias`); each uses the fields it needs.
+/// What every backward kernel takes (`delta`, `dk/dv`, `dq`, `dbias`, `dsinks`); each uses the fields it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct BackwardParams {
@@ -118,10 +144,14 @@ pub struct BackwardParams {
     pub dv: TensorParam,
     /// Gradient of the bias `[bias_batch, bias_heads, bias_queries, keys]`, written by `dbias`; optional.
     pub dbias: TensorParam,
-    /// Address of forward's log-sum-exp, f32 `[batch, query_heads, queries]`, contiguous.
-    pub lse: u64,
-    /// Address of `rowsum(dout * out)`, f32 `[batch, query_heads, queries]`, contiguous; written by `delta`.
-    pub delta: u64,
+    /// Forward's log-sum-exp, f32 `[batch, query_heads, queries, 1]`.
+    pub lse: TensorParam,
+    /// Gradient of the log-sum-exp, of the same shape; optional.
+    pub dlse: TensorParam,
+    /// `rowsum(dout * out) - dlse`, of the same shape; written by `delta`.
+    pub delta: TensorParam,
+    /// Address of the gradient of the sinks, f32 `[query_heads]`; written by `dsinks`.
+    pub dsinks: u64,
     /// Sizes and options.
     pub problem: ProblemParams,
 }
@@ -140,6 +170,6 @@ macro_rules! as_bytes {
 as_bytes!(ForwardParams, BackwardParams);
 
 const _: () = assert!(size_of::<TensorParam>() == 4 * 8);
-const _: () = assert!(size_of::<ProblemParams>() == 14 * 4);
-const _: () = assert!(size_of::<ForwardParams>() == 6 * 32 + 8 + 56);
-const _: () = assert!(size_of::<BackwardParams>() == 11 * 32 + 2 * 8 + 56);
+const _: () = assert!(size_of::<ProblemParams>() == 32 + 4 * 8 + 22 * 4);
+const _: () = assert!(size_of::<ForwardParams>() == 7 * 32 + size_of::<ProblemParams>());
+const _: () = assert!(size_of::<BackwardParams>() == 14 * 32 + 8 + size_of::<ProblemParams>());

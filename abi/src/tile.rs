@@ -131,6 +131,9 @@ pub const DELTA_THREADS: u32 = 256;
 /// Rows of `dout * out` that one block of the `delta` kernel reduces.
 pub const DELTA_ROWS: u32 = DELTA_THREADS / 32;
 
+/// Threads of a block of the `dsinks` kernel: one block a query head, whose threads share its rows.
+pub const SINK_THREADS: u32 = 256;
+
 /// The smallest head-dim tile that holds `columns`, or `None` above [`MAX_HEAD_DIM`].
 pub const fn head_dim_tile(columns: u32) -> Option<u32> {
     let mut i = 0;

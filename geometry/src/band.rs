@@ -23,6 +23,15 @@ impl Band {
         self.low <= distance && distance <= self.high
     }
 
+    /// The same band, `by` keys further on. Bounds and `by` are at most 2^30 in size, so that nothing overflows.
+    #[inline(always)]
+    pub const fn shifted(self, by: i32) -> Band {
+        Band {
+            low: if self.low == i32::MIN { i32::MIN } else { self.low + by },
+            high: if self.high == i32::MAX { i32::MAX } else { self.high + by },
+        }
+    }
+
     /// The same band with the roles of queries and keys exchanged.
     #[inline(always)]
     pub const fn transposed(&self) -> Band {
@@ -167,6 +176,20 @@ mod tests {
                                 );
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_shifted_band_sees_the_keys_further_on() {
+        for band in bands() {
+            for by in -7..8 {
+                for query in 8..16 {
+                    for key in 8..20 {
+                        let back = key as i32 - by;
+                        assert_eq!(band.shifted(by).contains(query, key), band.contains(query, back as u32));
                     }
                 }
             }

@@ -5,10 +5,9 @@ use std::fmt;
 use flash_attention_abi::tile::MAX_HEAD_DIM;
 
 use crate::error::{Error, Result};
-use crate::options::{Backend, Window};
+use crate::options::Backend;
 use crate::plan;
 use crate::problem::{Problem, Sizes};
-use crate::tensor::Tensor;
 use crate::view::checked_count;
 
 /// Whether one backend can run a problem.
@@ -115,7 +114,13 @@ fn efficient(problem: &Problem) -> Vec<String> {
     if problem.options.return_weights {
         reasons.push("attention weights are asked for, and only Math returns them".into());
     }
-    reasons.extend(not_efficient(problem));
+    let rows = problem.sizes.batch as u128 * problem.sizes.queries as u128;
+    if problem.sinks.is_some() && rows > u128::from(plan::MAX_GRID) {
+        let limit = plan::MAX_GRID;
+        reasons.push(format!(
+            "the gradient of the sinks would add up {rows} queries a head, and at most {limit} are allowed"
+        ));
+    }
     if let Some((kernel, blocks)) = plan::excessive_grid(&problem.sizes) {
         reasons.push(format!(
             "the {kernel} kernel would need {blocks} blocks, and at most {} can be launched",
@@ -126,10 +131,7 @@ fn efficient(problem: &Problem) -> Vec<String> {
 }
 
 fn math(problem: &Problem) -> Vec<String> {
-    let mut reasons = not_math(problem);
-    if problem.options.return_weights && problem.ragged.is_some() {
-        reasons.push("attention weights are asked for, and those of a ragged batch have no one shape".into());
-    }
+    let mut reasons = vec![];
     let Sizes { batch, query_heads, queries, keys, .. } = problem.sizes;
     if problem.options.return_weights
         && checked_count(&[batch, query_heads, queries, keys, size_of::<f32>()]).is_none()
@@ -140,47 +142,4 @@ fn math(problem: &Problem) -> Vec<String> {
         ));
     }
     reasons
-}
-
-/// What `Efficient` does not compute.
-fn not_efficient(problem: &Problem) -> Vec<String> {
-    let options = &problem.options;
-    let asked = [
-        (options.window != Window::default(), "a sliding window"),
-        (problem.softcap.is_some(), "a softcap"),
-        (problem.alibi.is_some(), "ALiBi"),
-        (problem.sinks.is_some(), "sinks"),
-        (problem.key_lengths.is_some(), "key lengths"),
-        (problem.dropout.is_some(), "dropout"),
-        (problem.ragged.is_some(), "a ragged batch"),
-    ];
-    let asked = asked.into_iter().filter(|(asked, _)| *asked);
-    asked.map(|(_, what)| format!("{what} is asked for, which it does not compute")).collect()
-}
-
-/// What `Math` does not compute.
-fn not_math(problem: &Problem) -> Vec<String> {
-    let options = &problem.options;
-    let asked = [
-        (options.window != Window::default(), "a sliding window"),
-        (problem.softcap.is_some(), "a softcap"),
-        (problem.alibi.is_some(), "ALiBi"),
-        (problem.sinks.is_some(), "sinks"),
-        (problem.key_lengths.is_some(), "key lengths"),
-        (problem.dropout.is_some(), "dropout"),
-        (problem.ragged.is_some(), "a ragged batch"),
-    ];
-    let asked = asked.into_iter().filter(|(asked, _)| *asked);
-    asked.map(|(_, what)| format!("{what} is asked for, which it does not compute")).collect()
-}
-
-/// Refuses a gradient of the log-sum-exp.
-pub(crate) fn no_lse_gradient(backend: Backend, dlse: Option<&Tensor>) -> Result<()> {
-    if dlse.is_none() {
-        return Ok(());
-    }
-    Err(Error::Refused {
-        verdict: format!("{backend} cannot run this"),
-        reasons: "a gradient of the log-sum-exp is given, which it does not use".into(),
-    })
 }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use crate::autograd::Gradients;
-use crate::choice;
 use crate::device::accelerator::{Accelerator, Launch};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::options::Backend;
-use crate::plan::{self, BackwardTensors, ForwardTensors};
+use crate::plan::{self, BackwardTensors, ForwardTensors, Indices};
 use crate::problem::{Problem, Sizes};
 use crate::tensor::Tensor;
 
@@ -33,11 +31,12 @@ fn allocate(problem: &Problem, heads: usize, rows: usize, columns: usize) -> Res
 /// Output and log-sum-exp.
 pub(crate) fn forward(problem: &Problem) -> Result<(Tensor, Tensor)> {
     accelerator(problem)?;
-    let Sizes { query_heads, queries, value_dim, .. } = problem.sizes;
-    let out = allocate(problem, query_heads, queries, value_dim)?;
+    let Sizes { query_heads, value_dim, .. } = problem.sizes;
+    let out = allocate(problem, query_heads, problem.query_rows(), value_dim)?;
     let lse = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let written = ForwardTensors { out: &problem.heads_first(&out)?, lse: &lse };
-    launch(problem, &[plan::forward(problem, &written)?])?;
+    let indices = Indices::new(problem)?;
+    launch(problem, &[plan::forward(problem, &indices, &written)?])?;
     Ok((out, lse))
 }
 
@@ -49,9 +48,10 @@ pub(crate) fn backward(
     dout: &Tensor,
     dlse: Option<&Tensor>,
 ) -> Result<Gradients> {
-    choice::no_lse_gradient(Backend::Efficient, dlse)?;
     accelerator(problem)?;
-    let Sizes { query_heads, key_heads, queries, keys, head_dim, value_dim, .. } = problem.sizes;
+    let Sizes { query_heads, key_heads, head_dim, value_dim, .. } = problem.sizes;
+    let (queries, keys) = (problem.query_rows(), problem.key_rows());
+    let dlse = dlse.map(Tensor::contiguous).transpose()?;
     let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let dq = allocate(problem, query_heads, queries, head_dim)?;
     let dk = allocate(problem, key_heads, keys, head_dim)?;
@@ -63,16 +63,24 @@ pub(crate) fn backward(
         .transpose()?;
     let dbias_full =
         dbias.as_ref().zip(bias).map(|(dbias, (_, full))| dbias.reshape(full.shape())).transpose()?;
+    let dsinks = problem
+        .sinks
+        .as_ref()
+        .map(|sinks| Tensor::uninitialized(problem.device(), Dtype::F32, sinks.shape()))
+        .transpose()?;
+    let indices = Indices::new(problem)?;
     let tensors = BackwardTensors {
         out: &problem.heads_first(out)?,
         lse,
         dout,
+        dlse: dlse.as_ref(),
         delta: &delta,
         dq: &problem.heads_first(&dq)?,
         dk: &problem.heads_first(&dk)?,
         dv: &problem.heads_first(&dv)?,
         dbias: dbias_full.as_ref(),
+        dsinks: dsinks.as_ref(),
     };
-    launch(problem, &plan::backward(problem, &tensors)?)?;
-    Ok(Gradients { dq, dk, dv, dbias, dsinks: None })
+    launch(problem, &plan::backward(problem, &indices, &tensors)?)?;
+    Ok(Gradients { dq, dk, dv, dbias, dsinks })
 }

@@ -1,19 +1,46 @@
 //! From a problem to launches: entry point, grid, block, shared bytes and parameters. Nothing here touches a device.
 
 use flash_attention_abi::entry;
-use flash_attention_abi::params::{self, BackwardParams, ForwardParams, ProblemParams, TensorParam};
+use flash_attention_abi::params::{self as abi, BackwardParams, ForwardParams, ProblemParams, TensorParam};
 use flash_attention_abi::tile::{self, TileConfig};
-use flash_attention_abi::{Dtype as Storage, Kernel};
+use flash_attention_abi::{Dtype as Storage, Kernel, philox};
 
 use crate::device::accelerator::Launch;
 use crate::error::{Error, Result};
+use crate::options::Dropout;
 use crate::problem::{Problem, Sizes, shape4};
 use crate::tensor::Tensor;
 
 /// The most blocks of a one-dimensional grid.
 pub(crate) const MAX_GRID: u32 = i32::MAX as u32;
 
-/// What forward writes, as `[batch, heads, queries, columns]` and `[batch, heads, queries]`.
+/// What a problem has in the host's memory and kernels read from the device's, as i32.
+pub(crate) struct Indices {
+    /// Where the queries and the keys of each sequence begin.
+    pub(crate) offsets: Option<[Tensor; 2]>,
+    pub(crate) key_lengths: Option<Tensor>,
+}
+
+impl Indices {
+    /// Copies them to the problem's device.
+    pub(crate) fn new(problem: &Problem) -> Result<Indices> {
+        // Sequences are at most 2^30 long, and packed tensors were checked to have no more rows than that.
+        let copy = |values: &[usize]| {
+            let values: Vec<i32> = values.iter().map(|&n| n as i32).collect();
+            Tensor::from_slice(problem.device(), &values, &[values.len()])
+        };
+        let offsets = problem
+            .ragged
+            .as_ref()
+            .map(|ragged| Ok::<_, Error>([copy(&ragged.query_offsets)?, copy(&ragged.key_offsets)?]));
+        Ok(Indices {
+            offsets: offsets.transpose()?,
+            key_lengths: problem.key_lengths.as_deref().map(copy).transpose()?,
+        })
+    }
+}
+
+/// What forward writes, as `[batch, heads, queries, columns]` and in the caller's shape of the log-sum-exp.
 pub(crate) struct ForwardTensors<'a> {
     pub(crate) out: &'a Tensor,
     pub(crate) lse: &'a Tensor,
@@ -24,38 +51,45 @@ pub(crate) struct BackwardTensors<'a> {
     pub(crate) out: &'a Tensor,
     pub(crate) lse: &'a Tensor,
     pub(crate) dout: &'a Tensor,
+    /// Contiguous.
+    pub(crate) dlse: Option<&'a Tensor>,
     pub(crate) delta: &'a Tensor,
     pub(crate) dq: &'a Tensor,
     pub(crate) dk: &'a Tensor,
     pub(crate) dv: &'a Tensor,
     /// The bias's gradient in four dimensions, if it is wanted.
     pub(crate) dbias: Option<&'a Tensor>,
+    pub(crate) dsinks: Option<&'a Tensor>,
 }
 
 /// The one launch of forward. The problem is one that `Efficient` can run.
-pub(crate) fn forward(problem: &Problem, written: &ForwardTensors<'_>) -> Result<Launch> {
-    let mut parameters = ForwardParams {
+pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTensors<'_>) -> Result<Launch> {
+    let mut params = ForwardParams {
         q: operand(&problem.q),
         k: operand(&problem.k),
         v: operand(&problem.v),
         out: operand(written.out),
         mask: problem.mask.as_ref().map(operand).unwrap_or_default(),
         bias: problem.bias.as_ref().map(operand).unwrap_or_default(),
-        lse: written.lse.address(),
-        problem: sizes(problem)?,
+        lse: per_query(problem, written.lse),
+        problem: parameters(problem, indices)?,
     };
-    parameters.problem.aligned = aligned(&[
-        (params::ALIGNED_Q, &problem.q),
-        (params::ALIGNED_K, &problem.k),
-        (params::ALIGNED_V, &problem.v),
-        (params::ALIGNED_OUT, written.out),
+    params.problem.aligned = aligned(&[
+        (abi::ALIGNED_Q, &problem.q),
+        (abi::ALIGNED_K, &problem.k),
+        (abi::ALIGNED_V, &problem.v),
+        (abi::ALIGNED_OUT, written.out),
     ]);
-    launch(problem, Kernel::Forward, &parameters.problem, parameters.as_bytes())
+    launch(problem, Kernel::Forward, &params.problem, params.as_bytes())
 }
 
 /// The launches of backward, in order. The problem is one that `Efficient` can run.
-pub(crate) fn backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> Result<Vec<Launch>> {
-    let mut parameters = BackwardParams {
+pub(crate) fn backward(
+    problem: &Problem,
+    indices: &Indices,
+    tensors: &BackwardTensors<'_>,
+) -> Result<Vec<Launch>> {
+    let mut params = BackwardParams {
         q: operand(&problem.q),
         k: operand(&problem.k),
         v: operand(&problem.v),
@@ -67,28 +101,30 @@ pub(crate) fn backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> Resu
         dk: operand(tensors.dk),
         dv: operand(tensors.dv),
         dbias: tensors.dbias.map(operand).unwrap_or_default(),
-        lse: tensors.lse.address(),
-        delta: tensors.delta.address(),
-        problem: sizes(problem)?,
+        lse: per_query(problem, tensors.lse),
+        dlse: tensors.dlse.map(|dlse| per_query(problem, dlse)).unwrap_or_default(),
+        delta: per_query(problem, tensors.delta),
+        dsinks: tensors.dsinks.map_or(0, Tensor::address),
+        problem: parameters(problem, indices)?,
     };
-    parameters.problem.aligned = aligned(&[
-        (params::ALIGNED_Q, &problem.q),
-        (params::ALIGNED_K, &problem.k),
-        (params::ALIGNED_V, &problem.v),
-        (params::ALIGNED_OUT, tensors.out),
-        (params::ALIGNED_DOUT, tensors.dout),
-        (params::ALIGNED_DQ, tensors.dq),
-        (params::ALIGNED_DK, tensors.dk),
-        (params::ALIGNED_DV, tensors.dv),
+    params.problem.aligned = aligned(&[
+        (abi::ALIGNED_Q, &problem.q),
+        (abi::ALIGNED_K, &problem.k),
+        (abi::ALIGNED_V, &problem.v),
+        (abi::ALIGNED_OUT, tensors.out),
+        (abi::ALIGNED_DOUT, tensors.dout),
+        (abi::ALIGNED_DQ, tensors.dq),
+        (abi::ALIGNED_DK, tensors.dk),
+        (abi::ALIGNED_DV, tensors.dv),
     ]);
     let mut kernels = vec![Kernel::Delta, Kernel::GradKeyValue, Kernel::GradQuery];
     if tensors.dbias.is_some() {
         kernels.push(Kernel::GradBias);
     }
-    kernels
-        .into_iter()
-        .map(|kernel| launch(problem, kernel, &parameters.problem, parameters.as_bytes()))
-        .collect()
+    if tensors.dsinks.is_some() {
+        kernels.push(Kernel::GradSink);
+    }
+    kernels.into_iter().map(|kernel| launch(problem, kernel, &params.problem, params.as_bytes())).collect()
 }
 
 /// The first kernel whose grid would be too large, with its blocks. The gradient of a bias counts as if the bias had its
@@ -96,7 +132,8 @@ pub(crate) fn backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> Resu
 pub(crate) fn excessive_grid(sizes: &Sizes) -> Option<(&'static str, u128)> {
     let columns = sizes.head_dim.max(sizes.value_dim).min(tile::MAX_HEAD_DIM as usize);
     let head_dim = tile::head_dim_tile(columns as u32)?;
-    let names = ["forward", "delta", "key and value gradient", "query gradient", "bias gradient"];
+    let names =
+        ["forward", "delta", "key and value gradient", "query gradient", "bias gradient", "sink gradient"];
     let bias = [sizes.batch, sizes.query_heads, sizes.queries];
     let grids = Kernel::ALL.map(|kernel| blocks(kernel, sizes, bias, &tile_of(kernel, head_dim)));
     names.into_iter().zip(grids).find(|&(_, blocks)| blocks > u128::from(MAX_GRID))
@@ -122,6 +159,7 @@ fn blocks(kernel: Kernel, sizes: &Sizes, bias: [usize; 3], tile: &TileConfig) ->
         }
         Kernel::GradKeyValue => product(&[rows(sizes.keys, tile.block_rows()), wide(sizes.key_heads), batch]),
         Kernel::Delta => product(&[batch, heads, wide(sizes.queries)]).div_ceil(u128::from(tile::DELTA_ROWS)),
+        Kernel::GradSink => heads,
         Kernel::GradBias => {
             let [bias_batch, bias_heads, bias_queries] = bias;
             let query_blocks = if bias_queries == 1 { 1 } else { rows(sizes.queries, tile.block_rows()) };
@@ -144,6 +182,8 @@ fn launch(problem: &Problem, kernel: Kernel, params: &ProblemParams, bytes: &[u8
     let grid = blocks(kernel, &problem.sizes, bias, &tile);
     let (block, shared_bytes) = match kernel {
         Kernel::Delta => (tile::DELTA_THREADS, 0),
+        // One f32 a warp.
+        Kernel::GradSink => (tile::SINK_THREADS, tile::SINK_THREADS / 32 * 4),
         _ => (tile.threads, tile.shared_bytes()),
     };
     Ok(Launch {
@@ -163,12 +203,22 @@ fn too_large() -> Error {
     }
 }
 
-fn sizes(problem: &Problem) -> Result<ProblemParams> {
+fn parameters(problem: &Problem, indices: &Indices) -> Result<ProblemParams> {
     let Sizes { batch, query_heads, key_heads, queries, keys, head_dim, value_dim } = problem.sizes;
     let small = |n: usize| u32::try_from(n).map_err(|_| too_large());
     let bias = problem.bias.as_ref().map_or([1; 4], shape4);
-    let [low, high] = problem.band.bounds(queries, keys);
+    let address = |tensor: Option<&Tensor>| tensor.map_or(0, Tensor::address);
+    let [query_offsets, key_offsets] = match &indices.offsets {
+        Some(offsets) => offsets.each_ref().map(Tensor::address),
+        None => [0; 2],
+    };
+    let dropout = problem.dropout.unwrap_or(Dropout { p: 0.0, seed: 0, offset: 0 });
     Ok(ProblemParams {
+        alibi: problem.alibi.as_ref().map(slopes).unwrap_or_default(),
+        query_offsets,
+        key_offsets,
+        key_lengths: address(indices.key_lengths.as_ref()),
+        sinks: address(problem.sinks.as_ref()),
         batch: small(batch)?,
         query_heads: small(query_heads)?,
         key_heads: small(key_heads)?,
@@ -177,13 +227,39 @@ fn sizes(problem: &Problem) -> Result<ProblemParams> {
         head_dim: small(head_dim)?,
         value_dim: small(value_dim)?,
         scale: problem.scale,
-        band_low: low.unwrap_or(i32::MIN),
-        band_high: high.unwrap_or(i32::MAX),
+        band_low: problem.band.low.unwrap_or(i32::MIN),
+        band_high: problem.band.high.unwrap_or(i32::MAX),
+        band_lower_right: u32::from(problem.band.lower_right),
+        softcap: problem.softcap.unwrap_or(0.0),
         aligned: 0,
         bias_batch: small(bias[0])?,
         bias_heads: small(bias[1])?,
         bias_queries: small(bias[2])?,
+        dropout_threshold: philox::threshold(dropout.p),
+        dropout_scale: (1.0 / (1.0 - f64::from(dropout.p))) as f32,
+        seed: [dropout.seed as u32, (dropout.seed >> 32) as u32],
+        offset: dropout.offset,
+        reserved: 0,
     })
+}
+
+/// Slopes `[batch or 1, heads]` as kernels see them.
+fn slopes(tensor: &Tensor) -> TensorParam {
+    let stride = |d: usize| {
+        let repeated = tensor.shape()[d] == 1;
+        if repeated { 0 } else { (tensor.strides()[d] * size_of::<f32>()) as i64 }
+    };
+    TensorParam { address: tensor.address(), batch_stride: stride(0), head_stride: stride(1), row_stride: 0 }
+}
+
+/// A contiguous tensor in the shape of the log-sum-exp as `[batch, heads, queries, 1]`; the queries of a ragged batch's
+/// sequences lie behind one another.
+fn per_query(problem: &Problem, tensor: &Tensor) -> TensorParam {
+    let row_stride = size_of::<f32>() as i64;
+    let head_stride = problem.query_rows() as i64 * row_stride;
+    let batch_stride =
+        if problem.ragged.is_some() { 0 } else { problem.sizes.query_heads as i64 * head_stride };
+    TensorParam { address: tensor.address(), batch_stride, head_stride, row_stride }
 }
 
 /// A tensor of four dimensions as kernels see it. Where a dimension has one entry its stride is 0: that repeats a mask or

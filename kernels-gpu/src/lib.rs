@@ -7,7 +7,7 @@
 //! 3. [`pipeline`]: operands streaming through shared memory while products accumulate;
 //! 4. [`kernels`]: forward and backward, and the list of entry points.
 //!
-//! Beside them stand the nouns of attention: [`softmax`] and [`mask`]; and [`config`], one type per specialisation.
+//! Beside them stand the nouns of attention: [`sequence`], [`score`] and [`softmax`]; and [`config`], one type per specialisation.
 //!
 //! There is no inline assembly here; `cuda_std` has it all.
 #![cfg_attr(target_arch = "nvptx64", no_std, feature(abi_ptx, asm_experimental_arch))]
@@ -17,7 +17,8 @@
 pub mod config;
 pub mod element;
 pub mod kernels;
-pub mod mask;
 pub mod pipeline;
+pub mod score;
+pub mod sequence;
 pub mod softmax;
 pub mod tiles;

@@ -31,7 +31,7 @@ pub struct OnlineSoftmax<C, R> {
 pub struct Finished {
     /// Factor that normalises the accumulated output; 0 for a row that saw no key.
     pub inverse_sum: RowVector,
-    /// Natural log of the sum of the exponentials of the scores; minus infinity for a row that saw no key.
+    /// Natural log of the sum of the exponentials of the scores, the sink's included; minus infinity for a row that saw none.
     pub lse: RowVector,
 }
 
@@ -40,6 +40,14 @@ impl<C: KernelConfig, R: RowReduce> OnlineSoftmax<C, R> {
     #[inline(always)]
     pub fn new() -> Self {
         OnlineSoftmax { max: [f32::NEG_INFINITY; MAX_ROWS], sum: [0.0; MAX_ROWS], config: PhantomData }
+    }
+
+    /// Before the first block, where each row has a sink: a logit that takes part in the sum alone. `first_lane` is true in
+    /// one of the lanes that share a row.
+    #[inline(always)]
+    pub fn with_sink(sink: f32, first_lane: bool) -> Self {
+        let sum = if first_lane { 1.0 } else { 0.0 };
+        OnlineSoftmax { max: [sink; MAX_ROWS], sum: [sum; MAX_ROWS], config: PhantomData }
     }
 
     /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks.
@@ -85,8 +93,8 @@ impl<C: KernelConfig, R: RowReduce> OnlineSoftmax<C, R> {
         let mut finished = Finished { inverse_sum: [0.0; MAX_ROWS], lse: [f32::NEG_INFINITY; MAX_ROWS] };
         for i in 0..C::ROWS {
             let sum = R::sum(self.sum[i]);
-            // A row that saw no key; a NaN compares false and stays one.
-            if self.max[i] != f32::NEG_INFINITY {
+            // The sum of a row that saw no key is 0; that of any other is at least 1, or NaN, which stays one.
+            if sum != 0.0 {
                 finished.inverse_sum[i] = float::rcp_approx_ftz(sum);
                 finished.lse[i] = (self.max[i] + float::lg2_approx_ftz(sum)) * LN_2;
             }
@@ -234,5 +242,27 @@ mod tests {
         let (weights, lse) = stream(&blocks);
         assert!(weights.iter().all(|w| w[2].is_nan()) && lse[2].is_nan());
         assert!(weights.iter().all(|w| !w[0].is_nan() && !w[1].is_nan() && !w[3].is_nan()));
+    }
+
+    #[test]
+    fn a_sink_takes_part_in_the_sum_alone() {
+        for sink in [-3.0f32, 0.0, 8.0, f32::NEG_INFINITY] {
+            let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sink(sink, true);
+            let block = spread(1, 5.0)[0];
+            let mut scores = Scores { rows: block };
+            let shrink = softmax.update_max(&scores);
+            softmax.rescale(&shrink);
+            softmax.exponentiate(&mut scores);
+            let finished = softmax.finalize();
+            for row in 0..MAX_ROWS {
+                let sum: f64 =
+                    block[row].iter().map(|&s| f64::from(s).exp2()).sum::<f64>() + f64::from(sink).exp2();
+                assert!((f64::from(finished.lse[row]) - sum.ln()).abs() < 1e-6);
+                let weight = f64::from(scores.rows[row][0] * finished.inverse_sum[row]);
+                assert!((weight - f64::from(block[row][0]).exp2() / sum).abs() < 1e-6);
+            }
+        }
+        let unseen = OnlineSoftmax::<Config, OneLane>::with_sink(2.0, true).finalize();
+        assert!((unseen.lse[0] - 2.0 * LN_2).abs() < 1e-6);
     }
 }

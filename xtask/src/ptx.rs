@@ -3,7 +3,7 @@
 use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
-use flash_attention_abi::tile::{DELTA_THREADS, backward_tile, forward_tile};
+use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
 use flash_attention_abi::{ENTRY_POINTS, EntryPoint, Kernel};
 
 /// Builds the kernels into a folder below the target folder.
@@ -51,6 +51,7 @@ fn threads(entry: &EntryPoint) -> u32 {
     match entry.kernel {
         Kernel::Forward => forward_tile(entry.head_dim).threads,
         Kernel::Delta => DELTA_THREADS,
+        Kernel::GradSink => SINK_THREADS,
         Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias => backward_tile(entry.head_dim).threads,
     }
 }
@@ -95,12 +96,14 @@ fn problems(entry: &EntryPoint, text: &str) -> Result<Vec<String>> {
             wanted.extend(["ld.shared.v4.f32", "ex2.approx.ftz.f32", "max.f32", "lg2.approx.ftz.f32"])
         }
         Kernel::Delta => wanted.push("shfl.sync.bfly.b32"),
+        Kernel::GradSink => wanted.extend(["shfl.sync.bfly.b32", "ex2.approx.ftz.f32"]),
         Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias => {
             wanted.extend(["ld.shared.v4.f32", "ex2.approx.ftz.f32"]);
         }
     }
     problems.extend(wanted.into_iter().filter(|name| count(name) == 0).map(|name| format!("lacks {name}")));
-    if count("fma.rn.f32") < count("mul.rn.f32") && entry.kernel != Kernel::Delta {
+    let products = !matches!(entry.kernel, Kernel::Delta | Kernel::GradSink);
+    if products && count("fma.rn.f32") < count("mul.rn.f32") {
         problems.push("multiplies more than it fuses".into());
     }
     Ok(problems)

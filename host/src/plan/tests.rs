@@ -8,7 +8,7 @@ use crate::attention::sdpa;
 use crate::device::Device;
 use crate::device::fake::Fake;
 use crate::dtype::Dtype;
-use crate::options::{Causal, Layout, Options};
+use crate::options::{Causal, Dropout, Layout, Options};
 
 /// The struct whose bytes a launch passes.
 fn parameters<T: Copy>(launch: &Launch) -> T {
@@ -62,7 +62,13 @@ fn forward_is_one_launch_with_a_block_for_every_query_block_and_head() {
         }
     );
     assert_eq!((p.out.address, p.out.row_stride), (output.out.address(), 2 * 40));
-    assert_eq!(p.lse, output.lse.unwrap().address());
+    let lse = TensorParam {
+        address: output.lse.unwrap().address(),
+        batch_stride: 4 * 4 * 130,
+        head_stride: 4 * 130,
+        row_stride: 4,
+    };
+    assert_eq!(p.lse, lse);
     assert_eq!((p.mask, p.bias), (TensorParam::default(), TensorParam::default()));
     let expected = ProblemParams {
         batch: 3,
@@ -74,11 +80,14 @@ fn forward_is_one_launch_with_a_block_for_every_query_block_and_head() {
         value_dim: 40,
         scale: 0.125,
         band_low: i32::MIN,
-        band_high: 70,
+        band_high: 0,
+        band_lower_right: 1,
         aligned: params::ALIGNED_Q | params::ALIGNED_K | params::ALIGNED_V | params::ALIGNED_OUT,
         bias_batch: 1,
         bias_heads: 1,
         bias_queries: 1,
+        dropout_scale: 1.0,
+        ..ProblemParams::default()
     };
     assert_eq!(p.problem, expected);
 }
@@ -119,7 +128,8 @@ fn backward_launches_delta_first_and_then_every_gradient() {
     );
     assert_eq!((p.problem.bias_batch, p.problem.bias_heads, p.problem.bias_queries), (1, 4, 1));
     assert_eq!((p.dq.address, p.dk.address), (gradients.dq.address(), gradients.dk.address()));
-    assert_ne!(p.delta, 0);
+    assert_ne!(p.delta.address, 0);
+    assert_eq!((p.dlse, p.dsinks), (TensorParam::default(), 0));
     assert!(launches.iter().all(|l| l.parameters == launches[0].parameters));
 }
 
@@ -208,4 +218,61 @@ fn masks_repeat_with_stride_zero() {
         p.mask,
         TensorParam { address: mask.address(), batch_stride: 5, head_stride: 0, row_stride: 0 }
     );
+}
+
+#[test]
+fn score_options_reach_the_kernels() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::F32, &[2, 3, 5, 8]);
+    let slopes = run.tensor(Dtype::F32, &[2, 3]);
+    let sinks = run.tensor(Dtype::F32, &[3]);
+    let dropout = Dropout { p: 0.25, seed: 7 << 32 | 5, offset: 9 };
+    let forward = sdpa(&q, &q, &q)
+        .options(Options { dropout: Some(dropout), ..Options::default() })
+        .causal(Causal::UpperLeft)
+        .window(Some(2), None)
+        .softcap(30.0)
+        .alibi(&slopes)
+        .sinks(&sinks)
+        .key_lengths(&[5, 3])
+        .forward()
+        .unwrap();
+    let p: ForwardParams = parameters(&run.launches()[0]);
+    let problem = p.problem;
+    assert_eq!((problem.band_low, problem.band_high, problem.band_lower_right), (-2, 0, 0));
+    assert_eq!((problem.softcap, problem.sinks), (30.0, sinks.address()));
+    let alibi = TensorParam { address: slopes.address(), batch_stride: 12, head_stride: 4, row_stride: 0 };
+    assert_eq!(problem.alibi, alibi);
+    assert_eq!((problem.dropout_threshold, problem.dropout_scale), (1 << 30, 4.0 / 3.0));
+    assert_eq!((problem.seed, problem.offset), ([5, 7], 9));
+    assert_ne!(problem.key_lengths, 0);
+    let dlse = run.tensor(Dtype::F32, &[2, 3, 5]);
+    let gradients = forward.backward_with(&q, Some(&dlse)).unwrap();
+    let launches = run.launches();
+    let last = launches.last().unwrap();
+    assert_eq!((last.entry, last.grid, last.block, last.shared_bytes), ("grad_sink", 3, 256, 32));
+    let p: BackwardParams = parameters(last);
+    assert_eq!((p.dlse.address, p.dlse.batch_stride), (dlse.address(), 4 * 15));
+    assert_eq!(p.dsinks, gradients.dsinks.unwrap().address());
+}
+
+#[test]
+fn a_ragged_batch_has_offsets_and_no_batch_strides() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::F16, &[100, 4, 64]);
+    let k = run.tensor(Dtype::F16, &[300, 2, 64]);
+    let output =
+        sdpa(&q, &k, &k).ragged(&[0, 70, 70, 100], &[0, 10, 200, 300]).return_lse(true).run().unwrap();
+    let launches = run.launches();
+    let tile = forward_tile(64);
+    // The longest of three sequences has 70 queries.
+    assert_eq!(launches[0].grid, 70u32.div_ceil(tile.block_rows()) * 4 * 3);
+    let p: ForwardParams = parameters(&launches[0]);
+    assert_eq!((p.problem.batch, p.problem.queries, p.problem.keys), (3, 70, 190));
+    assert!(p.problem.query_offsets != 0 && p.problem.key_offsets != 0);
+    assert_eq!((p.k.batch_stride, p.k.head_stride, p.k.row_stride), (0, 2 * 64, 2 * 2 * 64));
+    let lse = output.lse.unwrap();
+    assert_eq!(lse.shape(), [4, 100]);
+    let param = TensorParam { address: lse.address(), batch_stride: 0, head_stride: 400, row_stride: 4 };
+    assert_eq!(p.lse, param);
 }

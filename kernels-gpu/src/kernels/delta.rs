@@ -1,4 +1,5 @@
-//! `delta = rowsum(dout * out)`, one number a query: what backward subtracts from dP (FlashAttention-2, section 3.1.2).
+//! `delta = rowsum(dout * out) - dlse`, one number a query: what backward subtracts from dP (FlashAttention-2, section 3.1.2;
+//! the log-sum-exp's derivative by a score is its weight, so that its gradient joins here).
 //!
 //! | | |
 //! |---|---|
@@ -7,8 +8,8 @@
 
 use crate::config::assume_checked;
 use crate::element::Element;
-use crate::tiles::operand::Operand;
-use cuda_std::mem::{self, GlobalAddr};
+use crate::pipeline::row::PerQuery;
+use crate::sequence::Sequence;
 use cuda_std::{float, thread, warp};
 use flash_attention_abi::BackwardParams;
 use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_OUT};
@@ -35,9 +36,13 @@ pub unsafe fn delta<E: Element>(params: &BackwardParams) {
     let (outer, query) =
         ((row / u64::from(problem.queries)) as u32, (row % u64::from(problem.queries)) as u32);
     let (batch, head) = (outer / problem.query_heads, outer % problem.query_heads);
-    let operand = |tensor, bit| {
-        Operand::<E>::new(tensor, batch, head, problem.queries, problem.value_dim, problem.aligned & bit != 0)
-    };
+    // SAFETY: the caller's.
+    let sequence = unsafe { Sequence::new(problem, batch) };
+    if query >= sequence.queries {
+        return; // The whole warp: a ragged batch's sequence has fewer queries.
+    }
+    let operand =
+        |tensor, bit| sequence.of_queries::<E>(tensor, head, problem.value_dim, problem.aligned & bit != 0);
     let (out, dout) = (operand(&params.out, ALIGNED_OUT), operand(&params.dout, ALIGNED_DOUT));
 
     let mut sum = 0.0;
@@ -61,7 +66,11 @@ pub unsafe fn delta<E: Element>(params: &BackwardParams) {
         }
         let total = warp::group_sum_f32::<32>(u32::MAX, sum);
         if lane == 0 {
-            mem::st_global_f32::<0>(GlobalAddr::from_generic(params.delta).offset(row * 4), total);
+            let mut grad_lse = 0.0;
+            if params.dlse.address != 0 {
+                grad_lse = PerQuery::new(&params.dlse, &sequence, head).get_or(query, 0.0);
+            }
+            PerQuery::new(&params.delta, &sequence, head).store(query, total - grad_lse);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The entry points: one for every row of the list in `abi`.
 
-use super::{delta, forward, grad_bias, grad_key_value, grad_query};
+use super::{delta, forward, grad_bias, grad_key_value, grad_query, grad_sink};
 use crate::config::{Backward, Forward};
 use crate::element::{Bf16, F16, F32};
 use cuda_std::kernel;
@@ -38,6 +38,17 @@ macro_rules! entry_points {
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
             unsafe { delta::delta::<$dtype>(&params) }
+        }
+    };
+    (@one GradSink $dtype:ident $head_dim:literal $name:ident) => {
+        /// The gradient of the sinks.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(launch_bounds({ ::flash_attention_abi::tile::SINK_THREADS }, 1), collectives("bar.sync" = { grad_sink::BARRIERS }, "shfl.sync" = { grad_sink::SHUFFLES }))]
+        pub unsafe fn $name(params: BackwardParams) {
+            // SAFETY: the caller's.
+            unsafe { grad_sink::grad_sink(&params) }
         }
     };
     (@one GradKeyValue $dtype:ident $head_dim:literal $name:ident) => {

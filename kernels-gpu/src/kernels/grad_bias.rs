@@ -10,12 +10,14 @@
 //! | streams | Q and K, dO and V in slices of columns |
 //! | bound by | FMA issue; 2 products a block |
 
-use super::gradient;
+use super::gradient::{self, GradientOf};
 use crate::config::{KernelConfig, assume_checked};
 use crate::element::Element;
-use crate::mask::{QueryRows, ScoreRules};
 use crate::pipeline::Block;
 use crate::pipeline::row::{PerQuery, subtrahend};
+use crate::score::dropout::Dropout;
+use crate::score::{QueryRows, ScoreRules, TilePlace};
+use crate::sequence::Sequence;
 use crate::tiles::fragment::Scores;
 use crate::tiles::operand::Operand;
 use cuda_std::thread;
@@ -51,6 +53,14 @@ impl BiasTile {
             query_blocks: visits,
             first_key: index % key_blocks * BLOCK_COLUMNS,
         }
+    }
+
+    /// The matrix of dbias that the tile is part of.
+    #[inline(always)]
+    fn gradient<E: Element>(&self, params: &BackwardParams) -> Operand<E> {
+        let dbias = &params.dbias;
+        let offset = i64::from(self.batch) * dbias.batch_stride + i64::from(self.head) * dbias.head_stride;
+        Operand::new(dbias, offset, params.problem.bias_queries, params.problem.keys, false)
     }
 }
 
@@ -108,29 +118,39 @@ unsafe fn score_gradient<C: KernelConfig>(
 ) -> Scores {
     let problem = &params.problem;
     let key_head = head / (problem.query_heads / problem.key_heads);
-    let (queries, keys) = (problem.queries, problem.keys);
-    let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
-    let aligned = |bit| problem.aligned & bit != 0;
-    let rules = ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, batch, head);
-    let range = rules.key_blocks(first_query, queries.min(first_query + C::BLOCK_ROWS), BLOCK_COLUMNS);
+    // SAFETY: the caller's.
+    let sequence = unsafe { Sequence::new(problem, batch) };
+    let last_query = sequence.queries.min(first_query + C::BLOCK_ROWS);
+    if last_query <= first_query {
+        return Scores::zero(); // The whole block: a ragged batch's sequence has fewer queries.
+    }
+    let rules =
+        // SAFETY: the caller's.
+        unsafe { ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, &sequence, head) };
+    let range = rules.key_blocks(first_query, last_query, sequence.keys, BLOCK_COLUMNS);
     let key_block = first_key / BLOCK_COLUMNS;
     if key_block < range.begin || range.end <= key_block {
         return Scores::zero(); // The whole block: nothing of the tile is visible.
     }
-    let q = Operand::new(&params.q, batch, head, queries, head_dim, aligned(ALIGNED_Q));
-    let dout = Operand::new(&params.dout, batch, head, queries, value_dim, aligned(ALIGNED_DOUT));
-    let k = Operand::new(&params.k, batch, key_head, keys, head_dim, aligned(ALIGNED_K));
-    let v = Operand::new(&params.v, batch, key_head, keys, value_dim, aligned(ALIGNED_V));
+    let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
+    let aligned = |bit| problem.aligned & bit != 0;
+    let q = sequence.of_queries(&params.q, head, head_dim, aligned(ALIGNED_Q));
+    let dout = sequence.of_queries(&params.dout, head, value_dim, aligned(ALIGNED_DOUT));
+    let k = sequence.of_keys(&params.k, key_head, head_dim, aligned(ALIGNED_K));
+    let v = sequence.of_keys(&params.v, key_head, value_dim, aligned(ALIGNED_V));
+    let tile = TilePlace { thread: tiles.place, first_query, first_key, plain: false };
+    let dropout = Dropout::new(problem, &sequence, head);
     // SAFETY: the caller's.
     unsafe {
-        let lse = PerQuery::new(params.lse, problem, batch, head);
+        let lse = PerQuery::new(&params.lse, &sequence, head);
         let lse = lse.of_rows::<C>(tiles.place, first_query, f32::NEG_INFINITY).map(subtrahend);
-        let delta =
-            PerQuery::new(params.delta, problem, batch, head).of_rows::<C>(tiles.place, first_query, 0.0);
+        let delta = PerQuery::new(&params.delta, &sequence, head);
+        let delta = delta.of_rows::<C>(tiles.place, first_query, 0.0);
         let mut weights = tiles.scores(&q, first_query, &k, first_key);
-        rules.apply::<C, QueryRows>(&mut weights, tiles.place, first_query, first_key, false);
-        gradient::weights::<C>(&mut weights, |i, _| lse[i]);
+        let of = GradientOf::Biased;
+        gradient::weights::<C, QueryRows, _>(of, &rules, &mut weights, tile, |i, _| lse[i], |_, _, _| ());
         let mut grads = tiles.scores(&dout, first_query, &v, first_key);
+        dropout.apply::<C>(dropout.kept::<C, QueryRows>(tile), &mut grads);
         gradient::scores::<C>(&mut grads, &weights, |i, _| delta[i]);
         grads
     }
@@ -144,9 +164,7 @@ unsafe fn store_tile<C: KernelConfig>(
     total: &Scores,
     tile: BiasTile,
 ) {
-    let problem = &params.problem;
-    let (queries, keys) = (problem.queries, problem.keys);
-    let dbias = Operand::<C::Element>::new(&params.dbias, tile.batch, tile.head, queries, keys, false);
+    let dbias = tile.gradient::<C::Element>(params);
     for i in 0..C::ROWS {
         for j in 0..C::COLUMNS {
             let query = tile.query_block * C::BLOCK_ROWS + block.place.row(i as u32);
@@ -168,7 +186,7 @@ unsafe fn store_column_sums<C: KernelConfig>(
     tile: BiasTile,
 ) {
     let keys = params.problem.keys;
-    let dbias = Operand::<C::Element>::new(&params.dbias, tile.batch, tile.head, 1, keys, false);
+    let dbias = tile.gradient::<C::Element>(params);
     // SAFETY: the tile's threads are all here; the last product ended with a barrier.
     unsafe { block.put_weights(total) };
     thread::sync_threads();

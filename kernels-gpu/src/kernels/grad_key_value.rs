@@ -10,13 +10,14 @@
 //! | streams | K and Q, V and dO in slices of columns for the scores; dO and Q in slabs of rows for the sums |
 //! | bound by | FMA issue; 4 products a block |
 
-use super::gradient;
+use super::gradient::{self, GradientOf};
 use crate::config::{KernelConfig, assume_checked};
-use crate::mask::{KeyRows, ScoreRules};
 use crate::pipeline::Block;
 use crate::pipeline::row::{PerQuery, subtrahend};
+use crate::score::dropout::Dropout;
+use crate::score::{KeyRows, ScoreRules, TilePlace};
+use crate::sequence::Sequence;
 use crate::tiles::fragment::{MAX_ROWS, Output};
-use crate::tiles::operand::Operand;
 use cuda_std::thread;
 use flash_attention_abi::BackwardParams;
 use flash_attention_abi::params::{ALIGNED_DK, ALIGNED_DOUT, ALIGNED_DV, ALIGNED_K, ALIGNED_Q, ALIGNED_V};
@@ -38,41 +39,60 @@ pub unsafe fn grad_key_value<C: KernelConfig>(params: &BackwardParams) {
     let key_blocks = problem.keys.div_ceil(C::BLOCK_ROWS);
     let Work { block, head: key_head, batch } =
         Work::decode(thread::block_idx_x(), key_blocks, problem.key_heads);
-    let group = problem.query_heads / problem.key_heads;
+    // SAFETY: the caller's.
+    let sequence = unsafe { Sequence::new(problem, batch) };
     let first_key = block * C::BLOCK_ROWS;
-    let last_key = problem.keys.min(first_key + C::BLOCK_ROWS);
-
-    let (queries, keys) = (problem.queries, problem.keys);
+    if first_key >= sequence.key_rows {
+        return; // The whole block: a ragged batch's sequence has fewer keys.
+    }
+    let last_key = sequence.keys.min(first_key + C::BLOCK_ROWS);
     let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
     let aligned = |bit| problem.aligned & bit != 0;
-    let k = Operand::new(&params.k, batch, key_head, keys, head_dim, aligned(ALIGNED_K));
-    let v = Operand::new(&params.v, batch, key_head, keys, value_dim, aligned(ALIGNED_V));
-    let dk = Operand::new(&params.dk, batch, key_head, keys, head_dim, aligned(ALIGNED_DK));
-    let dv = Operand::new(&params.dv, batch, key_head, keys, value_dim, aligned(ALIGNED_DV));
+    let k = sequence.of_keys(&params.k, key_head, head_dim, aligned(ALIGNED_K));
+    let v = sequence.of_keys(&params.v, key_head, value_dim, aligned(ALIGNED_V));
+    let dk = sequence.of_key_rows(&params.dk, key_head, head_dim, aligned(ALIGNED_DK));
+    let dv = sequence.of_key_rows(&params.dv, key_head, value_dim, aligned(ALIGNED_DV));
 
     let tiles = Block::<C>::new();
     let (mut grad_key, mut grad_value) = (Output::zero(), Output::zero());
-    for head in key_head * group..(key_head + 1) * group {
-        let q = Operand::new(&params.q, batch, head, queries, head_dim, aligned(ALIGNED_Q));
-        let dout = Operand::new(&params.dout, batch, head, queries, value_dim, aligned(ALIGNED_DOUT));
-        let lse = PerQuery::new(params.lse, problem, batch, head);
-        let delta = PerQuery::new(params.delta, problem, batch, head);
-        let rules = ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, batch, head);
-        let range = rules.query_blocks(first_key, last_key, BLOCK_COLUMNS);
+    let group = problem.query_heads / problem.key_heads;
+    // A block of padding meets no query.
+    let heads = if first_key < last_key { group } else { 0 };
+    for head in key_head * group..key_head * group + heads {
+        let q = sequence.of_queries(&params.q, head, head_dim, aligned(ALIGNED_Q));
+        let dout = sequence.of_queries(&params.dout, head, value_dim, aligned(ALIGNED_DOUT));
+        let lse = PerQuery::new(&params.lse, &sequence, head);
+        let delta = PerQuery::new(&params.delta, &sequence, head);
+        // SAFETY: the caller's.
+        let rules =
+            unsafe { ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, &sequence, head) };
+        let dropout = Dropout::new(problem, &sequence, head);
+        let range = rules.query_blocks(first_key, last_key, sequence.queries, BLOCK_COLUMNS);
         for block in range.begin..range.end {
             let first_query = block * BLOCK_COLUMNS;
+            let tile =
+                TilePlace { thread: tiles.place, first_query, first_key, plain: range.is_plain(block) };
             // SAFETY: all threads take the same way through heads and blocks.
             unsafe {
                 // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
                 let mut weights = tiles.scores(&k, first_key, &q, first_query);
-                let plain = range.is_plain(block);
-                rules.apply::<C, KeyRows>(&mut weights, tiles.place, first_query, first_key, plain);
+                let kept = dropout.kept::<C, KeyRows>(tile);
                 let lse = lse.of_columns::<C>(tiles.place, first_query, f32::NEG_INFINITY).map(subtrahend);
-                gradient::weights::<C>(&mut weights, |_, j| lse[j]);
-                tiles.put_weights(&weights);
+                let (of, store) = (GradientOf::Products, tiles.weight_writer());
+                gradient::weights::<C, KeyRows, _>(
+                    of,
+                    &rules,
+                    &mut weights,
+                    tile,
+                    |_, j| lse[j],
+                    |i, j, p| {
+                        store.put(i, j, dropout.one(kept, i, j, p));
+                    },
+                );
 
                 // dPᵀ = V dOᵀ, dSᵀ = Pᵀ (dPᵀ - delta)
                 let mut grads = tiles.scores(&v, first_key, &dout, first_query);
+                dropout.apply::<C>(kept, &mut grads);
                 let delta = delta.of_columns::<C>(tiles.place, first_query, 0.0);
                 gradient::scores::<C>(&mut grads, &weights, |_, j| delta[j]);
 

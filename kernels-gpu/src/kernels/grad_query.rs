@@ -7,18 +7,17 @@
 //! | streams | Q and K, dO and V in slices of columns for the scores; K in slabs of rows for the sum |
 //! | bound by | FMA issue; 3 products a block |
 
-use super::gradient;
+use super::gradient::{self, GradientOf};
+use super::query_block::QueryBlock;
 use crate::config::{KernelConfig, assume_checked};
-use crate::mask::{QueryRows, ScoreRules};
 use crate::pipeline::Block;
 use crate::pipeline::row::{PerQuery, subtrahend};
+use crate::score::dropout::Dropout;
+use crate::score::{QueryRows, TilePlace};
 use crate::tiles::fragment::{MAX_ROWS, Output};
-use crate::tiles::operand::Operand;
-use cuda_std::thread;
 use flash_attention_abi::BackwardParams;
 use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_DQ, ALIGNED_K, ALIGNED_Q, ALIGNED_V};
 use flash_attention_abi::tile::BLOCK_COLUMNS;
-use flash_attention_geometry::grid::Work;
 
 /// Barriers in the source: two around the use of each piece, in three products.
 pub const BARRIERS: u32 = 6;
@@ -32,47 +31,41 @@ pub unsafe fn grad_query<C: KernelConfig>(params: &BackwardParams) {
     let problem = &params.problem;
     // SAFETY: the caller's.
     unsafe { assume_checked(problem) };
-    let query_blocks = problem.queries.div_ceil(C::BLOCK_ROWS);
-    let Work { block, head, batch } = Work::decode(thread::block_idx_x(), query_blocks, problem.query_heads);
-    let key_head = head / (problem.query_heads / problem.key_heads);
-    let first_query = (query_blocks - 1 - block) * C::BLOCK_ROWS;
-    let last_query = problem.queries.min(first_query + C::BLOCK_ROWS);
-
-    let (queries, keys) = (problem.queries, problem.keys);
+    // SAFETY: the caller's.
+    let Some(work) = (unsafe { QueryBlock::of_this_block::<C>(problem) }) else { return };
+    let QueryBlock { sequence, head, key_head, first: first_query, .. } = work;
     let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
     let aligned = |bit| problem.aligned & bit != 0;
-    let q = Operand::new(&params.q, batch, head, queries, head_dim, aligned(ALIGNED_Q));
-    let dout = Operand::new(&params.dout, batch, head, queries, value_dim, aligned(ALIGNED_DOUT));
-    let k = Operand::new(&params.k, batch, key_head, keys, head_dim, aligned(ALIGNED_K));
-    let v = Operand::new(&params.v, batch, key_head, keys, value_dim, aligned(ALIGNED_V));
-    let dq = Operand::new(&params.dq, batch, head, queries, head_dim, aligned(ALIGNED_DQ));
-    let rules = ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, batch, head);
-    let range = rules.key_blocks(first_query, last_query, BLOCK_COLUMNS);
+    let q = sequence.of_queries(&params.q, head, head_dim, aligned(ALIGNED_Q));
+    let dout = sequence.of_queries(&params.dout, head, value_dim, aligned(ALIGNED_DOUT));
+    let k = sequence.of_keys(&params.k, key_head, head_dim, aligned(ALIGNED_K));
+    let v = sequence.of_keys(&params.v, key_head, value_dim, aligned(ALIGNED_V));
+    let dq = sequence.of_queries(&params.dq, head, head_dim, aligned(ALIGNED_DQ));
+    // SAFETY: the caller's.
+    let (rules, range) = unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias) };
+    let dropout = Dropout::new(problem, &sequence, head);
 
     let tiles = Block::<C>::new();
     let mut grad_query = Output::zero();
     // SAFETY: all threads take the same way through the blocks of keys.
     unsafe {
-        let lse = PerQuery::new(params.lse, problem, batch, head);
+        let lse = PerQuery::new(&params.lse, &sequence, head);
         let lse = lse.of_rows::<C>(tiles.place, first_query, f32::NEG_INFINITY).map(subtrahend);
-        let delta =
-            PerQuery::new(params.delta, problem, batch, head).of_rows::<C>(tiles.place, first_query, 0.0);
+        let delta = PerQuery::new(&params.delta, &sequence, head);
+        let delta = delta.of_rows::<C>(tiles.place, first_query, 0.0);
         for block in range.begin..range.end {
             let first_key = block * BLOCK_COLUMNS;
+            let tile =
+                TilePlace { thread: tiles.place, first_query, first_key, plain: range.is_plain(block) };
 
             // S = Q Kᵀ, P = exp(S - lse)
             let mut weights = tiles.scores(&q, first_query, &k, first_key);
-            rules.apply::<C, QueryRows>(
-                &mut weights,
-                tiles.place,
-                first_query,
-                first_key,
-                range.is_plain(block),
-            );
-            gradient::weights::<C>(&mut weights, |i, _| lse[i]);
+            let of = GradientOf::Products;
+            gradient::weights::<C, QueryRows, _>(of, &rules, &mut weights, tile, |i, _| lse[i], |_, _, _| ());
 
             // dP = dO Vᵀ, dS = P (dP - delta)
             let mut grads = tiles.scores(&dout, first_query, &v, first_key);
+            dropout.apply::<C>(dropout.kept::<C, QueryRows>(tile), &mut grads);
             gradient::scores::<C>(&mut grads, &weights, |i, _| delta[i]);
 
             // dQ += dS K

@@ -6,4 +6,6 @@ pub mod forward;
 pub mod grad_bias;
 pub mod grad_key_value;
 pub mod grad_query;
+pub mod grad_sink;
 pub mod gradient;
+pub mod query_block;

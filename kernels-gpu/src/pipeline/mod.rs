@@ -6,7 +6,7 @@
 use crate::config::KernelConfig;
 use crate::tiles::fragment::{Output, RowVector, Scores};
 use crate::tiles::operand::Operand;
-use crate::tiles::product;
+use crate::tiles::product::{self, ScoreWriter};
 use crate::tiles::shared_tile::SharedTile;
 use crate::tiles::stage::{ColumnSlice, RowSlice, Slab, Stage};
 use core::marker::PhantomData;
@@ -146,7 +146,13 @@ impl<C: KernelConfig> Block<C> {
     #[inline(always)]
     pub unsafe fn put_weights(&self, weights: &Scores) {
         // SAFETY: the caller's.
-        unsafe { product::store_scores::<C>(weights, self.weights, self.place) }
+        unsafe { self.weight_writer().put_all::<C>(weights) }
+    }
+
+    /// Puts weights one by one; all of them belong there before [`Block::add_weighted`].
+    #[inline(always)]
+    pub fn weight_writer(&self) -> ScoreWriter {
+        ScoreWriter::new(self.weights, self.place)
     }
 
     /// An element of the weights put last.

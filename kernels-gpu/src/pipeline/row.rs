@@ -1,12 +1,13 @@
 //! One number a query: log-sum-exp and delta, `[batch, query heads, queries]` in f32.
 
 use crate::config::KernelConfig;
+use crate::sequence::Sequence;
 use crate::softmax::RowReduce;
 use crate::tiles::fragment::{MAX_ROWS, RowVector};
 use core::f32::consts::LOG2_E;
 use cuda_std::mem::{self, GlobalAddr};
 use cuda_std::warp;
-use flash_attention_abi::ProblemParams;
+use flash_attention_abi::TensorParam;
 use flash_attention_abi::tile::WARP_COLUMNS;
 use flash_attention_geometry::fragment::ThreadPlace;
 
@@ -35,12 +36,24 @@ pub struct PerQuery {
 }
 
 impl PerQuery {
-    /// The part of `[batch, query heads, queries]` at `address` that belongs to a head.
+    /// The part of a tensor `[batch, query heads, queries, 1]` that belongs to a head. Its numbers lie side by side.
     #[inline(always)]
-    pub fn new(address: u64, problem: &ProblemParams, batch: u32, head: u32) -> Self {
-        let head = u64::from(batch) * u64::from(problem.query_heads) + u64::from(head);
-        let bytes = head * u64::from(problem.queries) * 4;
-        PerQuery { base: GlobalAddr::from_generic(address.wrapping_add(bytes)), queries: problem.queries }
+    pub fn new(tensor: &TensorParam, sequence: &Sequence, head: u32) -> Self {
+        let bytes = sequence.query_offset(tensor, head);
+        PerQuery {
+            base: GlobalAddr::from_generic(tensor.address.wrapping_add_signed(bytes)),
+            queries: sequence.queries,
+        }
+    }
+
+    /// Writes the number of one query.
+    ///
+    /// # Safety
+    /// It is one of the sequence's, and this thread's alone.
+    #[inline(always)]
+    pub unsafe fn store(&self, query: u32, value: f32) {
+        // SAFETY: inside.
+        unsafe { mem::st_global_f32::<0>(self.base.offset(u64::from(query) * 4), value) }
     }
 
     /// The number of a query, `otherwise` beyond the last one.
@@ -72,7 +85,7 @@ impl PerQuery {
             let query = first_query + place.row(i as u32);
             if place.lane_column == 0 && query < self.queries {
                 // SAFETY: inside.
-                unsafe { mem::st_global_f32::<0>(self.base.offset(u64::from(query) * 4), values[i]) }
+                unsafe { self.store(query, values[i]) }
             }
         }
     }

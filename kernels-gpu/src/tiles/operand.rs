@@ -1,4 +1,4 @@
-//! A matrix in global memory: one head of one batch entry of a tensor.
+//! A matrix in global memory: the rows of one head of one batch entry of a tensor.
 
 use crate::element::Element;
 use core::marker::PhantomData;
@@ -20,12 +20,11 @@ pub struct Operand<E> {
 }
 
 impl<E: Element> Operand<E> {
-    /// The matrix of one head of one batch entry.
+    /// The matrix that begins `offset` bytes into a tensor.
     #[inline(always)]
-    pub fn new(tensor: &TensorParam, batch: u32, head: u32, rows: u32, columns: u32, aligned: bool) -> Self {
-        let bytes = i64::from(batch) * tensor.batch_stride + i64::from(head) * tensor.head_stride;
+    pub fn new(tensor: &TensorParam, offset: i64, rows: u32, columns: u32, aligned: bool) -> Self {
         Operand {
-            base: GlobalAddr::from_generic(tensor.address.wrapping_add_signed(bytes)),
+            base: GlobalAddr::from_generic(tensor.address.wrapping_add_signed(offset)),
             row_bytes: tensor.row_stride,
             rows,
             columns,

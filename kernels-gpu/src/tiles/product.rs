@@ -3,7 +3,7 @@
 //! Both operands of the scores are contiguous along the summed dimension, so that 16-byte loads bring four terms of each
 //! row. In the second product only the probabilities are; the other operand is contiguous along the output columns.
 
-use super::fragment::{Fragment, Output, Scores};
+use super::fragment::{Output, Scores};
 use super::shared_tile::SharedTile;
 use crate::config::KernelConfig;
 use cuda_std::{float, hint, mem};
@@ -92,20 +92,44 @@ pub unsafe fn add_output<C: KernelConfig>(
     }
 }
 
-/// Writes a fragment of scores to a tile.
-///
-/// # Safety
-/// The tile is a block's score tile, and nobody reads the thread's rows until the next barrier.
-#[inline(always)]
-pub unsafe fn store_scores<C: KernelConfig>(scores: &Fragment<8>, tile: SharedTile, place: ThreadPlace) {
-    // Hidden from the optimiser, so that it does not keep the addresses of all elements in registers.
-    let first = tile.at(place.row(0), place.score_column(0)).get();
-    let first = mem::SharedAddr::new(hint::opaque(first));
-    for i in 0..C::ROWS {
-        for j in 0..C::COLUMNS {
-            let offset = i as u32 * WARP_ROWS * tile.row_bytes() + j as u32 * WARP_COLUMNS * 4;
-            // SAFETY: the caller's.
-            unsafe { mem::st_shared_f32::<0>(first.offset(offset), scores.rows[i][j]) }
+/// Writes the elements of a fragment of scores to a tile, one by one.
+#[derive(Clone, Copy)]
+pub struct ScoreWriter {
+    first: mem::SharedAddr,
+    row_bytes: u32,
+}
+
+impl ScoreWriter {
+    /// Writes the thread's elements of a tile.
+    #[inline(always)]
+    pub fn new(tile: SharedTile, place: ThreadPlace) -> Self {
+        // Hidden from the optimiser, so that it does not keep the addresses of all elements in registers.
+        let first = tile.at(place.row(0), place.score_column(0)).get();
+        ScoreWriter { first: mem::SharedAddr::new(hint::opaque(first)), row_bytes: tile.row_bytes() }
+    }
+
+    /// Writes the element of the thread's row `i` and column `j`.
+    ///
+    /// # Safety
+    /// The tile is a block's score tile, and nobody reads the thread's rows until the next barrier.
+    #[inline(always)]
+    pub unsafe fn put(&self, i: usize, j: usize, value: f32) {
+        let offset = i as u32 * WARP_ROWS * self.row_bytes + j as u32 * WARP_COLUMNS * 4;
+        // SAFETY: the caller's.
+        unsafe { mem::st_shared_f32::<0>(self.first.offset(offset), value) }
+    }
+
+    /// Writes a whole fragment.
+    ///
+    /// # Safety
+    /// As [`ScoreWriter::put`].
+    #[inline(always)]
+    pub unsafe fn put_all<C: KernelConfig>(&self, scores: &Scores) {
+        for i in 0..C::ROWS {
+            for j in 0..C::COLUMNS {
+                // SAFETY: the caller's.
+                unsafe { self.put(i, j, scores.rows[i][j]) }
+            }
         }
     }
 }

@@ -1,0 +1,173 @@
+//! Dropout of weights: which are kept is a function of their place (see `philox` in `abi`).
+
+use super::{Orientation, TilePlace};
+use crate::config::KernelConfig;
+use crate::sequence::Sequence;
+use crate::tiles::fragment::Scores;
+use cuda_std::hint;
+use flash_attention_abi::ProblemParams;
+use flash_attention_abi::philox;
+use flash_attention_geometry::fragment::ThreadPlace;
+
+/// Dropout in one head of one batch entry.
+#[derive(Clone, Copy)]
+pub struct Dropout {
+    threshold: u32,
+    scale: f32,
+    seed: [u32; 2],
+    offset: u32,
+    /// Index of the head among those of all batch entries.
+    row: u32,
+}
+
+/// Which elements of a thread's fragment are kept: bit `8 i + j` is that of row `i` and column `j`.
+#[derive(Clone, Copy)]
+pub struct Kept(u32);
+
+impl Dropout {
+    /// Dropout as the problem has it.
+    #[inline(always)]
+    pub fn new(problem: &ProblemParams, sequence: &Sequence, head: u32) -> Self {
+        Dropout {
+            threshold: problem.dropout_threshold,
+            scale: problem.dropout_scale,
+            seed: problem.seed,
+            offset: problem.offset,
+            row: sequence.batch * problem.query_heads + head,
+        }
+    }
+
+    /// Whether anything may be dropped; the same for all threads.
+    #[inline(always)]
+    pub fn given(&self) -> bool {
+        self.threshold != 0
+    }
+
+    /// The four words of a group of keys and a query.
+    #[inline(always)]
+    fn words(&self, group: u32, query: u32) -> [u32; 4] {
+        philox::philox4x32_10(philox::counter(group, query, self.row, self.offset), self.seed)
+    }
+
+    /// What is kept of a tile; all of it without dropout.
+    #[inline(always)]
+    pub fn kept<C: KernelConfig, O: Orientation>(&self, tile: TilePlace) -> Kept {
+        let TilePlace { thread: place, first_query, first_key, .. } = tile;
+        if !self.given() {
+            return Kept(u32::MAX);
+        }
+        if O::ROWS_ARE_QUERIES {
+            self.of_query_rows::<C>(place, first_query, first_key)
+        } else {
+            self.of_key_rows::<C>(place, first_query, first_key)
+        }
+    }
+
+    /// A thread's 8 keys lie 8 apart: two groups of a row serve them all.
+    #[inline(always)]
+    fn of_query_rows<C: KernelConfig>(&self, place: ThreadPlace, first_query: u32, first_key: u32) -> Kept {
+        let (group, _) = philox::place(first_key + place.score_column(0));
+        let mut kept = 0;
+        // The loops stay loops: ten rounds each, and the result is one register.
+        for i in 0..hint::opaque(C::ROWS as u32) {
+            for half in 0..hint::opaque(2) {
+                let words = self.words(group + 8 * half, first_query + place.row(i));
+                let mut bits = 0;
+                for word in 0..4 {
+                    bits |= u32::from(words[word] >= self.threshold) << word;
+                }
+                kept |= bits << (8 * i + 4 * half);
+            }
+        }
+        Kept(kept)
+    }
+
+    /// A thread's keys lie 4 apart: of four, the first and third share a group, and the second and fourth.
+    #[inline(always)]
+    fn of_key_rows<C: KernelConfig>(&self, place: ThreadPlace, first_query: u32, first_key: u32) -> Kept {
+        let mut kept = 0;
+        for j in 0..hint::opaque(C::COLUMNS as u32) {
+            let query = first_query + place.score_column(j);
+            for i in 0..hint::opaque(if C::ROWS < 2 { 1 } else { 2 }) {
+                let (group, word) = philox::place(first_key + place.row(i));
+                let words = self.words(group, query);
+                kept |= self.bit(words, word) << (8 * i + j);
+                if C::ROWS > 2 {
+                    kept |= self.bit(words, word + 1) << (8 * (i + 2) + j);
+                }
+            }
+        }
+        Kept(kept)
+    }
+
+    /// 1 where a word is kept. Selections, not an index, which would send the words to local memory.
+    #[inline(always)]
+    fn bit(&self, words: [u32; 4], index: usize) -> u32 {
+        let low = if index & 1 == 0 { words[0] } else { words[1] };
+        let high = if index & 1 == 0 { words[2] } else { words[3] };
+        u32::from(if index & 2 == 0 { low } else { high } >= self.threshold)
+    }
+
+    /// A weight, or the gradient of one, after dropout.
+    #[inline(always)]
+    pub fn one(&self, kept: Kept, i: usize, j: usize, weight: f32) -> f32 {
+        if kept.0 >> (8 * i + j) & 1 != 0 { weight * self.scale } else { 0.0 }
+    }
+
+    /// The same for a fragment; nothing changes without dropout.
+    #[inline(always)]
+    pub fn apply<C: KernelConfig>(&self, kept: Kept, weights: &mut Scores) {
+        if self.given() {
+            for i in 0..C::ROWS {
+                for j in 0..C::COLUMNS {
+                    weights.rows[i][j] = self.one(kept, i, j, weights.rows[i][j]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Backward, Forward};
+    use crate::element::F32;
+    use crate::score::{KeyRows, QueryRows};
+
+    fn dropout() -> Dropout {
+        Dropout { threshold: 1 << 31, scale: 2.0, seed: [17, 4], offset: 3, row: 9 }
+    }
+
+    /// By the definition, one weight at a time.
+    fn is_kept(query: u32, key: u32) -> bool {
+        let (group, word) = philox::place(key);
+        philox::philox4x32_10([group, query, 9, 3], [17, 4])[word] >= 1 << 31
+    }
+
+    fn agrees<C: KernelConfig, O: Orientation>() {
+        for (first_query, first_key) in [(0, 0), (64, 128), (192, 64)] {
+            for thread in 0..C::TILE.threads {
+                let place = ThreadPlace::new(thread, C::TILE.rows_per_thread);
+                let tile = TilePlace { thread: place, first_query, first_key, plain: true };
+                let kept = dropout().kept::<C, O>(tile);
+                for i in 0..C::ROWS {
+                    for j in 0..C::COLUMNS {
+                        let (query, key) = O::query_key(place.row(i as u32), place.score_column(j as u32));
+                        let expected = if is_kept(first_query + query, first_key + key) { 2.0 } else { 0.0 };
+                        assert_eq!(dropout().one(kept, i, j, 1.0), expected, "{thread} {i} {j}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_orientation_and_tile_keeps_what_the_definition_keeps() {
+        agrees::<Forward<F32, 64>, QueryRows>();
+        agrees::<Forward<F32, 256>, QueryRows>();
+        agrees::<Backward<F32, 64>, QueryRows>();
+        agrees::<Backward<F32, 128>, QueryRows>();
+        agrees::<Backward<F32, 64>, KeyRows>();
+        agrees::<Backward<F32, 128>, KeyRows>();
+    }
+}
