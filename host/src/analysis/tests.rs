@@ -77,6 +77,21 @@ fn pictures_hold_the_weights_that_math_returns() {
     agrees(&q, &k, &options, [2, 4]);
 }
 
+#[test]
+fn pictures_of_every_option_hold_the_weights_that_math_returns() {
+    let (q, k) = (tensor(&[2, 4, 6, 8], 0.1), tensor(&[2, 2, 9, 8], 0.7));
+    let options = Options {
+        window: Window { left: Some(4), right: Some(1) },
+        softcap: Some(1.5),
+        alibi: Some(tensor(&[2, 4], 0.4)),
+        sinks: Some(tensor(&[4], 0.6)),
+        key_lengths: Some(vec![9, 5]),
+        bias: Some(tensor(&[2, 1, 6, 9], 0.3)),
+        ..Options::default()
+    };
+    agrees(&q, &k, &options, [2, 4]);
+}
+
 /// Holds every cell of every picture against the weights that `Math` returns, and the entropies with them.
 fn agrees(q: &Tensor, k: &Tensor, options: &Options, [batches, heads]: [usize; 2]) {
     let output = sdpa(q, k, k).options(options.clone()).return_weights(true).run().unwrap();
