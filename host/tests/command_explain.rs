@@ -31,6 +31,7 @@ fn explain_gives_every_backend_a_verdict_and_every_reason() {
     let text = good(&["explain", "wide", "--device", "cpu", "--weights"], folder.path());
     assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
     let words = flat(&text);
+    assert!(words.ends_with("--backend auto runs math"), "{text}");
     for part in [
         "math yes",
         "efficient no",
@@ -42,6 +43,19 @@ fn explain_gives_every_backend_a_verdict_and_every_reason() {
     ] {
         assert!(words.contains(part), "no '{part}' in {text}");
     }
+}
+
+#[test]
+fn explain_says_which_backend_of_a_list_runs_and_sweep_times_no_other() {
+    let folder = folder();
+    let of = |command: &str, backends: &str| {
+        let arguments = [command, "bare.safetensors", "--device", "emulator", "--backend", backends];
+        flat(&good(&arguments, folder.path()))
+    };
+    assert!(of("explain", "flash,math,efficient").ends_with("--backend flash,math,efficient runs math"));
+    assert!(of("explain", "flash").ends_with("--backend flash runs nothing"));
+    let sweep = of("sweep", "math");
+    assert!(sweep.contains("1 math") && !sweep.contains("efficient"), "{sweep}");
 }
 
 #[test]

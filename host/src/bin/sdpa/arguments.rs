@@ -32,7 +32,8 @@ pub enum Command {
 /// The problem, and what differs from the file's metadata.
 #[derive(Args, Debug)]
 pub struct Input {
-    /// The safetensors file with q, k, v and, where they apply, dout, attn_mask, attn_bias and expected tensors.
+    /// The safetensors file with q, k, v and, where they apply, attn_mask, attn_bias, alibi_slopes, sinks, key_lengths,
+    /// cu_seqlens_q, cu_seqlens_k, dout, dlse and expected tensors.
     #[arg(value_name = "IN")]
     pub file: PathBuf,
 
@@ -44,7 +45,8 @@ pub struct Input {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// auto, math, efficient or flash; several, separated by commas, are tried in their order.
+    /// auto, math, efficient or flash; several, separated by commas, are tried in their order. sweep times these alone; auto is
+    /// all of them.
     #[arg(long = "backend", value_name = "BACKEND,…", value_delimiter = ',', default_value = "auto")]
     pub backends: Vec<Backend>,
 

@@ -18,6 +18,12 @@ pub fn explain(arguments: &Explain) -> Result<ExitCode, Failure> {
     say(&summary(&arguments.input, &case));
     say(&format!("device {device}"));
     say(&rows(&explanation));
+    let backends = &arguments.input.backends;
+    let asked = backends.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(",");
+    match explanation.choose(backends) {
+        Ok(backend) => say(&format!("--backend {asked} runs {backend}")),
+        Err(_) => say(&format!("--backend {asked} runs nothing")),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

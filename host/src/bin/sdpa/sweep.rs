@@ -17,7 +17,12 @@ pub fn sweep(arguments: &Sweep) -> Result<ExitCode, Failure> {
     let Loaded { case, device } = load(&arguments.input)?;
     let explanation =
         sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).explain().map_err(words)?;
-    let (can, cannot): (Vec<_>, Vec<_>) = explanation.verdicts.iter().partition(|verdict| verdict.can());
+    let asked = |verdict: &&Verdict| {
+        let backends = &arguments.input.backends;
+        backends.contains(&Backend::Auto) || backends.contains(&verdict.backend)
+    };
+    let (can, cannot): (Vec<_>, Vec<_>) =
+        explanation.verdicts.iter().filter(asked).partition(|verdict| verdict.can());
     say(&summary(&arguments.input, &case));
     say(&format!("device {device}"));
 
