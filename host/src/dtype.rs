@@ -127,7 +127,7 @@ pub(crate) fn store_wide(dtype: Dtype, values: impl Iterator<Item = f64>, bytes:
     }
 }
 
-/// Adds the elements in a slice of bytes to a list of f64, which hold every storage type exactly.
+/// Adds the elements in a slice of bytes to a list, as f64, which holds every storage type exactly.
 pub(crate) fn extend_wide(dtype: Dtype, bytes: &[u8], elements: &mut Vec<f64>) {
     let chunks = bytes.chunks_exact(dtype.size());
     match dtype {
@@ -147,7 +147,7 @@ mod tests {
     fn there_and_back<const N: usize>(dtype: Dtype, values: [f64; N]) -> Vec<f64> {
         let mut bytes = vec![0; N * dtype.size()];
         store_wide(dtype, values.into_iter(), &mut bytes);
-        let mut elements = vec![];
+        let mut elements = Vec::new();
         extend_wide(dtype, &bytes, &mut elements);
         elements
     }

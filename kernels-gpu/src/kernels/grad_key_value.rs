@@ -18,7 +18,7 @@ use crate::score::dropout::Dropout;
 use crate::score::{KeyRows, ScoreRules, TilePlace};
 use crate::sequence::Sequence;
 use crate::tiles::fragment::{MAX_ROWS, Output};
-use cuda_std::thread;
+use cuda_std::{hint, thread};
 use flash_attention_abi::BackwardParams;
 use flash_attention_abi::params::{ALIGNED_DK, ALIGNED_DOUT, ALIGNED_DV, ALIGNED_K, ALIGNED_Q, ALIGNED_V};
 use flash_attention_abi::tile::BLOCK_COLUMNS;
@@ -50,8 +50,6 @@ pub unsafe fn grad_key_value<C: KernelConfig>(params: &BackwardParams) {
     let aligned = |bit| problem.aligned & bit != 0;
     let k = sequence.of_keys(&params.k, key_head, head_dim, aligned(ALIGNED_K));
     let v = sequence.of_keys(&params.v, key_head, value_dim, aligned(ALIGNED_V));
-    let dk = sequence.of_key_rows(&params.dk, key_head, head_dim, aligned(ALIGNED_DK));
-    let dv = sequence.of_key_rows(&params.dv, key_head, value_dim, aligned(ALIGNED_DV));
 
     let tiles = Block::<C>::new();
     let (mut grad_key, mut grad_value) = (Output::zero(), Output::zero());
@@ -107,8 +105,13 @@ pub unsafe fn grad_key_value<C: KernelConfig>(params: &BackwardParams) {
             }
         }
     }
+    // Hidden from the optimiser, so that it does not keep the places of the results in registers throughout.
+    let (batch, key_head) = (hint::opaque(batch), hint::opaque(key_head));
     // SAFETY: these rows belong to this block alone.
     unsafe {
+        let sequence = Sequence::new(problem, batch);
+        let dk = sequence.of_key_rows(&params.dk, key_head, head_dim, aligned(ALIGNED_DK));
+        let dv = sequence.of_key_rows(&params.dv, key_head, value_dim, aligned(ALIGNED_DV));
         tiles.store_output(&grad_key, &[problem.scale; MAX_ROWS], &dk, first_key);
         tiles.store_output(&grad_value, &[1.0; MAX_ROWS], &dv, first_key);
     }

@@ -40,7 +40,6 @@ pub unsafe fn grad_query<C: KernelConfig>(params: &BackwardParams) {
     let dout = sequence.of_queries(&params.dout, head, value_dim, aligned(ALIGNED_DOUT));
     let k = sequence.of_keys(&params.k, key_head, head_dim, aligned(ALIGNED_K));
     let v = sequence.of_keys(&params.v, key_head, value_dim, aligned(ALIGNED_V));
-    let dq = sequence.of_queries(&params.dq, head, head_dim, aligned(ALIGNED_DQ));
     // SAFETY: the caller's.
     let (rules, range) = unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias) };
     let dropout = Dropout::new(problem, &sequence, head);
@@ -73,6 +72,8 @@ pub unsafe fn grad_query<C: KernelConfig>(params: &BackwardParams) {
             let slab = tiles.fetch_slab(&k, first_key);
             tiles.add_weighted(&mut grad_query, &k, slab, first_key);
         }
+        let work = work.recomputed(problem);
+        let dq = work.sequence.of_queries(&params.dq, work.head, head_dim, aligned(ALIGNED_DQ));
         tiles.store_output(&grad_query, &[problem.scale; MAX_ROWS], &dq, first_query);
     }
 }

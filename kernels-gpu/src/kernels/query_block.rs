@@ -4,7 +4,7 @@ use crate::config::KernelConfig;
 use crate::element::Element;
 use crate::score::ScoreRules;
 use crate::sequence::Sequence;
-use cuda_std::thread;
+use cuda_std::{hint, thread};
 use flash_attention_abi::tile::BLOCK_COLUMNS;
 use flash_attention_abi::{ProblemParams, TensorParam};
 use flash_attention_geometry::band::BlockRange;
@@ -40,6 +40,17 @@ impl QueryBlock {
         let last = sequence.queries.min(first + C::BLOCK_ROWS);
         let key_head = head / (problem.query_heads / problem.key_heads);
         (first < last).then_some(QueryBlock { sequence, head, key_head, first, last })
+    }
+
+    /// The same, computed anew: what is made from it need not stay in registers from the start of the kernel to its end.
+    ///
+    /// # Safety
+    /// As [`QueryBlock::of_this_block`].
+    #[inline(always)]
+    pub unsafe fn recomputed(&self, problem: &ProblemParams) -> Self {
+        // SAFETY: the caller's.
+        let sequence = unsafe { Sequence::new(problem, hint::opaque(self.sequence.batch)) };
+        QueryBlock { sequence, head: hint::opaque(self.head), ..*self }
     }
 
     /// The rules of its scores, and the blocks of keys that it meets.
