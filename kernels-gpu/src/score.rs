@@ -3,17 +3,15 @@
 //! A [`ScoreMod`] changes a score, a [`Mask`] decides whether it counts. [`ScoreRules`] puts the built-in ones together in the
 //! order in which they act: softcap (or plain scaling), ALiBi, bias, then visibility. Scores are in units of log2.
 
-use crate::config::KernelConfig;
 use crate::element::Element;
 use crate::sequence::Sequence;
-use crate::tiles::fragment::Scores;
+use crate::tiles::layout::ScoreLayout;
 use alibi::Alibi;
 use bias::Bias;
 use core::f32::consts::LOG2_E;
 use cuda_std::hint;
 use flash_attention_abi::{ProblemParams, TensorParam};
 use flash_attention_geometry::band::{Band, BlockRange};
-use flash_attention_geometry::fragment::ThreadPlace;
 use per_score::PerScore;
 use softcap::Softcap;
 use visible::{Boolean, Inside};
@@ -89,9 +87,9 @@ impl Orientation for KeyRows {
 
 /// A thread's place in a score tile, and the tile's first query and key.
 #[derive(Clone, Copy)]
-pub struct TilePlace {
+pub struct TilePlace<P> {
     /// The thread's rows and columns.
-    pub thread: ThreadPlace,
+    pub thread: P,
     /// Query of the tile's first row or column.
     pub first_query: u32,
     /// Key of the tile's first column or row.
@@ -100,15 +98,16 @@ pub struct TilePlace {
     pub plain: bool,
 }
 
-impl TilePlace {
-    /// The place of an element, which the optimiser must not compute for all elements before the loop over blocks and keep in
-    /// registers: it is made from opaque firsts.
+impl<P: Copy> TilePlace<P> {
+    /// The query and key of an element.
     #[inline(always)]
-    fn query_key<O: Orientation>(&self, i: usize, j: usize) -> (u32, u32) {
-        let (query, key) = O::query_key(self.thread.row(i as u32), self.thread.score_column(j as u32));
+    fn query_key<L: ScoreLayout<Place = P>, O: Orientation>(&self, i: usize, j: usize) -> (u32, u32) {
+        let (query, key) = O::query_key(L::row(self.thread, i), L::column(self.thread, j));
         (self.first_query + query, self.first_key + key)
     }
 
+    /// The same place, made so that the optimiser does not compute those of all elements before the loop over blocks and keep
+    /// them in registers.
     #[inline(always)]
     fn hidden(&self) -> Self {
         let (first_query, first_key) = (hint::opaque(self.first_query), hint::opaque(self.first_key));
@@ -180,25 +179,59 @@ impl<E: Element> ScoreRules<E> {
         self.softcap.given()
     }
 
+    /// Whether scores need more than a positive factor and visibility; the same for all threads.
+    #[inline(always)]
+    pub fn modifies(&self) -> bool {
+        let negative = self.scale_log2 < 0.0;
+        negative || self.softcap.given() || self.alibi.given() || self.bias.given()
+    }
+
+    /// The factor that brings raw scores to units of log2.
+    #[inline(always)]
+    pub fn scale_log2(&self) -> f32 {
+        self.scale_log2
+    }
+
+    /// Sends the invisible ones of a tile's raw scores to minus infinity. For problems that do not
+    /// [modify](ScoreRules::modifies) scores.
+    ///
+    /// # Safety
+    /// The mask is readable as the problem describes it.
+    #[inline(always)]
+    pub unsafe fn hide<L: ScoreLayout, O: Orientation>(
+        &self,
+        scores: &mut L::Fragment,
+        tile: TilePlace<L::Place>,
+    ) {
+        map::<L, O>(scores, tile.hidden(), |score, query, key| {
+            // SAFETY: the caller's.
+            if unsafe { self.visible.sees(query, key) } { score } else { f32::NEG_INFINITY }
+        });
+    }
+
     /// Turns the raw scores of a tile into those that the softmax takes; invisible ones become minus infinity.
     ///
     /// # Safety
     /// Mask and bias are readable as the problem describes them.
     #[inline(always)]
-    pub unsafe fn apply<C: KernelConfig, O: Orientation>(&self, scores: &mut Scores, tile: TilePlace) {
+    pub unsafe fn apply<L: ScoreLayout, O: Orientation>(
+        &self,
+        scores: &mut L::Fragment,
+        tile: TilePlace<L::Place>,
+    ) {
         let place = tile.hidden();
         // SAFETY: softcap and ALiBi read nothing; the rest is the caller's.
         unsafe {
             if self.softcap.given() {
-                map::<C, O>(scores, place, |score, query, key| self.softcap.apply(score, query, key));
+                map::<L, O>(scores, place, |score, query, key| self.softcap.apply(score, query, key));
             } else {
-                map::<C, O>(scores, place, |score, _, _| score * self.scale_log2);
+                map::<L, O>(scores, place, |score, _, _| score * self.scale_log2);
             }
             if self.alibi.given() {
-                map::<C, O>(scores, place, |score, query, key| self.alibi.apply(score, query, key));
+                map::<L, O>(scores, place, |score, query, key| self.alibi.apply(score, query, key));
             }
             if !tile.plain {
-                map::<C, O>(scores, place, |score, query, key| self.bias_and_visibility(score, query, key));
+                map::<L, O>(scores, place, |score, query, key| self.bias_and_visibility(score, query, key));
             }
         }
     }
@@ -209,19 +242,20 @@ impl<E: Element> ScoreRules<E> {
     /// # Safety
     /// As [`ScoreRules::apply`].
     #[inline(always)]
-    pub unsafe fn with_slope<C: KernelConfig, O: Orientation>(
+    pub unsafe fn with_slope<L: ScoreLayout, O: Orientation>(
         &self,
-        scores: &mut Scores,
-        tile: TilePlace,
+        scores: &mut L::Fragment,
+        tile: TilePlace<L::Place>,
         mut each: impl FnMut(usize, usize, f32, f32) -> f32,
     ) {
         let place = tile.hidden();
-        for i in 0..C::ROWS {
-            for j in 0..C::COLUMNS {
-                let (query, key) = place.query_key::<O>(i, j);
+        for i in 0..L::ROWS {
+            for j in 0..L::COLUMNS {
+                let (query, key) = place.query_key::<L, O>(i, j);
+                let element = L::element(scores, i, j);
                 // SAFETY: softcap and ALiBi read nothing; the rest is the caller's.
                 unsafe {
-                    let capped = self.softcap.apply(scores.rows[i][j], query, key);
+                    let capped = self.softcap.apply(*element, query, key);
                     let mut score = capped;
                     if self.alibi.given() {
                         score = self.alibi.apply(score, query, key);
@@ -229,7 +263,7 @@ impl<E: Element> ScoreRules<E> {
                     if !tile.plain {
                         score = self.bias_and_visibility(score, query, key);
                     }
-                    scores.rows[i][j] = each(i, j, score, self.softcap.slope(capped));
+                    *element = each(i, j, score, self.softcap.slope(capped));
                 }
             }
         }
@@ -253,15 +287,16 @@ impl<E: Element> ScoreRules<E> {
 
 /// Replaces each score of a thread by what `each` makes of it, its query and its key.
 #[inline(always)]
-fn map<C: KernelConfig, O: Orientation>(
-    scores: &mut Scores,
-    place: TilePlace,
+fn map<L: ScoreLayout, O: Orientation>(
+    scores: &mut L::Fragment,
+    place: TilePlace<L::Place>,
     each: impl Fn(f32, u32, u32) -> f32,
 ) {
-    for i in 0..C::ROWS {
-        for j in 0..C::COLUMNS {
-            let (query, key) = place.query_key::<O>(i, j);
-            scores.rows[i][j] = each(scores.rows[i][j], query, key);
+    for i in 0..L::ROWS {
+        for j in 0..L::COLUMNS {
+            let (query, key) = place.query_key::<L, O>(i, j);
+            let score = L::element(scores, i, j);
+            *score = each(*score, query, key);
         }
     }
 }
