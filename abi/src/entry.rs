@@ -5,6 +5,7 @@
 //! for a newer target.
 
 use crate::Dtype;
+use crate::flash::{FlashTile, flash_forward_tile, flash_general_tile};
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +22,16 @@ pub enum Kernel {
     GradBias,
     /// The gradient of the sinks, the same for every storage type and head dim (listed with f32 and tile 0). Grid: query heads.
     GradSink,
+}
+
+impl FlashKernel {
+    /// The division of its work.
+    pub const fn tile(self, head_dim: u32, value_dim: u32) -> FlashTile {
+        match self {
+            FlashKernel::Forward => flash_forward_tile(head_dim, value_dim),
+            FlashKernel::General => flash_general_tile(head_dim, value_dim),
+        }
+    }
 }
 
 impl Kernel {
@@ -160,8 +171,11 @@ pub fn find(kernel: Kernel, dtype: Dtype, head_dim: u32) -> Option<&'static Entr
 /// What a kernel for tensor cores computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FlashKernel {
-    /// `out` and `lse` from q, k, v. Grid: query blocks x query heads x batch, in one dimension.
+    /// `out` and `lse` from q, k, v, where scores need no more than a positive factor and a band. Grid: query blocks x query
+    /// heads x batch, in one dimension.
     Forward,
+    /// The same with bias, mask, softcap, ALiBi, sinks and dropout.
+    General,
 }
 
 /// One compiled specialisation for tensor cores.
@@ -185,23 +199,41 @@ macro_rules! for_each_flash_entry_point {
     ($each:ident) => {
         $each! {
             Forward F16 32 32 flash_forward_f16_d32;
+            General F16 32 32 flash_general_f16_d32;
             Forward F16 64 64 flash_forward_f16_d64;
+            General F16 64 64 flash_general_f16_d64;
             Forward F16 96 96 flash_forward_f16_d96;
+            General F16 96 96 flash_general_f16_d96;
             Forward F16 64 128 flash_forward_f16_d64_128;
+            General F16 64 128 flash_general_f16_d64_128;
             Forward F16 128 64 flash_forward_f16_d128_64;
+            General F16 128 64 flash_general_f16_d128_64;
             Forward F16 128 128 flash_forward_f16_d128;
+            General F16 128 128 flash_general_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
+            General F16 192 128 flash_general_f16_d192_128;
             Forward F16 192 192 flash_forward_f16_d192;
+            General F16 192 192 flash_general_f16_d192;
             Forward F16 256 256 flash_forward_f16_d256;
+            General F16 256 256 flash_general_f16_d256;
             Forward Bf16 32 32 flash_forward_bf16_d32;
+            General Bf16 32 32 flash_general_bf16_d32;
             Forward Bf16 64 64 flash_forward_bf16_d64;
+            General Bf16 64 64 flash_general_bf16_d64;
             Forward Bf16 96 96 flash_forward_bf16_d96;
+            General Bf16 96 96 flash_general_bf16_d96;
             Forward Bf16 64 128 flash_forward_bf16_d64_128;
+            General Bf16 64 128 flash_general_bf16_d64_128;
             Forward Bf16 128 64 flash_forward_bf16_d128_64;
+            General Bf16 128 64 flash_general_bf16_d128_64;
             Forward Bf16 128 128 flash_forward_bf16_d128;
+            General Bf16 128 128 flash_general_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
+            General Bf16 192 128 flash_general_bf16_d192_128;
             Forward Bf16 192 192 flash_forward_bf16_d192;
+            General Bf16 192 192 flash_general_bf16_d192;
             Forward Bf16 256 256 flash_forward_bf16_d256;
+            General Bf16 256 256 flash_general_bf16_d256;
         }
     };
 }
@@ -262,11 +294,12 @@ mod tests {
     fn every_pair_of_head_dims_has_a_kernel_for_tensor_cores_in_both_types() {
         for dtype in [Dtype::F16, Dtype::Bf16] {
             for dims in crate::flash::FLASH_HEAD_DIMS {
-                let found = find_flash(FlashKernel::Forward, dtype, dims).unwrap();
-                let same = FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count();
-                assert_eq!(same, 1);
+                for kernel in [FlashKernel::Forward, FlashKernel::General] {
+                    let found = find_flash(kernel, dtype, dims).unwrap();
+                    assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
+                }
             }
         }
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * crate::flash::FLASH_HEAD_DIMS.len());
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 4 * crate::flash::FLASH_HEAD_DIMS.len());
     }
 }

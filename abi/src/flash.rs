@@ -77,13 +77,13 @@ impl FlashTile {
 ///
 /// | head dims | rows, keys | why |
 /// |---|---|---|
-/// | 32, 64 | 4 x 32, 128 | 128 scores and at most 64 outputs a thread; each load of K and V feeds two products |
-/// | 96, 128, (64, 128), (128, 64) | 4 x 32, 64 | 128 outputs leave room for 64 scores; two blocks fit on a multiprocessor of an A100 |
+/// | 64 | 4 x 32, 128 | 128 scores and 64 outputs a thread; each load of K and V feeds two products |
+/// | 32, 96, 128, (64, 128), (128, 64) | 4 x 32, 64 | 128 outputs leave room for 64 scores; two blocks fit on a multiprocessor of an A100 |
 /// | 192, (192, 128) | 8 x 16, 64 | 96 outputs and the queries (48 registers) beside 32 scores; 96 KiB |
 /// | 256 | 8 x 16, 32 | 128 outputs, 64 registers of queries, 16 scores; 96 KiB |
 pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     let (warps, warp_rows, block_keys, keep_queries, min_blocks) = match (head_dim, value_dim) {
-        (32, 32) => (4, 32, 128, true, 2),
+        (32, 32) => (4, 32, 64, false, 2),
         (64, 64) => (4, 32, 128, false, 2),
         (96, 96) | (128, 128) | (64, 128) | (128, 64) => (4, 32, 64, false, 2),
         (192, 192) | (192, 128) => (8, 16, 64, true, 1),
@@ -91,6 +91,17 @@ pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
         _ => panic!("no tile for these head dims"),
     };
     FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, keep_queries, min_blocks }
+}
+
+/// Forward where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What that
+/// needs is beside scores and output in registers, so that a warp owns 16 queries and meets fewer keys.
+pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
+    let (warps, block_keys) = match (head_dim, value_dim) {
+        (192, 192) | (192, 128) => (8, 64),
+        (256, 256) => (8, 32),
+        _ => (4, 64),
+    };
+    FlashTile { head_dim, value_dim, warps, warp_rows: 16, block_keys, keep_queries: false, min_blocks: 1 }
 }
 
 /// The padded head dims of a problem with `d` columns of q and k and `dv` of v, or `None` where no kernel holds them.

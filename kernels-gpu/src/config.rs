@@ -4,7 +4,7 @@ use crate::element::{Element, HalfElement};
 use crate::tiles::fragment::{MAX_ROWS, Output, Scores};
 use crate::tiles::layout::ScoreLayout;
 use crate::tiles::mma_fragment::{MAX_TILES, MmaTiles};
-use flash_attention_abi::flash::{FlashTile, flash_forward_tile};
+use flash_attention_abi::flash::{FlashTile, flash_forward_tile, flash_general_tile};
 use flash_attention_abi::tile::{
     BLOCK_COLUMNS, COLUMNS_PER_THREAD, WARP_COLUMNS, backward_tile, forward_tile,
 };
@@ -85,6 +85,9 @@ pub trait FlashConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 'sta
     /// Division of the work.
     const TILE: FlashTile;
 
+    /// Whether more happens to scores and weights than a positive factor and a band.
+    const GENERAL: bool;
+
     /// 16-row tiles of a warp.
     const ROW_TILES: usize = (Self::TILE.warp_rows / 16) as usize;
     /// 8-column tiles of the scores.
@@ -99,38 +102,48 @@ pub trait FlashConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 'sta
     );
 }
 
-/// Forward on tensor cores for a storage type and padded head dims.
-pub struct FlashForward<E, const HEAD_DIM: u32, const VALUE_DIM: u32>(core::marker::PhantomData<E>);
+macro_rules! flash_config {
+    ($(#[$doc:meta])* $name:ident, $tile:path, $general:literal) => {
+        $(#[$doc])*
+        pub struct $name<E, const HEAD_DIM: u32, const VALUE_DIM: u32>(core::marker::PhantomData<E>);
 
-impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> FlashConfig
-    for FlashForward<E, HEAD_DIM, VALUE_DIM>
-{
-    type Element = E;
-    const TILE: FlashTile = flash_forward_tile(HEAD_DIM, VALUE_DIM);
+        impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> FlashConfig for $name<E, HEAD_DIM, VALUE_DIM> {
+            type Element = E;
+            const TILE: FlashTile = $tile(HEAD_DIM, VALUE_DIM);
+            const GENERAL: bool = $general;
+        }
+
+        impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout for $name<E, HEAD_DIM, VALUE_DIM> {
+            type Fragment = MmaTiles;
+            type Place = MmaPlace;
+            const ROWS: usize = 2 * Self::ROW_TILES;
+            const COLUMNS: usize = 2 * Self::SCORE_TILES;
+
+            #[inline(always)]
+            fn element(fragment: &mut MmaTiles, i: usize, j: usize) -> &mut f32 {
+                &mut fragment.tiles[i / 2 * Self::SCORE_TILES + j / 2][2 * (i % 2) + j % 2]
+            }
+
+            #[inline(always)]
+            fn row(place: MmaPlace, i: usize) -> u32 {
+                place.row(i as u32)
+            }
+
+            #[inline(always)]
+            fn column(place: MmaPlace, j: usize) -> u32 {
+                place.column(j as u32)
+            }
+        }
+    };
 }
 
-impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout
-    for FlashForward<E, HEAD_DIM, VALUE_DIM>
-{
-    type Fragment = MmaTiles;
-    type Place = MmaPlace;
-    const ROWS: usize = 2 * Self::ROW_TILES;
-    const COLUMNS: usize = 2 * Self::SCORE_TILES;
-
-    #[inline(always)]
-    fn element(fragment: &mut MmaTiles, i: usize, j: usize) -> &mut f32 {
-        &mut fragment.tiles[i / 2 * Self::SCORE_TILES + j / 2][2 * (i % 2) + j % 2]
-    }
-
-    #[inline(always)]
-    fn row(place: MmaPlace, i: usize) -> u32 {
-        place.row(i as u32)
-    }
-
-    #[inline(always)]
-    fn column(place: MmaPlace, j: usize) -> u32 {
-        place.column(j as u32)
-    }
+flash_config! {
+    /// Forward on tensor cores for a storage type and padded head dims, where scores need a factor and a band alone.
+    FlashForward, flash_forward_tile, false
+}
+flash_config! {
+    /// The same with everything else that may happen to scores and weights.
+    FlashGeneral, flash_general_tile, true
 }
 
 /// Tells the compiler what the host has checked: nothing is divided by zero, so that kernels contain no panic.

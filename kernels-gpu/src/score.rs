@@ -106,6 +106,13 @@ impl<P: Copy> TilePlace<P> {
         (self.first_query + query, self.first_key + key)
     }
 
+    /// The tile's first row and column.
+    #[inline(always)]
+    fn firsts<O: Orientation>(&self) -> (u32, u32) {
+        let (query, key) = (self.first_query, self.first_key);
+        if O::ROWS_ARE_QUERIES { (query, key) } else { (key, query) }
+    }
+
     /// The same place, made so that the optimiser does not compute those of all elements before the loop over blocks and keep
     /// them in registers.
     #[inline(always)]
@@ -179,34 +186,29 @@ impl<E: Element> ScoreRules<E> {
         self.softcap.given()
     }
 
-    /// Whether scores need more than a positive factor and visibility; the same for all threads.
-    #[inline(always)]
-    pub fn modifies(&self) -> bool {
-        let negative = self.scale_log2 < 0.0;
-        negative || self.softcap.given() || self.alibi.given() || self.bias.given()
-    }
-
     /// The factor that brings raw scores to units of log2.
     #[inline(always)]
     pub fn scale_log2(&self) -> f32 {
         self.scale_log2
     }
 
-    /// Sends the invisible ones of a tile's raw scores to minus infinity. For problems that do not
-    /// [modify](ScoreRules::modifies) scores.
-    ///
-    /// # Safety
-    /// The mask is readable as the problem describes it.
+    /// Sends those of a tile's raw scores that lie outside of sequence and band to minus infinity.
     #[inline(always)]
-    pub unsafe fn hide<L: ScoreLayout, O: Orientation>(
+    pub fn hide_outside<L: ScoreLayout, O: Orientation>(
         &self,
         scores: &mut L::Fragment,
         tile: TilePlace<L::Place>,
     ) {
-        map::<L, O>(scores, tile.hidden(), |score, query, key| {
-            // SAFETY: the caller's.
-            if unsafe { self.visible.sees(query, key) } { score } else { f32::NEG_INFINITY }
-        });
+        let place = tile.hidden();
+        let (first_row, first_column) = place.firsts::<O>();
+        for i in 0..L::ROWS {
+            let columns = self.visible.0.columns::<O>(first_row + L::row(place.thread, i));
+            for j in 0..L::COLUMNS {
+                if !columns.contains(first_column + L::column(place.thread, j)) {
+                    *L::element(scores, i, j) = f32::NEG_INFINITY;
+                }
+            }
+        }
     }
 
     /// Turns the raw scores of a tile into those that the softmax takes; invisible ones become minus infinity.
@@ -230,8 +232,13 @@ impl<E: Element> ScoreRules<E> {
             if self.alibi.given() {
                 map::<L, O>(scores, place, |score, query, key| self.alibi.apply(score, query, key));
             }
-            if !tile.plain {
+            if tile.plain {
+                return;
+            }
+            if self.bias.given() || self.visible.1.given() {
                 map::<L, O>(scores, place, |score, query, key| self.bias_and_visibility(score, query, key));
+            } else {
+                self.hide_outside::<L, O>(scores, tile);
             }
         }
     }

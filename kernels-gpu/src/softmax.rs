@@ -58,9 +58,10 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
         OnlineSoftmax { factor: 1.0, max: [sink; MAX_ROWS], sum: [sum; MAX_ROWS], config: PhantomData }
     }
 
-    /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks.
+    /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks. `hidden`, a
+    /// constant, says that all scores of a row so far may be invisible.
     #[inline(always)]
-    pub fn update_max(&mut self, scores: &mut C::Fragment) -> RowVector {
+    pub fn update_max(&mut self, scores: &mut C::Fragment, hidden: bool) -> RowVector {
         let mut shrink = [0.0; MAX_ROWS];
         for i in 0..C::ROWS {
             let mut max = self.max[i];
@@ -68,17 +69,17 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
                 max = float::max(max, *C::element(scores, i, j));
             }
             max = R::max(max);
-            shrink[i] = float::ex2_approx_ftz((self.max[i] - finite(max)) * self.factor);
+            shrink[i] = float::ex2_approx_ftz((self.max[i] - finite(max, hidden)) * self.factor);
             self.max[i] = max;
         }
         shrink
     }
 
-    /// Turns scores into `2^(score - max)` and adds them to the sum.
+    /// Turns scores into `2^(score - max)` and adds them to the sum. `hidden` as in [`OnlineSoftmax::update_max`].
     #[inline(always)]
-    pub fn exponentiate(&mut self, scores: &mut C::Fragment) {
+    pub fn exponentiate(&mut self, scores: &mut C::Fragment, hidden: bool) {
         for i in 0..C::ROWS {
-            let max = finite(self.max[i]) * self.factor;
+            let max = finite(self.max[i], hidden) * self.factor;
             for j in 0..C::COLUMNS {
                 let score = C::element(scores, i, j);
                 *score = float::ex2_approx_ftz(float::fma(*score, self.factor, -max));
@@ -114,8 +115,8 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
 
 /// The maximum to subtract: a row without a visible key yet has minus infinity, and `-inf - -inf` would be NaN.
 #[inline(always)]
-fn finite(max: f32) -> f32 {
-    if max == f32::NEG_INFINITY { 0.0 } else { max }
+fn finite(max: f32, hidden: bool) -> f32 {
+    if hidden && max == f32::NEG_INFINITY { 0.0 } else { max }
 }
 
 #[cfg(test)]
@@ -146,9 +147,9 @@ mod tests {
         let mut output: Vec<[f32; MAX_ROWS]> = Vec::new();
         for block in blocks {
             let mut scores = Scores { rows: *block };
-            let shrink = softmax.update_max(&mut scores);
+            let shrink = softmax.update_max(&mut scores, true);
             softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores);
+            softmax.exponentiate(&mut scores, true);
             for column in &mut output {
                 for i in 0..MAX_ROWS {
                     column[i] *= shrink[i];
@@ -254,9 +255,9 @@ mod tests {
             let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sink(sink, true);
             let block = spread(1, 5.0)[0];
             let mut scores = Scores { rows: block };
-            let shrink = softmax.update_max(&mut scores);
+            let shrink = softmax.update_max(&mut scores, true);
             softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores);
+            softmax.exponentiate(&mut scores, true);
             let finished = softmax.finalize();
             for row in 0..MAX_ROWS {
                 let sum: f64 =

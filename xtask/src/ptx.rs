@@ -3,7 +3,6 @@
 use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
-use flash_attention_abi::flash::flash_forward_tile;
 use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
 use flash_attention_abi::{ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashKernel, Kernel};
 use std::collections::BTreeSet;
@@ -56,7 +55,7 @@ pub fn build() -> Result<(Vec<Module>, String)> {
         .chain(FLASH_ENTRY_POINTS.iter().map(|entry| Module {
             name: entry.name,
             folder: flash.dir.clone(),
-            threads: flash_forward_tile(entry.head_dim, entry.value_dim).threads(),
+            threads: entry.kernel.tile(entry.head_dim, entry.value_dim).threads(),
             kind: Kind::Flash(entry.kernel),
         }))
         .collect();
@@ -150,7 +149,7 @@ fn problems(module: &Module, text: &str) -> Result<Vec<String>> {
         Kind::Efficient(Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias) => {
             &["fma.rn.f32", "ld.global.nc", "ld.shared.v4.f32", "ex2.approx.ftz.f32"]
         }
-        Kind::Flash(FlashKernel::Forward) => &[
+        Kind::Flash(FlashKernel::Forward | FlashKernel::General) => &[
             "mma.sync.aligned.m16n8k16",
             "ldmatrix.sync.aligned.m8n8.x4.shared",
             "ldmatrix.sync.aligned.m8n8.x4.trans.shared",

@@ -18,28 +18,29 @@ use crate::softmax::OnlineSoftmax;
 use crate::tiles::mma_fragment::MmaTiles;
 use core::f32::consts::LOG2_E;
 use cuda_std::mem::{self, GlobalAddr};
-use flash_attention_abi::ForwardParams;
-use flash_attention_abi::flash::FlashTile;
+use flash_attention_abi::{FlashKernel, ForwardParams};
 use flash_attention_geometry::band::BlockRange;
 
-/// Barriers in the source: in each of the two steps one before K is read and one before V is, and one before the output goes
-/// through shared memory.
-pub const BARRIERS: u32 = 5;
+/// Barriers in the source: in each step one before K is read and one before V is, and one before the output goes through shared
+/// memory.
+pub const fn barriers(kernel: FlashKernel) -> u32 {
+    2 * steps(kernel) + 1
+}
 
-/// Shuffles in the source for each row of a thread: two for the maximum in each of the two steps, two for the sum.
-pub const SHUFFLES_A_ROW: u32 = 6;
+/// Shuffles in the source for each row of a thread: two for the maximum in each step, two for the sum.
+pub const fn shuffles_a_row(kernel: FlashKernel) -> u32 {
+    2 * steps(kernel) + 2
+}
 
 /// Barriers of a warp in the source: one between writing its output to shared memory and reading it.
 pub const WARP_BARRIERS: u32 = 1;
 
-/// Products in the source: two steps.
-pub const fn products(tile: &FlashTile) -> u32 {
-    2 * tile.products()
-}
-
-/// Matrix loads in the source: two steps, and kept queries once.
-pub const fn matrix_loads(tile: &FlashTile) -> u32 {
-    if tile.keep_queries { 2 * tile.matrix_loads() } else { 2 * tile.matrix_loads() }
+/// Steps in the source: one over blocks at the edges, and but for the general kernel one over plain blocks.
+pub const fn steps(kernel: FlashKernel) -> u32 {
+    match kernel {
+        FlashKernel::Forward => 2,
+        FlashKernel::General => 1,
+    }
 }
 
 /// The kernel, for padded columns `D` of q and k and `V` of v.
@@ -61,35 +62,40 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
     let (rules, range) =
         unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias, C::TILE.block_keys) };
     let dropout = Dropout::new(problem, &sequence, head);
-    let general = rules.modifies() || problem.sinks != 0;
     // Where every block needs more than products and exponentials, none is plain.
-    let range = if general || dropout.given() { range.without_plain() } else { range };
-    let factor = if general { 1.0 } else { rules.scale_log2() };
+    let range = if C::GENERAL { range.without_plain() } else { range };
+    let factor = if C::GENERAL { 1.0 } else { rules.scale_log2() };
 
     let block = FlashBlock::<C, D, V>::new();
     let order = EdgesFirst::new(range);
     let mut output = MmaTiles::zero();
     // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys.
     unsafe {
-        let mut softmax = softmax::<C>(problem.sinks, head, factor, block.place.first_column == 0);
-        block.copy_queries(&q, first_query);
-        block.copy_keys(&k, order.first_key::<C>(0));
+        let mut softmax = softmax::<C>(
+            if C::GENERAL { problem.sinks } else { 0 },
+            head,
+            factor,
+            block.place.first_column == 0,
+        );
+        block.copy_queries(&q, first_query, problem.value_dim);
+        block.copy_keys(&k, order.first_key::<C>(0), false);
         let queries = block.queries();
         let step = Keys { block: &block, queries: &queries, k: &k, v: &v };
 
         for index in 0..order.edges {
             let first_key = order.first_key::<C>(index);
             let tile = TilePlace { thread: block.place, first_query, first_key, plain: false };
-            let edge = Edge::<C> { rules: &rules, dropout: &dropout, general, tile };
+            let edge = Edge::<C> { rules: &rules, dropout: &dropout, tile };
             step.advance(&mut softmax, &mut output, first_key, order.first_key::<C>(index + 1), &edge);
         }
-        for index in order.edges..order.blocks {
+        for index in order.edges..if C::GENERAL { order.edges } else { order.blocks } {
             let (first_key, next_key) = (order.first_key::<C>(index), order.first_key::<C>(index + 1));
             step.advance(&mut softmax, &mut output, first_key, next_key, &Plain);
         }
 
         let finished = softmax.finalize();
         output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &finished.inverse_sum);
+        let QueryBlock { sequence, head, .. } = work.recomputed(problem);
         PerQuery::new(&params.lse, &sequence, head).store_rows::<C>(
             &finished.lse,
             block.place,
@@ -105,27 +111,25 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
 struct Edge<'a, C: FlashConfig> {
     rules: &'a ScoreRules<C::Element>,
     dropout: &'a Dropout,
-    /// Whether more happens to scores than a factor and visibility.
-    general: bool,
     tile: TilePlace<C::Place>,
 }
 
 impl<C: FlashConfig> Between for Edge<'_, C> {
+    const HIDES: bool = true;
+
     #[inline(always)]
     unsafe fn scores(&self, scores: &mut MmaTiles) {
-        // SAFETY: the caller's.
-        unsafe {
-            if self.general {
-                self.rules.apply::<C, QueryRows>(scores, self.tile);
-            } else {
-                self.rules.hide::<C, QueryRows>(scores, self.tile);
-            }
+        if C::GENERAL {
+            // SAFETY: the caller's.
+            unsafe { self.rules.apply::<C, QueryRows>(scores, self.tile) }
+        } else {
+            self.rules.hide_outside::<C, QueryRows>(scores, self.tile);
         }
     }
 
     #[inline(always)]
     fn weights(&self, weights: &mut MmaTiles) {
-        if self.dropout.given() {
+        if C::GENERAL && self.dropout.given() {
             self.dropout.apply_mma::<C>(self.tile, weights);
         }
     }

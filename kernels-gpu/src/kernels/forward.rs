@@ -70,9 +70,9 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
             rules.apply::<C, QueryRows>(&mut scores, tile);
 
             // P = softmax step
-            let shrink = softmax.update_max(&mut scores);
+            let shrink = softmax.update_max(&mut scores, true);
             softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores);
+            softmax.exponentiate(&mut scores, true);
             output.scale_rows::<C>(C::OUTPUT_COLUMNS, &shrink);
             dropout.apply::<C>(dropout.kept::<C, QueryRows>(tile), &mut scores);
             tiles.put_weights(&scores);

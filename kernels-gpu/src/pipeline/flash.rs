@@ -9,6 +9,7 @@
 
 use crate::config::FlashConfig;
 use crate::element::HalfElement;
+use crate::pipeline::NOWHERE;
 use crate::softmax::{OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::mma_product::{self, Left};
@@ -68,26 +69,37 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
         SwizzledTile::new(start.offset(C::TILE.values_offset()))
     }
 
-    /// Starts to copy the block's queries; they arrive with the first keys.
+    /// Starts to copy the block's queries, which arrive with the first keys, and clears the padding of all tiles.
     ///
     /// # Safety
     /// All threads of the block call this, before anything else.
     #[inline(always)]
-    pub unsafe fn copy_queries(&self, q: &Operand<C::Element>, first_query: u32) {
+    pub unsafe fn copy_queries(&self, q: &Operand<C::Element>, first_query: u32, value_dim: u32) {
         let tile = SwizzledTile::<D>::new(self.start);
-        // SAFETY: nobody uses the place yet.
-        unsafe { tile.copy(q, first_query, C::TILE.block_rows(), self.thread, C::TILE.threads()) };
+        let (keys, values) = (Self::key_tile(self.start), Self::value_tile(self.start));
+        let (rows, threads) = (C::TILE.block_rows(), C::TILE.threads());
+        // SAFETY: nobody uses the places yet.
+        unsafe {
+            if q.columns < D {
+                tile.clear_padding(q.columns, rows, self.thread, threads);
+                keys.clear_padding(q.columns, C::TILE.block_keys, self.thread, threads);
+            }
+            if value_dim < V {
+                values.clear_padding(value_dim, C::TILE.block_keys, self.thread, threads);
+            }
+            tile.copy(q, first_query, rows, self.thread, threads, false);
+        }
     }
 
-    /// Starts to copy a block of keys, as one group.
+    /// Starts to copy a block of keys, as one group. `all` says that there are as many.
     ///
     /// # Safety
     /// A barrier has passed since the keys before were read.
     #[inline(always)]
-    pub unsafe fn copy_keys(&self, k: &Operand<C::Element>, first_key: u32) {
+    pub unsafe fn copy_keys(&self, k: &Operand<C::Element>, first_key: u32, all: bool) {
         let tile = Self::key_tile(self.start);
         // SAFETY: the caller's.
-        unsafe { tile.copy(k, first_key, C::TILE.block_keys, self.thread, C::TILE.threads()) };
+        unsafe { tile.copy(k, first_key, C::TILE.block_keys, self.thread, C::TILE.threads(), all) };
         mem::cp_async_commit();
     }
 
@@ -96,10 +108,10 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     /// # Safety
     /// A barrier has passed since the values before were read.
     #[inline(always)]
-    pub unsafe fn copy_values(&self, v: &Operand<C::Element>, first_key: u32) {
+    pub unsafe fn copy_values(&self, v: &Operand<C::Element>, first_key: u32, all: bool) {
         let tile = Self::value_tile(self.start);
         // SAFETY: the caller's.
-        unsafe { tile.copy(v, first_key, C::TILE.block_keys, self.thread, C::TILE.threads()) };
+        unsafe { tile.copy(v, first_key, C::TILE.block_keys, self.thread, C::TILE.threads(), all) };
         mem::cp_async_commit();
     }
 
@@ -166,6 +178,9 @@ impl<C: FlashConfig, const D: u32, const V: u32> Default for FlashBlock<C, D, V>
 
 /// What a step does beside products and the softmax. (Not closures: those are not always inlined.)
 pub trait Between {
+    /// Whether scores may be invisible. Where not, this block of keys and the next one, if there is one, are full.
+    const HIDES: bool;
+
     /// Changes the scores before the softmax.
     ///
     /// # Safety
@@ -180,6 +195,8 @@ pub trait Between {
 pub struct Plain;
 
 impl Between for Plain {
+    const HIDES: bool = false;
+
     #[inline(always)]
     unsafe fn scores(&self, _scores: &mut MmaTiles) {}
 
@@ -205,20 +222,20 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
     /// # Safety
     /// All threads of the block call this together.
     #[inline(always)]
-    pub unsafe fn advance<R: RowReduce>(
+    pub unsafe fn advance<R: RowReduce, B: Between>(
         &self,
         softmax: &mut OnlineSoftmax<C, R>,
         output: &mut MmaTiles,
         first_key: u32,
         next_key: u32,
-        between: &impl Between,
+        between: &B,
     ) {
         let block = self.block;
         // SAFETY: each tile is read between the wait and barrier that bring it and the barrier that frees it.
         unsafe {
             mem::cp_async_wait::<0>();
             thread::sync_threads();
-            block.copy_values(self.v, first_key);
+            block.copy_values(self.v, first_key, !B::HIDES);
 
             // S = Q Kᵀ
             let queries = |m, k| -> Left {
@@ -228,15 +245,17 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
             between.scores(&mut scores);
 
             // P = softmax step
-            let shrink = softmax.update_max(&mut scores);
+            let shrink = softmax.update_max(&mut scores, B::HIDES);
             softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores);
+            softmax.exponentiate(&mut scores, B::HIDES);
             output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &shrink);
             between.weights(&mut scores);
 
             mem::cp_async_wait::<0>();
             thread::sync_threads();
-            block.copy_keys(self.k, next_key);
+            if B::HIDES || next_key != NOWHERE {
+                block.copy_keys(self.k, next_key, !B::HIDES);
+            }
 
             // O += P V
             mma_product::add_weighted::<C, V>(output, &scores, &block.values);

@@ -159,7 +159,7 @@ impl Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backward, FlashForward, Forward};
+    use crate::config::{Backward, FlashGeneral, Forward};
     use crate::element::{F16, F32};
     use crate::score::{KeyRows, QueryRows};
     use crate::tiles::layout::ScoreLayout;
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn tiles_for_tensor_cores_keep_what_the_definition_keeps() {
-        type Config = FlashForward<F16, 64, 64>;
+        type Config = FlashGeneral<F16, 64, 64>;
         for (first_query, first_key) in [(0, 0), (128, 128), (256, 384)] {
             for thread in 0..Config::TILE.threads() {
                 let place = MmaPlace::new(thread, Config::TILE.warp_rows);

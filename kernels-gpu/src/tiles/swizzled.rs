@@ -49,8 +49,28 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         self.base.offset(Self::SWIZZLE.at(row, chunk))
     }
 
-    /// Starts to copy rows `first_row ..` of an operand to the tile's `rows` rows; what lies outside arrives as 0. The thread's
-    /// copies belong to its next group.
+    /// Fills the tile's columns from `columns` on with zeros: no copy ever writes them.
+    ///
+    /// # Safety
+    /// Nobody reads or writes them before the next barrier.
+    #[inline(always)]
+    pub unsafe fn clear_padding(&self, columns: u32, rows: u32, thread: u32, threads: u32) {
+        let (row, chunk) = (thread / Self::GROUP, thread % Self::GROUP);
+        for right in 0..COLUMNS / 8 / Self::GROUP {
+            let chunk = chunk + right * Self::GROUP;
+            if chunk * 8 >= columns {
+                let mut row = row;
+                while row < rows {
+                    // SAFETY: the caller's; inside the tile.
+                    unsafe { mem::st_shared_v4_u32::<0>(self.chunk(row, chunk), [0; 4]) };
+                    row += threads / Self::GROUP;
+                }
+            }
+        }
+    }
+
+    /// Starts to copy rows `first_row ..` of an operand to the tile's `rows` rows, without the padding. `all`, a constant, says that the
+    /// operand has them all; otherwise those that it has not arrive as 0. The thread's copies belong to its next group.
     ///
     /// # Safety
     /// The operand is aligned to 16 bytes, and nobody reads or writes the tile before the wait for the group.
@@ -62,22 +82,29 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         rows: u32,
         thread: u32,
         threads: u32,
+        all: bool,
     ) {
         let (row, chunk) = (thread / Self::GROUP, thread % Self::GROUP);
         let step = threads / Self::GROUP;
         let to = self.chunk(row, chunk);
-        let from = operand.at(first_row + row, chunk * 8);
+        let mut from = operand.at(first_row + row, chunk * 8);
         for piece in 0..rows / step {
+            let inside = all || first_row + row + piece * step < operand.rows;
             for right in 0..COLUMNS / 8 / Self::GROUP {
-                let offset = piece * step * Self::SWIZZLE.row_bytes + right * Self::GROUP * 16;
-                let inside =
-                    operand.contains(first_row + row + piece * step, (chunk + right * Self::GROUP) * 8);
-                let source =
-                    i64::from(piece * step) * operand.row_bytes() + i64::from(right * Self::GROUP * 16);
-                let bytes = if inside { 16 } else { 0 };
-                // SAFETY: the caller's; of a chunk outside nothing is read, and its address is not used.
-                unsafe { mem::cp_async_16(to.offset(offset), from.offset_signed(source), bytes) }
+                let to = to.offset(piece * step * Self::SWIZZLE.row_bytes + right * Self::GROUP * 16);
+                let from = from.offset(u64::from(right * Self::GROUP * 16));
+                if (chunk + right * Self::GROUP) * 8 < operand.columns {
+                    // SAFETY: the caller's; of a row outside nothing is read, and its address is not used.
+                    unsafe {
+                        if all {
+                            mem::cp_async_16_all(to, from);
+                        } else {
+                            mem::cp_async_16(to, from, if inside { 16 } else { 0 });
+                        }
+                    }
+                }
             }
+            from = from.offset_signed(operand.row_bytes() * i64::from(step));
         }
     }
 }
