@@ -84,7 +84,7 @@ impl FlashTile {
 pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     let (warps, warp_rows, block_keys, keep_queries, min_blocks) = match (head_dim, value_dim) {
         (32, 32) => (4, 32, 64, false, 2),
-        (64, 64) => (4, 32, 128, false, 2),
+        (64, 64) => (4, 32, 96, false, 2),
         (96, 96) | (128, 128) | (64, 128) | (128, 64) => (4, 32, 64, false, 2),
         (192, 192) | (192, 128) => (8, 16, 64, true, 1),
         (256, 256) => (8, 16, 32, true, 1),

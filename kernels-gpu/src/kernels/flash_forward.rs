@@ -10,6 +10,7 @@
 
 use super::query_block::QueryBlock;
 use crate::config::{FlashConfig, assume_checked};
+use crate::pipeline::NOWHERE;
 use crate::pipeline::flash::{Between, FlashBlock, Keys, Plain};
 use crate::pipeline::row::{LanesOfAQuad, PerQuery};
 use crate::score::dropout::Dropout;
@@ -88,9 +89,13 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
             let edge = Edge::<C> { rules: &rules, dropout: &dropout, tile };
             step.advance(&mut softmax, &mut output, first_key, order.first_key::<C>(index + 1), &edge);
         }
-        for index in order.edges..if C::GENERAL { order.edges } else { order.blocks } {
-            let (first_key, next_key) = (order.first_key::<C>(index), order.first_key::<C>(index + 1));
-            step.advance(&mut softmax, &mut output, first_key, next_key, &Plain);
+        if !C::GENERAL {
+            for index in range.plain_begin..range.plain_end {
+                let first_key = index * C::TILE.block_keys;
+                let next_key =
+                    if index + 1 < range.plain_end { first_key + C::TILE.block_keys } else { NOWHERE };
+                step.advance(&mut softmax, &mut output, first_key, next_key, &Plain);
+            }
         }
 
         let finished = softmax.finalize();
@@ -152,7 +157,8 @@ impl EdgesFirst {
         EdgesFirst { range, edges: blocks - (range.plain_end - range.plain_begin), blocks }
     }
 
-    /// The first key of the block met at `index`; behind the last one a key that no problem has.
+    /// The first key of the block met at `index`, be it at an edge or the first plain one; behind the last block a key that no
+    /// problem has.
     #[inline(always)]
     fn first_key<C: FlashConfig>(&self, index: u32) -> u32 {
         let BlockRange { begin, plain_begin, plain_end, .. } = self.range;
@@ -162,9 +168,9 @@ impl EdgesFirst {
         } else if index < self.edges {
             plain_end + (index - low)
         } else {
-            plain_begin + (index - self.edges)
+            plain_begin
         };
-        if index < self.blocks { block * C::TILE.block_keys } else { crate::pipeline::NOWHERE }
+        if index < self.blocks { block * C::TILE.block_keys } else { NOWHERE }
     }
 }
 
