@@ -1,6 +1,6 @@
 //! Exact attention with a backward pass for [candle](candle_core), computed by [`flash_attention`].
 //!
-//! * [`sdpa`] is scaled dot product attention of candle tensors, part of candle's autograd; [`Options`] is what it takes.
+//! * [`sdpa()`] is scaled dot product attention of candle tensors, part of candle's autograd; [`Options`] is what it takes.
 //! * [`CausalSelfAttention`] is the self-attention block of nanoGPT built on it, with parameters from a `VarBuilder`.
 //! * [`to_attention`] and [`from_attention`] carry tensors from one library to the other.
 //!
@@ -31,3 +31,8 @@ pub use convert::{from_attention, to_attention};
 pub use flash_attention;
 pub use options::Options;
 pub use sdpa::sdpa;
+
+/// The example of the README.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

@@ -33,7 +33,8 @@ use crate::options::Options;
 ///
 /// # Errors
 /// What [`flash_attention::Sdpa::forward`] finds wrong, in its words: they name the argument and the numbers. Where a mask,
-/// bias, slopes or sinks are given both as a candle tensor and in `attention`, or the tensors are on no device that this crate knows.
+/// bias, slopes or sinks are given both as a candle tensor and in `attention`, or the tensors are on no device that this
+/// crate knows.
 pub fn sdpa(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options) -> Result<Tensor> {
     let call = Arc::new(Call::new(q, options)?);
     // A CUDA storage comes to the host as a whole; a view of it is made contiguous there.

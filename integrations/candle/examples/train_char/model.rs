@@ -63,7 +63,7 @@ impl Block {
 
     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let x = (x + self.attention.forward_t(&self.norm_attention.forward(x)?, train)?)?;
-        let hidden = self.widen.forward(&self.norm_perceptron.forward(&x)?)?.gelu()?;
+        let hidden = self.widen.forward(&self.norm_perceptron.forward(&x)?)?.relu()?;
         &x + self.narrow.forward(&hidden)?
     }
 }
