@@ -8,8 +8,8 @@ use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
 use crate::options::Layout;
 use crate::problem::{Problem, Sizes, shape4};
-use crate::reference::{self, Attention, Repeated, Slopes};
-use crate::storage::host_list;
+use crate::reference::{self, Attention, Repeated, Slopes, reserve};
+use crate::storage::host_zeros;
 use crate::tensor::Tensor;
 
 mod ragged;
@@ -95,7 +95,7 @@ impl Inputs {
 /// The elements as f32, which holds every type that attention takes exactly.
 fn elements(tensor: &Tensor) -> Result<Vec<f32>> {
     fn widen<T: Element + Into<f32>>(bytes: &[u8]) -> Result<Vec<f32>> {
-        let mut values = host_list(bytes.len() / T::DTYPE.size())?;
+        let mut values = reserve(bytes.len() / T::DTYPE.size())?;
         values.extend(bytes.chunks_exact(T::DTYPE.size()).map(|chunk| T::load(chunk).into()));
         Ok(values)
     }
@@ -115,7 +115,18 @@ fn elements(tensor: &Tensor) -> Result<Vec<f32>> {
 
 /// A tensor on a device, its elements rounded to a type.
 fn tensor(device: &Device, dtype: Dtype, values: &[f32], shape: &[usize]) -> Result<Tensor> {
-    Tensor::of_wide(device, dtype, values.iter().map(|&x| f64::from(x)), shape)
+    fn round<T: Element>(values: &[f32], bytes: &mut [u8], round: impl Fn(f32) -> T) {
+        let chunks = bytes.chunks_exact_mut(T::DTYPE.size());
+        chunks.zip(values).for_each(|(chunk, &value)| round(value).store(chunk));
+    }
+    let mut bytes = host_zeros(values.len() * dtype.size())?;
+    match dtype {
+        Dtype::F16 => round(values, &mut bytes, f16::from_f32),
+        Dtype::Bf16 => round(values, &mut bytes, bf16::from_f32),
+        // Problems have been checked to be of no other type.
+        _ => round(values, &mut bytes, |value| value),
+    }
+    Tensor::of_bytes(device, dtype, bytes, shape)
 }
 
 /// A result `[batch, heads, rows, columns]`, or `[heads, rows, columns]` of a ragged batch, rounded to the problem's type, in

@@ -25,7 +25,7 @@ pub use real::Real;
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::storage::host_list;
+pub(crate) use crate::storage::reserve;
 use real::axpy;
 pub(crate) use real::zeros;
 use row::Row;
@@ -218,7 +218,7 @@ pub fn forward<T: Real>(
     let mut out = zeros(rows * attention.value_dim)?;
     let (mut lse, mut kept) = (zeros(rows)?, zeros(kept)?);
 
-    let mut blocks = host_list(rows.div_ceil(BLOCK))?;
+    let mut blocks = reserve(rows.div_ceil(BLOCK))?;
     let (mut rest_out, mut rest_lse, mut rest_kept) = (&mut out[..], &mut lse[..], &mut kept[..]);
     for first in (0..rows).step_by(BLOCK) {
         let count = BLOCK.min(rows - first);

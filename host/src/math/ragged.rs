@@ -5,8 +5,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::options::Ragged;
 use crate::problem::{Problem, Sizes, shape4};
-use crate::reference::{Gradients, Outcome, zeros};
-use crate::storage::host_list;
+use crate::reference::{Gradients, Outcome, reserve, zeros};
 use crate::tensor::Tensor;
 use crate::view::View;
 
@@ -119,7 +118,7 @@ fn put(values: &[f32], [heads, total, columns]: [usize; 3], rows: Rows, all: &mu
 
 /// A sequence's part of `[heads, total, columns]`.
 fn get(all: &[f32], [heads, total, columns]: [usize; 3], rows: Rows) -> Result<Vec<f32>> {
-    let mut values = host_list(heads * rows.count * columns)?;
+    let mut values = reserve(heads * rows.count * columns)?;
     per_head(heads, total, rows, columns, |from, _, count| {
         values.extend_from_slice(&all[from..from + count]);
     });

@@ -4,9 +4,8 @@ use rayon::prelude::*;
 
 use super::real::{axpy, dot};
 use super::row::Row;
-use super::{Attention, Real, matrix, row_of, take, zeros};
+use super::{Attention, Real, matrix, reserve, row_of, take, zeros};
 use crate::error::Result;
-use crate::storage::host_list;
 
 /// What [`backward`] computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,10 +89,10 @@ pub fn backward<T: Real>(
 
     // Every part has its own sums, which are added in order: the result is always the same.
     let length = if sums.dbias.is_empty() { 1 } else { groups.len().div_ceil(PARTS).max(1) };
-    let mut parts = host_list(groups.len().div_ceil(length))?;
+    let mut parts = reserve(groups.len().div_ceil(length))?;
     let inputs = Inputs { q, k, v, dout, dlse };
     let computed = groups.par_chunks_mut(length).map(|groups| -> Result<Sums<T>> {
-        let (row, dp) = (Row::new(attention)?, host_list(attention.keys)?);
+        let (row, dp) = (Row::new(attention)?, reserve(attention.keys)?);
         let sums = Sums::new(attention, bias_gradient)?;
         let mut worker = Worker { attention, inputs, row, dp, sums };
         groups.iter_mut().for_each(|group| worker.group(group));
@@ -116,7 +115,7 @@ fn groups<'a, T: Real>(
     if attention.rows() == 0 {
         return Ok(vec![]);
     }
-    let mut groups = host_list(batch * key_heads)?;
+    let mut groups = reserve(batch * key_heads)?;
     for (batch, key_head) in (0..batch).flat_map(|b| (0..key_heads).map(move |h| (b, h))) {
         groups.push(Group {
             batch,

@@ -3,7 +3,7 @@
 use std::ops::{Add, Div, Mul, Sub};
 
 use crate::error::Result;
-use crate::storage::host_list;
+use crate::storage::reserve;
 
 /// f32 or f64.
 pub trait Real:
@@ -63,7 +63,7 @@ real!(f32 f64);
 
 /// Zeros, or an error where there is not that much memory.
 pub(crate) fn zeros<T: Real>(count: usize) -> Result<Vec<T>> {
-    let mut zeros = host_list(count)?;
+    let mut zeros = reserve(count)?;
     zeros.resize(count, T::ZERO);
     Ok(zeros)
 }

@@ -6,7 +6,7 @@ use super::real::dot;
 use super::{Attention, Dropout, Real, row_of};
 use crate::band::Band;
 use crate::error::Result;
-use crate::storage::host_list;
+use crate::storage::reserve;
 
 /// The numbers of one query, one for each key in use. Its memory is used again for the next query.
 pub(super) struct Row<T> {
@@ -29,7 +29,7 @@ pub(super) struct Normalizer<T> {
 impl<T: Real> Row<T> {
     /// Room for every key of the problem.
     pub(super) fn new(attention: &Attention<'_, T>) -> Result<Row<T>> {
-        let room = |needed: bool| host_list(if needed { attention.keys } else { 0 });
+        let room = |needed: bool| reserve(if needed { attention.keys } else { 0 });
         Ok(Row {
             p: room(true)?,
             slopes: room(attention.softcap.is_some())?,
