@@ -243,6 +243,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         let known = self.arithmetic(s)?
             || self.bits(s)?
             || self.conversion(s)?
+            || self.matrix(s)?
             || self.data(s)?
             || self.warp(s)?
             || self.control(s)?;

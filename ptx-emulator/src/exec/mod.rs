@@ -9,6 +9,7 @@ use crate::decode::{Program, parameter_offsets};
 use crate::error::LaunchError;
 use crate::memory::{MemoryView, Segment};
 use crate::module::Entry;
+use crate::ops::copy::Copies;
 use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
 use crate::stats::{LaunchStats, MnemonicCount};
 use crate::{Config, LaunchConfig};
@@ -212,7 +213,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             line
         })
         .collect();
-    let threads = config.block.iter().product();
+    let threads: u32 = config.block.iter().product();
+    let warps = threads.div_ceil(LANES as u32) as usize;
     let launch = Launch {
         program,
         kernel: entry.name(),
@@ -238,7 +240,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let shared = Mutex::new(Shared::default());
     let work = || {
         let mut runner = BlockRunner::new(&launch);
-        let mut cx = context(program, &memory, params_at as *mut u8, params_len, started);
+        let mut cx = context(program, warps, &memory, params_at as *mut u8, params_len, started);
         loop {
             let index = next.fetch_add(1, Relaxed);
             if index >= blocks || launch.stopped() {
@@ -304,6 +306,7 @@ fn add_traffic(all: &mut Traffic, more: &Traffic) {
 
 fn context<'a>(
     program: &'a Program,
+    warps: usize,
     memory: &'a MemoryView,
     params: *mut u8,
     params_len: u64,
@@ -327,6 +330,7 @@ fn context<'a>(
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,
+        copies: vec![Copies::new(); warps],
         started,
         warp_in_block: 0,
         block_index: 0,

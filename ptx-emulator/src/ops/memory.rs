@@ -191,7 +191,7 @@ fn places_one_by_one<const SPACE: u8>(
 }
 
 /// The host address of one lane's access.
-fn place(
+pub(crate) fn place(
     cx: &mut Cx,
     space: u8,
     i: &Instr,

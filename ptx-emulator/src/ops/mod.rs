@@ -9,10 +9,13 @@ pub(crate) mod collective;
 pub(crate) mod compare;
 pub(crate) mod control;
 pub(crate) mod convert;
+pub(crate) mod copy;
 pub(crate) mod float;
 pub(crate) mod int;
 pub(crate) mod lanes;
+pub(crate) mod matrix;
 pub(crate) mod memory;
+pub(crate) mod mma;
 pub(crate) mod real;
 
 use crate::error::Fault;
@@ -119,6 +122,8 @@ pub(crate) struct Cx<'a> {
     pub branch_targets: [u64; LANES],
     /// Where `brx.idx` lanes go, per index, and where calls by address land.
     pub functions: &'a [u32],
+    /// Asynchronous copies under way, by warp of the block.
+    pub copies: Vec<copy::Copies>,
     pub started: std::time::Instant,
     pub warp_in_block: u32,
     pub block_index: u64,
