@@ -5,7 +5,7 @@ use super::scope::Symbol;
 use crate::memory::PARAM_WINDOW;
 use crate::ops::atomic::{self, Atomic};
 use crate::ops::lanes::M1;
-use crate::ops::memory::{self as mem, Load, LoadParam, Store, WIDE_ADDRESS, WRITES};
+use crate::ops::memory::{self as mem, ATOMIC, Load, LoadParam, Store, WIDE_ADDRESS, WRITES};
 use crate::ops::{Instr, Run, bits, int, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::{Space, Type};
@@ -328,7 +328,7 @@ impl FunctionDecoder<'_, '_> {
             self.restore(after);
         }
         let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
-        instr.n = sources.len() as u32 | address.wide | WRITES;
+        instr.n = sources.len() as u32 | address.wide | WRITES | ATOMIC;
         instr.c = (operation as u32) << 8 | code as u32;
         instr.e = match address.space {
             Space::Shared => mem::SHARED,

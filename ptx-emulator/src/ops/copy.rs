@@ -2,6 +2,7 @@
 //! sooner: the source is read and the destination written at the wait. A kernel that forgets its wait sees the old bytes.
 
 use super::memory::{GLOBAL, SHARED, WIDE_ADDRESS, place, places};
+use super::profile::record;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -154,7 +155,12 @@ impl Handler for CopyAsync {
                     place(cx, GLOBAL, &source, l, address, length[l].into(), size.into())
                 };
                 match found {
-                    Ok(host) => from[l] = host,
+                    Ok(host) => {
+                        from[l] = host;
+                        if length[l] != 0 && !cx.profile.is_empty() {
+                            record(cx, &source, 1 << l, &[address; LANES], length[l].into(), GLOBAL);
+                        }
+                    }
                     Err(what) => return cx.fail(l as u32, what),
                 }
             }

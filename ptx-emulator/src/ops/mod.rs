@@ -16,6 +16,7 @@ pub(crate) mod lanes;
 pub(crate) mod matrix;
 pub(crate) mod memory;
 pub(crate) mod mma;
+pub(crate) mod profile;
 pub(crate) mod real;
 
 use crate::error::Fault;
@@ -71,6 +72,8 @@ pub(crate) struct Instr {
     pub n: u32,
     /// A slot of `Cx::caches`.
     pub slot: u32,
+    /// Its place in the program.
+    pub at: u32,
     pub imm: i64,
 }
 
@@ -116,6 +119,8 @@ pub(crate) struct Cx<'a> {
     /// Operand lists that do not fit an `Instr`.
     pub extra: *const u32,
     pub traffic: Traffic,
+    /// Counters by place in the program, where the launch wants them; otherwise empty.
+    pub profile: Vec<profile::Accesses>,
     pub fault: Option<Fault>,
     pub members: u32,
     pub barrier: BarrierRequest,
