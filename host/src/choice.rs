@@ -5,10 +5,9 @@ use std::fmt;
 use flash_attention_abi::tile::MAX_HEAD_DIM;
 
 use crate::error::{Error, Result};
-use crate::options::{Backend, Window};
+use crate::options::Backend;
 use crate::plan;
 use crate::problem::{Problem, Sizes};
-use crate::tensor::Tensor;
 use crate::view::checked_count;
 
 /// Whether one backend can run a problem.
@@ -132,7 +131,7 @@ fn efficient(problem: &Problem) -> Vec<String> {
 }
 
 fn math(problem: &Problem) -> Vec<String> {
-    let mut reasons = unsupported(problem);
+    let mut reasons = vec![];
     let Sizes { batch, query_heads, queries, keys, .. } = problem.sizes;
     if problem.options.return_weights
         && checked_count(&[batch, query_heads, queries, keys, size_of::<f32>()]).is_none()
@@ -143,34 +142,4 @@ fn math(problem: &Problem) -> Vec<String> {
         ));
     }
     reasons
-}
-
-/// What neither `Math` nor `Efficient` computes.
-fn unsupported(problem: &Problem) -> Vec<String> {
-    let options = &problem.options;
-    let asked = [
-        (options.window != Window::default(), "a sliding window"),
-        (problem.softcap.is_some(), "a softcap"),
-        (problem.alibi.is_some(), "ALiBi"),
-        (problem.sinks.is_some(), "sinks"),
-        (problem.key_lengths.is_some(), "key lengths"),
-        (problem.dropout.is_some(), "dropout"),
-        (problem.ragged.is_some(), "a ragged batch"),
-    ];
-    asked
-        .into_iter()
-        .filter(|(asked, _)| *asked)
-        .map(|(_, what)| format!("{what} is asked for, which it does not compute"))
-        .collect()
-}
-
-/// Refuses a gradient of the log-sum-exp.
-pub(crate) fn no_lse_gradient(backend: Backend, dlse: Option<&Tensor>) -> Result<()> {
-    if dlse.is_none() {
-        return Ok(());
-    }
-    Err(Error::Refused {
-        verdict: format!("{backend} cannot run this"),
-        reasons: "a gradient of the log-sum-exp is given, which it does not use".into(),
-    })
 }

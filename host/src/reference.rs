@@ -1,34 +1,40 @@
 //! Attention by its textbook formulas, on plain slices: what every other implementation is held against.
 //!
-//! For every batch entry and head, with the scores `s_ij = scale * q_i · k_j + bias_ij` of the keys that query `i` may see:
+//! For every batch entry and head, with the scores `s_ij = scale * q_i · k_j` of the keys that query `i` may see, softened to
+//! `c tanh(s_ij / c)` by a softcap `c`, plus what ALiBi and the bias add, and a sink `s_h` as one more key without a value:
 //!
 //! ```text
-//! p_ij = exp(s_ij) / Σ_j exp(s_ij)        dv_j  = Σ_i p_ij dout_i
-//! out_i = Σ_j p_ij v_j                    dp_ij = dout_i · v_j
-//! lse_i = ln Σ_j exp(s_ij)                ds_ij = p_ij (dp_ij - Σ_j p_ij dp_ij) = dbias_ij
-//!                                         dq_i  = scale Σ_j ds_ij k_j
-//!                                         dk_j  = scale Σ_i ds_ij q_i
+//! Z_i = exp(s_h) + Σ_j exp(s_ij)          lse_i = ln Z_i
+//! p_ij = exp(s_ij) / Z_i                  w_ij = p_ij / (1 - dropout), or 0 where it is dropped
+//! out_i = Σ_j w_ij v_j                    dv_j = Σ_i w_ij dout_i
+//! dp_ij = dout_i · v_j / (1 - dropout), or 0 where it is dropped
+//! delta_i = Σ_j p_ij dp_ij - dlse_i       ds_h = -Σ_i exp(s_h - lse_i) delta_i
+//! ds_ij = p_ij (dp_ij - delta_i) = dbias_ij
+//! dq_i = scale Σ_j t_ij ds_ij k_j         t_ij = 1 - tanh²(scale * q_i · k_j / c), or 1 without a softcap
+//! dk_j = scale Σ_i t_ij ds_ij q_i
 //! ```
 //!
-//! A query that sees no key has out 0, lse -inf and no gradient. The functions are generic over f32, with which the `Math`
-//! backend computes, and f64, with which tests do. Tensors are contiguous, `[batch, heads, seq, dim]`.
+//! A query that sees no key has out 0, the sink's logit as lse (-inf without one) and no gradient. The functions are generic
+//! over f32, with which the `Math` backend computes, and f64, with which tests do. Tensors are contiguous,
+//! `[batch, heads, seq, dim]`.
 
-use std::ops::Range;
-
-pub use crate::options::Causal;
+pub use crate::options::{Causal, Dropout, Window};
+pub use backward::{Gradients, backward};
 pub use real::Real;
 
-use crate::band::Band;
-use crate::options::Window;
 use rayon::prelude::*;
 
+use crate::error::Result;
+use real::axpy;
+pub(crate) use real::{reserve, zeros};
+use row::Row;
+
 mod backward;
+mod check;
 mod real;
+mod row;
 
-pub use backward::{Gradients, backward};
-use real::{axpy, dot};
-
-/// Sizes and options of one attention problem.
+/// Sizes and options of one attention problem. Any size may be 0.
 #[derive(Clone, Debug)]
 pub struct Attention<'a, T> {
     /// Batch entries.
@@ -49,10 +55,33 @@ pub struct Attention<'a, T> {
     pub scale: T,
     /// Which keys a query may see by position.
     pub causal: Causal,
+    /// How far a query sees to either side of the diagonal.
+    pub window: Window,
+    /// The magnitude that scores stay below.
+    pub softcap: Option<T>,
+    /// What every position between a query and a key takes from their score.
+    pub alibi: Option<Slopes<'a, T>>,
     /// Which keys a query may see one by one; 0 = may not.
     pub mask: Option<Repeated<'a, u8>>,
     /// Added to the scaled scores.
     pub bias: Option<Repeated<'a, T>>,
+    /// One logit a query head, `[query_heads]`, which has a part in the sum of the softmax and none in the output.
+    pub sinks: Option<&'a [T]>,
+    /// The keys in use of each batch entry, `[batch]`; the others are never read.
+    pub key_lengths: Option<&'a [usize]>,
+    /// Which weights are dropped.
+    pub dropout: Option<Dropout>,
+    /// The number of the first batch entry, for dropout alone: where the entries are part of a longer batch.
+    pub first_batch: usize,
+}
+
+/// The slopes of ALiBi: `slope * |i + keys - queries - j|` is taken from the score of query `i` and key `j`.
+#[derive(Clone, Copy, Debug)]
+pub struct Slopes<'a, T> {
+    /// `[query_heads]`, or `[batch, query_heads]`.
+    pub values: &'a [T],
+    /// Whether every batch entry has its own.
+    pub per_batch: bool,
 }
 
 /// A contiguous tensor `[batch, heads, queries, keys]` of which each size but the last is 1 or the problem's.
@@ -86,185 +115,159 @@ pub struct Outcome<T> {
     pub out: Vec<T>,
     /// Natural log-sum-exp of the scores, `[batch, query_heads, queries]`.
     pub lse: Vec<T>,
-    /// The probabilities `[batch, query_heads, queries, keys]` where they were asked for, else empty.
+    /// The weights `[batch, query_heads, queries, keys]`, after dropout, where they were asked for, else empty.
     pub weights: Vec<T>,
 }
 
-/// Scores, and what follows from their position.
 impl<T: Real> Attention<'_, T> {
-    /// The query head's key head.
-    fn key_head(&self, head: usize) -> usize {
-        head / (self.query_heads / self.key_heads)
-    }
-
-    /// The range of a matrix `[rows, columns]` of batch entry `b` and head `h`.
-    fn matrix(b: usize, heads: usize, h: usize, elements: usize) -> Range<usize> {
-        let start = (b * heads + h) * elements;
-        start..start + elements
-    }
-
-    /// Fills `row` with the scores of query `i`; -inf for keys that it may not see.
-    fn scores(&self, at @ [_, _, i]: [usize; 3], q: &[T], k: &[T], row: &mut [T]) {
-        let band = Band::new(self.causal, Window::default()).visible(i, self.queries, self.keys);
-        let mask = self.mask.map(|mask| mask.row(at, self.keys));
-        let bias = self.bias.map(|bias| bias.row(at, self.keys));
-        for (j, (score, key)) in row.iter_mut().zip(k.chunks_exact(self.head_dim)).enumerate() {
-            let visible = band.contains(&j) && mask.is_none_or(|mask| mask[j] != 0);
-            *score = if visible {
-                self.scale * dot(q, key) + bias.map_or(T::ZERO, |bias| bias[j])
-            } else {
-                T::NEG_INFINITY
-            };
+    /// Attention without options; the scale is `1 / sqrt(head_dim)`.
+    pub fn new(
+        batch: usize,
+        query_heads: usize,
+        key_heads: usize,
+        queries: usize,
+        keys: usize,
+        head_dim: usize,
+        value_dim: usize,
+    ) -> Self {
+        Attention {
+            batch,
+            query_heads,
+            key_heads,
+            queries,
+            keys,
+            head_dim,
+            value_dim,
+            scale: T::from_f64(1.0 / (head_dim as f64).sqrt()),
+            causal: Causal::None,
+            window: Window::default(),
+            softcap: None,
+            alibi: None,
+            mask: None,
+            bias: None,
+            sinks: None,
+            key_lengths: None,
+            dropout: None,
+            first_batch: 0,
         }
     }
+
+    /// Query heads a key head; 0 without heads.
+    fn group(&self) -> usize {
+        self.query_heads.checked_div(self.key_heads).unwrap_or(0)
+    }
+
+    /// Queries of all batch entries and heads. The sizes have been checked.
+    fn rows(&self) -> usize {
+        self.batch * self.query_heads * self.queries
+    }
+
+    /// Batch entry, head and query of a row.
+    fn place(&self, row: usize) -> [usize; 3] {
+        let Attention { query_heads, queries, .. } = *self;
+        [row / queries / query_heads, row / queries % query_heads, row % queries]
+    }
 }
 
-/// Turns scores into probabilities, and returns their log-sum-exp. Without a visible key both are 0 and -inf.
-fn softmax<T: Real>(row: &mut [T]) -> T {
-    // A NaN wins over every number, so that it is not lost.
-    let max = row.iter().fold(T::NEG_INFINITY, |m, &s| if s > m || s.is_nan() { s } else { m });
-    if max == T::NEG_INFINITY {
-        row.fill(T::ZERO);
-        return T::NEG_INFINITY;
-    }
-    let mut sum = T::ZERO;
-    for score in row.iter_mut() {
-        *score = (*score - max).exp();
-        sum = sum + *score;
-    }
-    for score in row.iter_mut() {
-        *score = *score / sum;
-    }
-    max + sum.ln()
+/// The part of `tensor`, `[batch, heads, rows, columns]`, of one batch entry and head.
+fn matrix<T>(tensor: &[T], [heads, rows, columns]: [usize; 3], b: usize, h: usize) -> &[T] {
+    let start = (b * heads + h) * rows * columns;
+    &tensor[start..start + rows * columns]
 }
 
-/// Output, log-sum-exp and, where asked for, the probabilities.
+/// Row `i` of a matrix.
+fn row_of<T>(matrix: &[T], i: usize, columns: usize) -> &[T] {
+    &matrix[i * columns..(i + 1) * columns]
+}
+
+/// Takes `count` elements from the front.
+fn take<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
+    let (front, after) = std::mem::take(rest).split_at_mut(count);
+    *rest = after;
+    front
+}
+
+/// Rows that one thread computes one after the other.
+const BLOCK: usize = 16;
+
+/// Where the results of some rows go.
+struct Block<'a, T> {
+    first: usize,
+    out: &'a mut [T],
+    lse: &'a mut [T],
+    weights: &'a mut [T],
+}
+
+/// Output, log-sum-exp and, where asked for, the weights.
 ///
-/// The slices hold exactly the elements that the sizes say, at least one each.
+/// # Errors
+/// Where a slice does not hold as many elements as the sizes say, or the query heads are not a multiple of the key heads;
+/// where there is not enough memory.
 pub fn forward<T: Real>(
     attention: &Attention<'_, T>,
     q: &[T],
     k: &[T],
     v: &[T],
     weights: bool,
-) -> Outcome<T> {
-    let Attention { batch, query_heads, key_heads, queries, keys, head_dim, value_dim, .. } = *attention;
-    let rows = batch * query_heads * queries;
-    let mut out = vec![T::ZERO; rows * value_dim];
-    let mut lse = vec![T::ZERO; rows];
-    let mut kept = vec![T::ZERO; if weights { rows * keys } else { 0 }];
-    let mut kept_rows: Vec<&mut [T]> = kept.chunks_exact_mut(keys).collect();
-    kept_rows.resize_with(rows, Default::default);
+) -> Result<Outcome<T>> {
+    attention.check(q, k, v)?;
+    let rows = attention.rows();
+    let kept_keys = if weights { attention.keys } else { 0 };
+    let kept = attention.check_count("the weights", &[rows, kept_keys])?;
+    let mut out = zeros(rows * attention.value_dim)?;
+    let (mut lse, mut kept) = (zeros(rows)?, zeros(kept)?);
 
-    let outputs = out.par_chunks_exact_mut(value_dim).zip(&mut lse).zip(kept_rows).enumerate();
-    outputs.for_each_init(
-        || vec![T::ZERO; keys],
-        |p, (row, ((out, lse), kept))| {
-            let [b, h, i] = [row / queries / query_heads, row / queries % query_heads, row % queries];
-            let key_head = attention.key_head(h);
-            let k = &k[Attention::<T>::matrix(b, key_heads, key_head, keys * head_dim)];
-            let v = &v[Attention::<T>::matrix(b, key_heads, key_head, keys * value_dim)];
-            attention.scores([b, h, i], &q[row * head_dim..][..head_dim], k, p);
-            *lse = softmax(p);
-            for (&p, value) in p.iter().zip(v.chunks_exact(value_dim)) {
-                // A key that is not seen has no part in the result, whatever its value is.
-                if p != T::ZERO {
-                    axpy(p, value, out);
-                }
-            }
-            if !kept.is_empty() {
-                kept.copy_from_slice(p);
-            }
+    let mut blocks = reserve(rows.div_ceil(BLOCK))?;
+    let (mut rest_out, mut rest_lse, mut rest_kept) = (&mut out[..], &mut lse[..], &mut kept[..]);
+    for first in (0..rows).step_by(BLOCK) {
+        let count = BLOCK.min(rows - first);
+        blocks.push(Block {
+            first,
+            out: take(&mut rest_out, count * attention.value_dim),
+            lse: take(&mut rest_lse, count),
+            weights: take(&mut rest_kept, count * kept_keys),
+        });
+    }
+    blocks.into_par_iter().try_for_each_init(
+        || Row::new(attention),
+        |row, block| {
+            let row = row.as_mut().map_err(|error| error.clone())?;
+            block_forward(attention, row, block, [q, k, v]);
+            Ok(())
         },
-    );
-    Outcome { out, lse, weights: kept }
+    )?;
+    Ok(Outcome { out, lse, weights: kept })
+}
+
+fn block_forward<T: Real>(
+    attention: &Attention<'_, T>,
+    row: &mut Row<T>,
+    block: Block<'_, T>,
+    [q, k, v]: [&[T]; 3],
+) {
+    let Attention { key_heads, keys, head_dim, value_dim, .. } = *attention;
+    let group = attention.group();
+    let Block { first, mut out, lse, mut weights } = block;
+    let kept_keys = weights.len() / lse.len();
+    for (index, lse) in (first..).zip(lse) {
+        let at @ [b, h, _] = attention.place(index);
+        let (out, weights) = (take(&mut out, value_dim), take(&mut weights, kept_keys));
+        let k = matrix(k, [key_heads, keys, head_dim], b, h / group);
+        let v = matrix(v, [key_heads, keys, value_dim], b, h / group);
+        *lse = row.fill(attention, at, row_of(q, index, head_dim), k).lse;
+        row.drop_weights();
+        for (j, &w) in row.p.iter().enumerate() {
+            // A key that is not seen has no part in the result, whatever its value is.
+            if w != T::ZERO {
+                axpy(w, row_of(v, j, value_dim), out);
+            }
+        }
+        // Keys that are not in use have no weight.
+        for (kept, &w) in weights.iter_mut().zip(&row.p) {
+            *kept = w;
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use approx::assert_relative_eq;
-
-    use super::*;
-
-    fn plain(queries: usize, keys: usize, head_dim: usize) -> Attention<'static, f64> {
-        Attention {
-            batch: 1,
-            query_heads: 1,
-            key_heads: 1,
-            queries,
-            keys,
-            head_dim,
-            value_dim: 1,
-            scale: 1.0,
-            causal: Causal::None,
-            mask: None,
-            bias: None,
-        }
-    }
-
-    #[test]
-    fn equal_scores_average_the_values() {
-        let outcome = forward(&plain(1, 4, 1), &[0.0], &[3.0; 4], &[1.0, 2.0, 3.0, 6.0], true);
-        assert_relative_eq!(outcome.out[0], 3.0);
-        assert_relative_eq!(outcome.lse[0], 4f64.ln());
-        assert_eq!(outcome.weights, [0.25; 4]);
-    }
-
-    #[test]
-    fn a_query_without_visible_keys_gives_zero_and_minus_infinity() {
-        let mask = Repeated { values: &[0, 0][..], shape: [1, 1, 1] };
-        let attention = Attention { mask: Some(mask), ..plain(1, 2, 1) };
-        let outcome = forward(&attention, &[1.0], &[1.0, 2.0], &[f64::NAN, 2.0], true);
-        assert_eq!((outcome.out[0], outcome.lse[0]), (0.0, f64::NEG_INFINITY));
-        assert_eq!(outcome.weights, [0.0, 0.0]);
-    }
-
-    #[test]
-    fn huge_scores_stay_finite() {
-        let outcome = forward(&plain(1, 2, 1), &[1.0], &[1e4, -1e4], &[1.0, 2.0], false);
-        assert_eq!((outcome.out[0], outcome.lse[0]), (1.0, 1e4));
-    }
-
-    #[test]
-    fn gradients_agree_with_finite_differences() {
-        let bias = [0.3, -0.2, 0.1];
-        let attention = Attention {
-            query_heads: 2,
-            queries: 2,
-            keys: 3,
-            head_dim: 2,
-            value_dim: 2,
-            scale: -0.7,
-            causal: Causal::LowerRight,
-            bias: Some(Repeated { values: &bias, shape: [1, 1, 1] }),
-            ..plain(2, 3, 2)
-        };
-        let numbers = |n: usize, seed: f64| (0..n).map(|i| (i as f64 * 1.7 + seed).sin()).collect::<Vec<_>>();
-        let (q, k, v, dout) = (numbers(8, 0.1), numbers(6, 0.5), numbers(6, 0.9), numbers(8, 1.3));
-        let loss = |attention: &Attention<'_, f64>, q: &[f64], k: &[f64], v: &[f64]| -> f64 {
-            forward(attention, q, k, v, false).out.iter().zip(&dout).map(|(o, d)| o * d).sum()
-        };
-        let gradients = backward(&attention, &q, &k, &v, &dout, true);
-        let check = |values: &[f64], gradient: &[f64], loss: &dyn Fn(&[f64]) -> f64| {
-            assert_eq!(values.len(), gradient.len());
-            for i in 0..values.len() {
-                let (mut up, mut down) = (values.to_vec(), values.to_vec());
-                up[i] += 1e-5;
-                down[i] -= 1e-5;
-                assert_relative_eq!(
-                    (loss(&up) - loss(&down)) / 2e-5,
-                    gradient[i],
-                    epsilon = 1e-8,
-                    max_relative = 1e-6
-                );
-            }
-        };
-        check(&q, &gradients.dq, &|q| loss(&attention, q, &k, &v));
-        check(&k, &gradients.dk, &|k| loss(&attention, &q, k, &v));
-        check(&v, &gradients.dv, &|v| loss(&attention, &q, &k, v));
-        check(&bias, &gradients.dbias, &|bias| {
-            let bias = Some(Repeated { values: bias, shape: [1, 1, 1] });
-            loss(&Attention { bias, ..attention.clone() }, &q, &k, &v)
-        });
-    }
-}
+mod tests;

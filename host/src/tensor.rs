@@ -93,7 +93,8 @@ impl Tensor {
         Tensor::of_bytes(device, dtype, encode_wide(dtype, values), shape)
     }
 
-    fn of_bytes(device: &Device, dtype: Dtype, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
+    /// Little-endian bytes on a device. The caller has counted them.
+    pub(crate) fn of_bytes(device: &Device, dtype: Dtype, bytes: Vec<u8>, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::of(device, dtype, Storage::new(device, bytes)?, View::contiguous(shape)))
     }
 

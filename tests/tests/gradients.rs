@@ -40,7 +40,7 @@ fn reference_slope(problem: &Problem, inputs: &Inputs, n: usize, i: usize) -> f6
         input(&mut moved, n)[i] += displacement;
         let mut attention = problem.attention(&moved);
         attention.bias = moved.bias.as_ref().map(|(values, shape)| Repeated { values, shape: *shape });
-        let out = reference::forward(&attention, &moved.q, &moved.k, &moved.v, false).out;
+        let out = reference::forward(&attention, &moved.q, &moved.k, &moved.v, false).unwrap().out;
         loss(&out, &inputs.dout)
     })
 }

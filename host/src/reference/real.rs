@@ -2,6 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+use crate::error::{Error, Result};
+
 /// f32 or f64.
 pub trait Real:
     Copy
@@ -16,20 +18,27 @@ pub trait Real:
 {
     /// 0.
     const ZERO: Self;
+    /// 1.
+    const ONE: Self;
     /// Minus infinity, the score of a key that is not seen.
     const NEG_INFINITY: Self;
     /// `e` to this power.
     fn exp(self) -> Self;
     /// The natural logarithm.
     fn ln(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool;
+    /// The nearest of these numbers.
+    fn from_f64(x: f64) -> Self;
 }
 
 macro_rules! real {
     ($($type:ident)*) => {$(
         impl Real for $type {
             const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
             const NEG_INFINITY: Self = $type::NEG_INFINITY;
             fn exp(self) -> Self {
                 self.exp()
@@ -37,13 +46,37 @@ macro_rules! real {
             fn ln(self) -> Self {
                 self.ln()
             }
+            fn tanh(self) -> Self {
+                self.tanh()
+            }
             fn is_nan(self) -> bool {
                 self.is_nan()
+            }
+            fn from_f64(x: f64) -> Self {
+                x as $type
             }
         }
     )*};
 }
 real!(f32 f64);
+
+/// Zeros, or an error where there is not that much memory.
+pub(crate) fn zeros<T: Real>(count: usize) -> Result<Vec<T>> {
+    let mut zeros = reserve(count)?;
+    zeros.resize(count, T::ZERO);
+    Ok(zeros)
+}
+
+/// Room for so many elements, or an error where there is not that much memory.
+pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count).map_err(|error| Error::Device {
+        device: "cpu".into(),
+        action: format!("allocate {} bytes", count as u128 * size_of::<T>() as u128),
+        reason: error.to_string(),
+    })?;
+    Ok(room)
+}
 
 /// Partial sums of a scalar product: the compiler turns them into vector lanes, and they round less than one sum does.
 const LANES: usize = 8;
