@@ -110,3 +110,48 @@ fn sum_to(gradient: Tensor, shape: &[usize]) -> Result<Tensor> {
 pub(crate) fn unreachable_backend(backend: Backend) -> Error {
     Error::Refused { verdict: format!("{backend} cannot run this"), reasons: "it has no kernels".into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::sdpa;
+
+    fn tensor(seed: usize, shape: &[usize]) -> Tensor {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| ((i * 7 + seed * 13) as f32).sin()).collect();
+        Tensor::from_slice(&Device::cpu(), &values, shape).unwrap()
+    }
+
+    #[test]
+    fn gradients_are_summed_over_what_was_repeated() {
+        let gradient = tensor(0, &[2, 3, 2]).cast(Dtype::F64).unwrap();
+        let all = gradient.to_f64().unwrap();
+        let sum = sum_to(gradient.clone(), &[1, 3, 1]).unwrap();
+        let expected: Vec<f64> = (0..3).map(|h| [0, 1, 6, 7].iter().map(|i| all[h * 2 + i]).sum()).collect();
+        assert_eq!((sum.shape(), sum.to_f64().unwrap()), (&[1, 3, 1][..], expected));
+        assert_eq!(sum_to(gradient, &[2, 3, 2]).unwrap().to_f64().unwrap(), all);
+    }
+
+    #[test]
+    fn repeated_tensors_get_the_gradients_of_their_copies_together() {
+        // One batch entry of q and v, one head of q and k, in the order [batch, seq, heads, dim].
+        let (q, k, v) = (tensor(1, &[1, 5, 1, 4]), tensor(2, &[2, 6, 1, 4]), tensor(3, &[1, 6, 3, 4]));
+        let dout = tensor(4, &[2, 5, 3, 4]);
+        let run = |q: &Tensor, k: &Tensor, v: &Tensor| {
+            let call = sdpa(q, k, v).layout(crate::Layout::Bshd).causal(crate::Causal::LowerRight);
+            let forward = call.forward().unwrap();
+            (forward.output().to_vec::<f32>().unwrap(), forward.backward(&dout).unwrap())
+        };
+        let (out, gradients) = run(&q, &k, &v);
+        let copies = |t: &Tensor, rows| t.expand(&[2, rows, 3, 4]).unwrap().contiguous().unwrap();
+        let (copied_out, copied) = run(&copies(&q, 5), &copies(&k, 6), &copies(&v, 6));
+        assert_eq!(out, copied_out);
+        for (sum, given, copies) in
+            [(&gradients.dq, &q, copied.dq), (&gradients.dk, &k, copied.dk), (&gradients.dv, &v, copied.dv)]
+        {
+            assert_eq!(sum.shape(), given.shape());
+            let expected = sum_to(copies, given.shape()).unwrap();
+            assert_eq!(sum.to_vec::<f32>().unwrap(), expected.to_vec::<f32>().unwrap());
+        }
+    }
+}

@@ -114,46 +114,41 @@ impl Element for bool {
     }
 }
 
-/// The bytes of a slice of elements.
-pub(crate) fn encode<T: Element>(values: &[T]) -> Vec<u8> {
-    let size = T::DTYPE.size();
-    let mut bytes = vec![0; values.len() * size];
-    for (value, chunk) in values.iter().zip(bytes.chunks_exact_mut(size)) {
-        value.store(chunk);
-    }
-    bytes
-}
-
 /// The elements in a slice of bytes.
 pub(crate) fn decode<T: Element>(bytes: &[u8]) -> Vec<T> {
     bytes.chunks_exact(T::DTYPE.size()).map(T::load).collect()
 }
 
-/// The elements in a slice of bytes as f64, which holds every storage type exactly.
-pub(crate) fn decode_wide(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
-    let chunks = bytes.chunks_exact(dtype.size());
+/// Writes f64 values, rounded once to a storage type (to nearest even; integers saturate), until the bytes are full.
+pub(crate) fn store_wide(dtype: Dtype, values: impl Iterator<Item = f64>, bytes: &mut [u8]) {
+    let chunks = bytes.chunks_exact_mut(dtype.size()).zip(values);
     match dtype {
-        Dtype::F32 => chunks.map(|c| f32::load(c).into()).collect(),
-        Dtype::F16 => chunks.map(|c| f16::load(c).into()).collect(),
-        Dtype::Bf16 => chunks.map(|c| bf16::load(c).into()).collect(),
-        Dtype::F64 => chunks.map(f64::load).collect(),
-        Dtype::U8 => chunks.map(|c| u8::load(c).into()).collect(),
-        Dtype::I32 => chunks.map(|c| i32::load(c).into()).collect(),
+        Dtype::F32 => chunks.for_each(|(chunk, v)| (v as f32).store(chunk)),
+        Dtype::F16 => chunks.for_each(|(chunk, v)| f16::from_f64(v).store(chunk)),
+        Dtype::Bf16 => chunks.for_each(|(chunk, v)| bf16::from_f64(v).store(chunk)),
+        Dtype::F64 => chunks.for_each(|(chunk, v)| v.store(chunk)),
+        Dtype::U8 => chunks.for_each(|(chunk, v)| (v as u8).store(chunk)),
+        Dtype::I32 => chunks.for_each(|(chunk, v)| (v as i32).store(chunk)),
     }
 }
 
-/// The bytes of f64 values rounded once to a storage type (to nearest even; integers saturate).
-pub(crate) fn encode_wide(dtype: Dtype, values: impl Iterator<Item = f64>) -> Vec<u8> {
-    fn all<T: Element>(values: impl Iterator<Item = f64>, round: impl Fn(f64) -> T) -> Vec<u8> {
-        encode(&values.map(round).collect::<Vec<_>>())
-    }
+/// The elements in a slice of bytes as f64, which holds every storage type exactly.
+pub(crate) fn decode_wide(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
+    let mut elements = Vec::new();
+    extend_wide(dtype, bytes, &mut elements);
+    elements
+}
+
+/// Adds the elements in a slice of bytes to a list, as [`decode_wide`] gives them.
+pub(crate) fn extend_wide(dtype: Dtype, bytes: &[u8], elements: &mut Vec<f64>) {
+    let chunks = bytes.chunks_exact(dtype.size());
     match dtype {
-        Dtype::F32 => all(values, |v| v as f32),
-        Dtype::F16 => all(values, f16::from_f64),
-        Dtype::Bf16 => all(values, bf16::from_f64),
-        Dtype::F64 => all(values, |v| v),
-        Dtype::U8 => all(values, |v| v as u8),
-        Dtype::I32 => all(values, |v| v as i32),
+        Dtype::F32 => elements.extend(chunks.map(|c| f64::from(f32::load(c)))),
+        Dtype::F16 => elements.extend(chunks.map(|c| f64::from(f16::load(c)))),
+        Dtype::Bf16 => elements.extend(chunks.map(|c| f64::from(bf16::load(c)))),
+        Dtype::F64 => elements.extend(chunks.map(f64::load)),
+        Dtype::U8 => elements.extend(chunks.map(|c| f64::from(u8::load(c)))),
+        Dtype::I32 => elements.extend(chunks.map(|c| f64::from(i32::load(c)))),
     }
 }
 
@@ -161,24 +156,22 @@ pub(crate) fn encode_wide(dtype: Dtype, values: impl Iterator<Item = f64>) -> Ve
 mod tests {
     use super::*;
 
+    fn there_and_back<const N: usize>(dtype: Dtype, values: [f64; N]) -> Vec<f64> {
+        let mut bytes = vec![0; N * dtype.size()];
+        store_wide(dtype, values.into_iter(), &mut bytes);
+        decode_wide(dtype, &bytes)
+    }
+
     #[test]
     fn every_storage_type_survives_the_way_through_f64() {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64, Dtype::U8, Dtype::I32] {
-            let bytes = encode_wide(dtype, [0.0, 1.0, 2.0, 96.0].into_iter());
-            assert_eq!(bytes.len(), 4 * dtype.size());
-            assert_eq!(decode_wide(dtype, &bytes), [0.0, 1.0, 2.0, 96.0], "{dtype}");
+            assert_eq!(there_and_back(dtype, [0.0, 1.0, 2.0, 96.0]), [0.0, 1.0, 2.0, 96.0], "{dtype}");
         }
     }
 
     #[test]
     fn rounding_to_half_types_is_to_nearest_even() {
-        assert_eq!(
-            decode_wide(Dtype::F16, &encode_wide(Dtype::F16, [2049.0, 2051.0].into_iter())),
-            [2048.0, 2052.0]
-        );
-        assert_eq!(
-            decode_wide(Dtype::Bf16, &encode_wide(Dtype::Bf16, [257.0, 259.0].into_iter())),
-            [256.0, 260.0]
-        );
+        assert_eq!(there_and_back(Dtype::F16, [2049.0, 2051.0]), [2048.0, 2052.0]);
+        assert_eq!(there_and_back(Dtype::Bf16, [257.0, 259.0]), [256.0, 260.0]);
     }
 }

@@ -59,3 +59,83 @@ fn sink_gradient(problem: &Problem, sinks: &Tensor, dlse: Option<&Tensor>) -> Re
     }
     Tensor::of_wide(problem.device(), Dtype::F32, sums.into_iter(), &[query_heads])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::attention::sdpa;
+    use crate::device::Device;
+    use crate::dtype::Dtype;
+    use crate::options::Options;
+    use crate::tensor::Tensor;
+
+    fn ones(device: &Device, shape: &[usize]) -> Tensor {
+        Tensor::from_slice(device, &vec![1f32; shape.iter().product()], shape).unwrap()
+    }
+
+    fn numbers(tensor: &Tensor) -> Vec<f32> {
+        tensor.to_vec().unwrap()
+    }
+
+    #[test]
+    fn queries_without_keys_give_zeros_and_nothing_is_launched() {
+        for device in [Device::cpu(), Device::emulator()] {
+            let (q, k) = (ones(&device, &[1, 2, 3, 4]), ones(&device, &[1, 1, 0, 4]));
+            let bias = ones(&device, &[3, 0]);
+            let forward = sdpa(&q, &k, &k).bias(&bias).forward().unwrap();
+            assert_eq!(
+                (forward.output().shape(), numbers(forward.output())),
+                (&[1, 2, 3, 4][..], vec![0.0; 24])
+            );
+            assert_eq!(numbers(forward.lse()), [f32::NEG_INFINITY; 6]);
+            let gradients = forward.backward(&ones(&device, &[1, 2, 3, 4])).unwrap();
+            assert_eq!(numbers(&gradients.dq), [0.0; 24]);
+            assert_eq!((gradients.dk.shape(), gradients.dv.shape()), (&[1, 1, 0, 4][..], &[1, 1, 0, 4][..]));
+            assert_eq!(gradients.dbias.unwrap().shape(), [3, 0]);
+            assert!(gradients.dsinks.is_none());
+            assert!(device.take_stats().is_none_or(|counted| counted.is_empty()));
+        }
+    }
+
+    #[test]
+    fn the_log_sum_exp_of_queries_without_keys_is_the_sink() {
+        let cpu = Device::cpu();
+        let sinks = Tensor::from_slice(&cpu, &[0.5f32, f32::NEG_INFINITY], &[2]).unwrap();
+        let (q, k) = (ones(&cpu, &[2, 2, 3, 4]), ones(&cpu, &[2, 2, 0, 4]));
+        let options = Options { sinks: Some(sinks), ..Options::default() };
+        let problem = crate::problem::Problem::new(&q, &k, &k, &options).unwrap();
+        let (_, lse, _) = super::forward(&problem).unwrap();
+        let row = [0.5, 0.5, 0.5, f32::NEG_INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY];
+        assert_eq!(numbers(&lse), [row, row].concat());
+        let dlse =
+            Tensor::from_slice(&cpu, &(1..=12).map(|x| x as f32).collect::<Vec<_>>(), &[2, 2, 3]).unwrap();
+        let gradients = super::backward(&problem, Some(&dlse)).unwrap();
+        // 1 + 2 + 3 + 7 + 8 + 9; the other sink takes no part.
+        assert_eq!(numbers(&gradients.dsinks.unwrap()), [30.0, 0.0]);
+        assert_eq!(numbers(&super::backward(&problem, None).unwrap().dsinks.unwrap()), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn no_queries_and_no_batch_give_empty_outputs() {
+        let cpu = Device::cpu();
+        for shape in [[2, 1, 0, 4], [0, 1, 5, 4]] {
+            let (q, k) = (ones(&cpu, &shape), ones(&cpu, &[shape[0], 1, 3, 4]));
+            let forward = sdpa(&q, &k, &k).forward().unwrap();
+            assert_eq!((forward.output().shape(), forward.lse().shape()), (&shape[..], &shape[..3]));
+            let gradients = forward.backward(&ones(&cpu, &shape)).unwrap();
+            assert_eq!(numbers(&gradients.dk), vec![0.0; shape[0] * 12]);
+            let weights = sdpa(&q, &k, &k).return_weights(true).run().unwrap().weights.unwrap();
+            assert_eq!(weights.shape(), [shape[0], 1, shape[2], 3]);
+        }
+    }
+
+    #[test]
+    fn gradients_of_empty_problems_have_the_type_and_shape_of_what_was_repeated() {
+        let cpu = Device::cpu();
+        let q = ones(&cpu, &[1, 1, 2, 4]).cast(Dtype::F16).unwrap();
+        let k = ones(&cpu, &[3, 2, 0, 4]).cast(Dtype::F16).unwrap();
+        let forward = sdpa(&q, &k, &k).forward().unwrap();
+        assert_eq!(forward.output().shape(), [3, 2, 2, 4]);
+        let gradients = forward.backward(forward.output()).unwrap();
+        assert_eq!((gradients.dq.shape(), gradients.dq.dtype()), (&[1, 1, 2, 4][..], Dtype::F16));
+    }
+}

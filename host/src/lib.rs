@@ -6,6 +6,8 @@
 //! * [`Tensor`]: elements on a device, with views that copy nothing.
 //! * [`sdpa`], [`Sdpa`], [`Options`]: the call. [`Sdpa::run`] gives the [`Output`]; [`Sdpa::forward`] gives a [`Forward`], whose
 //!   [`backward`](Forward::backward) gives the [`Gradients`]; [`Sdpa::explain`] says which backends can, and why others cannot.
+//! * [`sdpa_varlen`], [`sdpa_jagged`], [`JaggedTensor`]: batches of sequences of different lengths, without padding.
+//! * [`mod@backend`]: which backends the calls of a scope use.
 //! * [`case`]: problems in safetensors files, and the check of results against expected ones.
 //! * [`mod@reference`]: the formulas, on slices of f32 or f64.
 //!
@@ -27,6 +29,7 @@ mod options;
 mod plan;
 mod problem;
 mod ptx;
+mod ragged;
 pub mod reference;
 mod storage;
 mod tensor;
@@ -41,4 +44,5 @@ pub use dtype::{Dtype, Element};
 pub use error::{Error, Result};
 pub use options::{Backend, Causal, Dropout, Layout, OnProgress, Options, Ragged, Window};
 pub use problem::Sizes;
+pub use ragged::{JaggedTensor, sdpa_jagged, sdpa_varlen};
 pub use tensor::Tensor;

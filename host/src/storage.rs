@@ -6,14 +6,20 @@ use crate::device::Device;
 use crate::device::accelerator::Accelerator;
 use crate::error::{Error, Result};
 
-/// Zeros in the host's memory, or an error where there is not that much.
-pub(crate) fn host_zeros(bytes: usize) -> Result<Vec<u8>> {
-    let mut zeros = Vec::new();
-    zeros.try_reserve_exact(bytes).map_err(|error| Error::Device {
+/// An empty list with room for `count` elements in the host's memory, or an error where there is not that much.
+pub(crate) fn host_list<T>(count: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count).map_err(|error| Error::Device {
         device: "cpu".into(),
-        action: format!("allocate {bytes} bytes"),
+        action: format!("allocate {count} times {} bytes", size_of::<T>()),
         reason: error.to_string(),
     })?;
+    Ok(list)
+}
+
+/// Zeros in the host's memory, or an error where there is not that much.
+pub(crate) fn host_zeros(bytes: usize) -> Result<Vec<u8>> {
+    let mut zeros = host_list(bytes)?;
     zeros.resize(bytes, 0);
     Ok(zeros)
 }
@@ -77,6 +83,10 @@ impl Storage {
 
     /// Hands a range of its bytes to `each`.
     pub(crate) fn with<R>(&self, start: usize, length: usize, each: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        if length == 0 {
+            // An empty view may start anywhere, even behind the end.
+            return Ok(each(&[]));
+        }
         match self {
             Storage::Host(bytes) => Ok(each(&bytes[start..start + length])),
             Storage::Accelerator(allocation) => {

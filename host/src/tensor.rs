@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::device::Device;
-use crate::dtype::{Dtype, Element, decode, decode_wide, encode, encode_wide};
+use crate::dtype::{Dtype, Element, extend_wide, store_wide};
 use crate::error::{Error, Result};
-use crate::storage::{Allocation, Storage, host_zeros};
+use crate::storage::{Allocation, Storage, host_list, host_zeros};
 use crate::view::{View, checked_count};
 
 /// A tensor: a storage on a device, and which of its elements it shows in which order.
@@ -21,7 +21,7 @@ pub struct Tensor {
 }
 
 /// Bytes of a contiguous tensor of this shape.
-fn byte_count(dtype: Dtype, shape: &[usize]) -> Result<usize> {
+pub(crate) fn byte_count(dtype: Dtype, shape: &[usize]) -> Result<usize> {
     let bytes = checked_count(shape)
         .and_then(|n| n.checked_mul(dtype.size()))
         .filter(|&bytes| bytes <= isize::MAX as usize);
@@ -52,7 +52,11 @@ impl Tensor {
                 expected,
             });
         }
-        Tensor::of_bytes(device, T::DTYPE, encode(values), shape)
+        let mut bytes = host_zeros(expected * T::DTYPE.size())?;
+        for (value, chunk) in values.iter().zip(bytes.chunks_exact_mut(T::DTYPE.size())) {
+            value.store(chunk);
+        }
+        Tensor::of_bytes(device, T::DTYPE, bytes, shape)
     }
 
     /// A copy of little-endian bytes (row-major) on a device.
@@ -64,7 +68,9 @@ impl Tensor {
         if bytes.len() != expected {
             return Err(Error::Length { what: "bytes", given: bytes.len(), shape: shape.into(), expected });
         }
-        Tensor::of_bytes(device, dtype, bytes.to_vec(), shape)
+        let mut copy = host_list(expected)?;
+        copy.extend_from_slice(bytes);
+        Tensor::of_bytes(device, dtype, copy, shape)
     }
 
     /// Zeros on a device.
@@ -83,14 +89,16 @@ impl Tensor {
         Ok(Tensor::of(device, dtype, Storage::Accelerator(allocation), View::contiguous(shape)))
     }
 
-    /// f64 values rounded once to the storage type. The caller has counted them.
+    /// f64 values rounded once to the storage type, as many as the shape holds; zeros follow if there are fewer.
     pub(crate) fn of_wide(
         device: &Device,
         dtype: Dtype,
         values: impl Iterator<Item = f64>,
         shape: &[usize],
     ) -> Result<Tensor> {
-        Tensor::of_bytes(device, dtype, encode_wide(dtype, values), shape)
+        let mut bytes = host_zeros(byte_count(dtype, shape)?)?;
+        store_wide(dtype, values, &mut bytes);
+        Tensor::of_bytes(device, dtype, bytes, shape)
     }
 
     /// Little-endian bytes on a device. The caller has counted them.
@@ -142,7 +150,9 @@ impl Tensor {
 
     /// The address of its first element on its device (on the CPU: counted from the start of its storage).
     pub(crate) fn address(&self) -> u64 {
-        self.storage.address() + (self.view.offset * self.dtype.size()) as u64
+        // An empty view may start anywhere, even where no address is.
+        let start = if self.count() == 0 { 0 } else { self.view.offset * self.dtype.size() };
+        self.storage.address() + start as u64
     }
 }
 
@@ -186,7 +196,9 @@ impl Tensor {
             let allowed = format!("{} (cast() converts)", T::DTYPE);
             return Err(Error::Dtype { argument: "the tensor", given: self.dtype.name(), allowed });
         }
-        Ok(decode(&self.to_bytes()?))
+        let mut elements = host_list(self.count())?;
+        elements.extend(self.to_bytes()?.chunks_exact(T::DTYPE.size()).map(T::load));
+        Ok(elements)
     }
 
     /// The elements, row-major, as f64, which holds every storage type exactly.
@@ -194,7 +206,10 @@ impl Tensor {
     /// # Errors
     /// What went wrong on the device.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
-        Ok(decode_wide(self.dtype, &self.to_bytes()?))
+        let bytes = self.to_bytes()?;
+        let mut elements = host_list(self.count())?;
+        extend_wide(self.dtype, &bytes, &mut elements);
+        Ok(elements)
     }
 
     /// The same elements in another storage type, rounded to nearest even (integers: towards zero, saturating).
@@ -205,7 +220,6 @@ impl Tensor {
         if dtype == self.dtype {
             return Ok(self.clone());
         }
-        byte_count(dtype, self.shape())?;
         Tensor::of_wide(&self.device, dtype, self.to_f64()?.into_iter(), self.shape())
     }
 
@@ -335,6 +349,36 @@ mod tests {
         assert!(copy.is_contiguous() && !view.is_contiguous());
         assert_eq!(copy.to_vec::<f32>().unwrap(), view.to_vec::<f32>().unwrap());
         assert_eq!(tensor.narrow(2, 1, 2).unwrap().to_vec::<f32>().unwrap().len(), 12);
+    }
+
+    #[test]
+    fn empty_views_are_read_wherever_they_start() {
+        for device in [Device::cpu(), Device::emulator()] {
+            let tensor = Tensor::zeros(&device, Dtype::F32, &[3, 0, 5]).unwrap();
+            let behind = tensor.narrow(0, 2, 1).unwrap().narrow(2, 4, 1).unwrap();
+            assert!(behind.to_vec::<f32>().unwrap().is_empty());
+            assert!(behind.transpose(0, 2).unwrap().contiguous().unwrap().to_f64().unwrap().is_empty());
+            let none = counting(&[4, 3]).to_device(&device).unwrap().narrow(0, 4, 0).unwrap();
+            assert!(none.cast(Dtype::F16).unwrap().to_bytes().unwrap().is_empty());
+            assert_eq!(none.shape(), [0, 3]);
+        }
+    }
+
+    #[test]
+    fn more_than_memory_holds_is_an_error() {
+        let huge = 1 << 60;
+        for device in [Device::cpu(), Device::emulator()] {
+            assert!(
+                matches!(Tensor::zeros(&device, Dtype::F32, &[huge]), Err(Error::Device { .. })),
+                "{device}"
+            );
+        }
+        let repeated = counting(&[1]).expand(&[huge]).unwrap();
+        assert!(matches!(repeated.to_f64(), Err(Error::Device { .. })));
+        assert!(matches!(repeated.cast(Dtype::F16), Err(Error::Device { .. })));
+        let values = std::iter::repeat(1.0);
+        let wide = Tensor::of_wide(&Device::cpu(), Dtype::F16, values, &[huge]);
+        assert!(matches!(wide, Err(Error::Device { .. })));
     }
 
     #[test]

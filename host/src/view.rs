@@ -45,10 +45,10 @@ impl View {
         true
     }
 
-    /// First element and number of elements of the smallest range of the storage that holds all of them.
+    /// First element and number of elements of the smallest range of the storage that holds all of them; `(0, 0)` for none.
     pub(crate) fn span(&self) -> (usize, usize) {
         if self.count() == 0 {
-            return (self.offset, 0);
+            return (0, 0);
         }
         let last: usize = self.shape.iter().zip(&self.strides).map(|(&n, &s)| (n - 1) * s).sum();
         (self.offset, last + 1)

@@ -28,7 +28,7 @@ pub(crate) fn check_offsets(list: &str, offsets: &[usize], tensor: &str, rows: u
 }
 
 /// The longest sequence.
-fn longest(offsets: &[usize]) -> usize {
+pub(crate) fn longest(offsets: &[usize]) -> usize {
     offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
 }
 

@@ -41,7 +41,7 @@ pub(super) fn check_f32(argument: &'static str, tensor: &Tensor) -> Result<()> {
     if tensor.dtype() == Dtype::F32 {
         return Ok(());
     }
-    Err(Error::Dtype { argument, given: tensor.dtype().name(), allowed: "f32 only".into() })
+    Err(Error::Dtype { argument, given: tensor.dtype().name(), allowed: "only f32".into() })
 }
 
 /// The device of q.

@@ -9,6 +9,8 @@ use crate::choice::Explanation;
 use crate::device::fake::Fake;
 use crate::options::{Backend, Causal};
 
+mod options;
+
 fn zeros(dtype: Dtype, shape: &[usize]) -> Tensor {
     Tensor::zeros(&Device::cpu(), dtype, shape).unwrap()
 }

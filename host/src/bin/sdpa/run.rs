@@ -39,6 +39,7 @@ pub fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     if let Some(gradients) = &gradients {
         tensors.extend([("dq", &gradients.dq), ("dk", &gradients.dk), ("dv", &gradients.dv)]);
         tensors.extend(gradients.dbias.as_ref().map(|dbias| ("dbias", dbias)));
+        tensors.extend(gradients.dsinks.as_ref().map(|dsinks| ("dsinks", dsinks)));
     }
     if let Some(path) = &arguments.output {
         let bytes = case::encode(&tensors, metadata(&case)).map_err(words)?;
@@ -93,7 +94,7 @@ fn compute(case: &Case, backward: bool) -> Result<(Forward, Option<Gradients>), 
     let work = || {
         let forward = sdpa(&case.q, &case.k, &case.v).options(options).forward()?;
         let dout = case.dout.as_ref().filter(|_| backward);
-        let gradients = dout.map(|dout| forward.backward(dout)).transpose()?;
+        let gradients = dout.map(|dout| forward.backward_with(dout, case.dlse.as_ref())).transpose()?;
         forward.output().device().synchronize()?;
         Ok((forward, gradients))
     };
