@@ -132,9 +132,6 @@ fn efficient(problem: &Problem) -> Vec<String> {
 
 fn math(problem: &Problem) -> Vec<String> {
     let mut reasons = vec![];
-    if problem.options.return_weights && problem.ragged.is_some() {
-        reasons.push("attention weights are asked for, and those of a ragged batch have no one shape".into());
-    }
     let Sizes { batch, query_heads, queries, keys, .. } = problem.sizes;
     if problem.options.return_weights
         && checked_count(&[batch, query_heads, queries, keys, size_of::<f32>()]).is_none()

@@ -114,11 +114,6 @@ impl Element for bool {
     }
 }
 
-/// The elements in a slice of bytes.
-pub(crate) fn decode<T: Element>(bytes: &[u8]) -> Vec<T> {
-    bytes.chunks_exact(T::DTYPE.size()).map(T::load).collect()
-}
-
 /// Writes f64 values, rounded once to a storage type (to nearest even; integers saturate), until the bytes are full.
 pub(crate) fn store_wide(dtype: Dtype, values: impl Iterator<Item = f64>, bytes: &mut [u8]) {
     let chunks = bytes.chunks_exact_mut(dtype.size()).zip(values);
@@ -132,14 +127,7 @@ pub(crate) fn store_wide(dtype: Dtype, values: impl Iterator<Item = f64>, bytes:
     }
 }
 
-/// The elements in a slice of bytes as f64, which holds every storage type exactly.
-pub(crate) fn decode_wide(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
-    let mut elements = Vec::new();
-    extend_wide(dtype, bytes, &mut elements);
-    elements
-}
-
-/// Adds the elements in a slice of bytes to a list, as [`decode_wide`] gives them.
+/// Adds the elements in a slice of bytes to a list, as f64, which holds every storage type exactly.
 pub(crate) fn extend_wide(dtype: Dtype, bytes: &[u8], elements: &mut Vec<f64>) {
     let chunks = bytes.chunks_exact(dtype.size());
     match dtype {
@@ -159,7 +147,9 @@ mod tests {
     fn there_and_back<const N: usize>(dtype: Dtype, values: [f64; N]) -> Vec<f64> {
         let mut bytes = vec![0; N * dtype.size()];
         store_wide(dtype, values.into_iter(), &mut bytes);
-        decode_wide(dtype, &bytes)
+        let mut elements = Vec::new();
+        extend_wide(dtype, &bytes, &mut elements);
+        elements
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use flash_attention_abi::philox::{counter, philox4x32_10, place, threshold};
 
-use super::real::{dot, reserve};
+use super::real::dot;
 use super::{Attention, Dropout, Real, row_of};
 use crate::band::Band;
 use crate::error::Result;
+use crate::storage::reserve;
 
 /// The numbers of one query, one for each key in use. Its memory is used again for the next query.
 pub(super) struct Row<T> {
