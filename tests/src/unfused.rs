@@ -49,9 +49,9 @@ pub struct Unfused {
     pub results: Results,
     /// For each result, in the order of [`Results::named`], the largest magnitude of what was subtracted to give it.
     ///
-    /// `ds = p (dp - delta)` is small where one key has all the weight, but its rounding error is as large as that of `dp`;
-    /// an implementation that computes `delta` from the output makes it although this one, whose `delta` is a sum of the
-    /// same `dp`, may not. Errors of different queries are independent: their squares add up.
+    /// `ds = p (dp - delta)` is small where one key has all the weight, but its rounding error is as large as that of `dp`,
+    /// which another order of summation makes although this one may not. Errors of different queries are independent: their
+    /// squares add up.
     pub cancelled: [f64; RESULTS],
 }
 
@@ -59,6 +59,7 @@ pub struct Unfused {
 struct Row {
     lse: f64,
     seen: Vec<usize>,
+    out: Vec<f64>,
     /// The weights after dropout.
     w: Vec<f64>,
     /// The gradients of the scores.
@@ -99,7 +100,8 @@ impl Plain<'_> {
         let [sq, sk] = self.problem.lengths(at[0]).map(|n| n as i64);
         let corner = if causal == Causal::UpperLeft { 0 } else { sk - sq };
         let ahead = j as i64 - at[2] as i64 - corner;
-        let bounded = |bound: Option<usize>, by: i64| bound.is_none_or(|bound| by <= bound as i64);
+        let bounded =
+            |bound: Option<usize>, by: i64| bound.is_none_or(|bound| i128::from(by) <= bound as i128);
         (j as i64) < sk
             && (causal == Causal::None || ahead <= 0)
             && bounded(left, -ahead)
@@ -157,10 +159,13 @@ impl Plain<'_> {
         let sink = r.compute(r.compute(sink - max).exp());
         let sum = e.iter().fold(sink, |sum, e| r.compute(sum + e));
         let p: Vec<f64> = e.iter().map(|e| r.store(r.compute(e / sum))).collect();
-        let w = seen.iter().zip(&p).map(|(&j, &p)| r.store(self.drop(at, j, p))).collect();
+        let w: Vec<f64> = seen.iter().zip(&p).map(|(&j, &p)| r.store(self.drop(at, j, p))).collect();
+        let column = |c: usize| seen.iter().map(move |&j| &v[j * dv + c]);
+        let out: Vec<f64> = (0..dv).map(|c| r.store(r.dot(&w, column(c)))).collect();
         let dp = seen.iter().map(|&j| r.store(self.drop(at, j, r.dot(dout, v[j * dv..][..dv].iter()))));
         let dp: Vec<f64> = dp.collect();
-        let delta = r.dot(&p, dp.iter());
+        // As FlashAttention computes it, from the output that is stored; the same sum where nothing is rounded.
+        let delta = if r.stored.is_some() { r.dot(dout, out.iter()) } else { r.dot(&p, dp.iter()) };
         let moved = r.compute(delta - dlse);
         let pairs = || p.iter().zip(&dp);
         let ds: Vec<f64> = pairs().map(|(p, dp)| r.store(r.compute(p * r.compute(dp - moved)))).collect();
@@ -175,6 +180,7 @@ impl Plain<'_> {
                 sink * pairs().map(|(p, dp)| (p * dp).abs()).sum::<f64>(),
             ],
             seen,
+            out,
             w,
             ds,
         })
@@ -212,10 +218,7 @@ impl Sums<'_> {
         let Results { out, lse, dq, dk, dv: grad_v, dbias, dsinks } = &mut self.results;
         let [lost_q, lost_k, lost_bias, lost_sinks] = &mut self.cancelled;
         lse[index] = row.lse;
-        for c in 0..dv {
-            let column: Vec<f64> = row.seen.iter().map(|&j| v[j * dv + c]).collect();
-            out[index * dv + c] = r.store(r.dot(&row.w, column.iter()));
-        }
+        out[index * dv..][..dv].copy_from_slice(&row.out);
         for c in 0..d {
             let column: Vec<f64> = row.seen.iter().map(|&j| k[j * d + c]).collect();
             let sum = r.store(r.compute(r.store(r.dot(&row.before_cap, column.iter())) * factor));
