@@ -3,7 +3,8 @@
 //! A [`Loan`] is a device for one call: its work goes onto a stream that the program gives, and all memory that it takes comes
 //! from a workspace that the program gives. [`Loan::tensor`] shows the program's memory as tensors, [`Sdpa::run_into`] and
 //! [`Sdpa::backward_into`] write results there. A loan that counts ([`Loan::counting`]) runs the same calls, does nothing, and
-//! tells how large the workspace has to be.
+//! tells how large the workspace has to be. Unlike those of the library's own, the elements of such tensors change: with what is written
+//! to their memory.
 //!
 //! ```
 //! use flash_attention::{Device, Dtype, Tensor, ffi, sdpa};

@@ -8,7 +8,7 @@ use super::status::check;
 
 /// While it lives, the device's context may become the calling thread's; when dropped, the one from before is again.
 pub(in crate::device) struct Current {
-    /// Null where the thread had none; `None` where the driver did not say.
+    /// Null where the thread had none; `None` where there is no driver.
     before: Option<sys::CUcontext>,
     /// A current context belongs to its thread.
     thread: PhantomData<*const ()>,
@@ -18,10 +18,12 @@ impl Current {
     /// Remembers it. Without a driver there is nothing to remember.
     pub(in crate::device) fn keep() -> Current {
         let mut context = std::ptr::null_mut();
-        let known = flash_attention_cuda_driver::available().is_ok()
-            // SAFETY: the driver writes a handle; one that is not initialised says so and writes nothing.
-            && check(unsafe { sys::cuCtxGetCurrent(&mut context) }).is_ok();
-        Current { before: known.then_some(context), thread: PhantomData }
+        let before = flash_attention_cuda_driver::available().is_ok().then(|| {
+            // SAFETY: the driver writes a handle. One that is not initialised writes none: there is no context then.
+            let _ = check(unsafe { sys::cuCtxGetCurrent(&mut context) });
+            context
+        });
+        Current { before, thread: PhantomData }
     }
 }
 
