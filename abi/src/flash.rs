@@ -186,11 +186,13 @@ impl FlashGradTile {
 /// | head dims | rows, columns a step | why |
 /// |---|---|---|
 /// | 32, 64 | 4 x 32, 32 | dk and dv of 32 rows take 128 registers at 64; each load of a streamed operand feeds two products |
-/// | 96, 128, (64, 128), (128, 64) | 8 x 16, 32 | dk and dv of 16 rows take 128 registers at 128; 96 KiB |
+/// | 128, (64, 128), (128, 64) | 8 x 16, 32 | dk and dv of 16 rows take 128 registers at 128; 96 KiB |
+/// | 96 | 4 x 16, 32 | rows of 192 bytes are copied by 4 threads each: 128 threads copy a step's 32 rows at once |
 pub const fn flash_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
     let (warps, warp_rows) = match (head_dim, value_dim) {
         (32, 32) | (64, 64) => (4, 32),
-        (96, 96) | (128, 128) | (64, 128) | (128, 64) => (8, 16),
+        (96, 96) => (4, 16),
+        (128, 128) | (64, 128) | (128, 64) => (8, 16),
         _ => panic!("no tile for these head dims"),
     };
     FlashGradTile { head_dim, value_dim, warps, warp_rows, step: 32, min_blocks: 1 }
@@ -221,6 +223,13 @@ const fn smallest(pairs: &[(u32, u32)], d: u32, dv: u32) -> Option<(u32, u32)> {
         i += 1;
     }
     best
+}
+
+/// Whether all threads copy as many rows: a row is copied by 8 threads, or by 4 where it is not whole 128-byte lines (the
+/// period of `Swizzle` in `geometry`).
+const fn copies_whole(rows: u32, columns: u32, threads: u32) -> bool {
+    let group = if columns.is_multiple_of(64) { 8 } else { 4 };
+    rows.is_multiple_of(threads / group) && rows >= threads / group
 }
 
 const _: () = {
