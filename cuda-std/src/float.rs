@@ -8,9 +8,11 @@ mod arith;
 mod bf16;
 mod f16;
 mod gpu_float;
+mod packed;
 
 pub use approx::*;
 pub use arith::*;
 pub use bf16::*;
 pub use f16::*;
 pub use gpu_float::GpuFloat;
+pub use packed::*;

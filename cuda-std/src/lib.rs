@@ -65,6 +65,7 @@ pub mod hint;
 mod intrinsics;
 pub mod mem;
 pub mod misc;
+pub mod mma;
 #[cfg(target_arch = "nvptx64")]
 mod panic;
 pub mod ptr;

@@ -19,7 +19,9 @@ pub struct Output {
     /// `[heads, total queries]` for a ragged batch), where it was asked for. For queries that see no key it is the head's
     /// sink, or -inf.
     pub lse: Option<Tensor>,
-    /// The attention weights `[batch, heads, queries, keys]` in the type of q, where they were asked for.
+    /// The attention weights `[batch, heads, queries, keys]` (`[batch, queries, keys]` for tensors of rank 3) in the type of q,
+    /// after dropout, where they were asked for. Of a ragged batch `[heads, total queries, most keys]`, 0 behind a sequence's
+    /// keys.
     pub weights: Option<Tensor>,
     /// The backend that ran.
     pub backend: Backend,
@@ -224,11 +226,11 @@ impl Sdpa<'_> {
                 let outcome = math::forward(&problem)?;
                 (outcome.out, outcome.lse, outcome.weights)
             }
-            Backend::Efficient => {
-                let (out, lse) = efficient::forward(&problem)?;
+            Backend::Flash | Backend::Efficient => {
+                let (out, lse) = efficient::forward(&problem, backend)?;
                 (out, lse, None)
             }
-            Backend::Flash | Backend::Auto => return Err(unreachable_backend(backend)),
+            Backend::Auto => return Err(unreachable_backend(backend)),
         };
         Ok((Forward { problem, backend, out, lse }, weights))
     }

@@ -13,6 +13,7 @@
 //!
 //! Nothing in this crate panics or prints.
 
+pub mod analysis;
 mod attention;
 mod autograd;
 pub mod backend;

@@ -193,6 +193,7 @@ mod tests {
     use super::*;
     use crate::device::Device;
     use crate::dtype::Dtype;
+    use crate::options::{Backend, Causal, Layout};
 
     /// Rows of two numbers that count on from `start`.
     fn counting(start: usize, rows: usize) -> Tensor {
@@ -249,6 +250,81 @@ mod tests {
             "tensors[1] is f16; it must be f32, as tensors[0]"
         );
         assert_eq!(message(&[zeros(Dtype::F32, &[])]), "a tensor has 0 dimensions; allowed are 1 and more");
+    }
+
+    /// `[rows, heads, columns]` on a device.
+    fn waves(device: &Device, seed: usize, shape: [usize; 3]) -> Tensor {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| ((i * 7 + seed * 31) as f32).sin()).collect();
+        Tensor::from_slice(device, &values, &shape).unwrap()
+    }
+
+    /// Sequences with more queries than keys and fewer, one of each, none of either.
+    const LENGTHS: [[usize; 2]; 6] = [[5, 9], [0, 3], [7, 2], [1, 1], [4, 0], [70, 35]];
+
+    fn assert_close(name: &str, ours: &Tensor, theirs: &Tensor) {
+        let (ours, theirs) = (ours.to_f64().unwrap(), theirs.to_f64().unwrap());
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+            assert!(a == b || (a - b).abs() < 2e-5, "{name}[{i}]: {a} and {b}");
+        }
+    }
+
+    #[rstest]
+    #[case(Device::cpu(), Backend::Math)]
+    #[case(Device::emulator(), Backend::Efficient)]
+    fn every_sequence_gets_what_it_gets_alone(#[case] device: Device, #[case] backend: Backend) {
+        let make = |seed: usize, which: usize, heads, columns| {
+            let sequences: Vec<_> = LENGTHS
+                .iter()
+                .enumerate()
+                .map(|(b, lengths)| waves(&device, seed + b, [lengths[which], heads, columns]))
+                .collect();
+            JaggedTensor::from_tensors(&sequences).unwrap()
+        };
+        let (q, k, v) = (make(0, 0, 4, 16), make(10, 1, 2, 16), make(20, 1, 2, 8));
+        let dout = make(30, 0, 4, 8);
+        let sinks = Tensor::from_slice(&device, &[0.5f32, -1.0, 2.0, 0.0], &[4]).unwrap();
+        let dlse = waves(&device, 40, [1, 4, q.values().shape()[0]]).squeeze(0).unwrap();
+        let options =
+            |call: Sdpa<'_>| call.causal(Causal::LowerRight).window(Some(20), None).sinks(&sinks).forward();
+        let all = options(sdpa_jagged(&q, &k, &v).unwrap()).unwrap();
+        assert_eq!(all.backend(), backend);
+        let gradients = all.backward_with(dout.values(), Some(&dlse)).unwrap();
+        let rows =
+            |jagged: &JaggedTensor, packed: &Tensor| jagged.with_values(packed).unwrap().unbind().unwrap();
+        let results = [
+            rows(&q, all.output()),
+            rows(&q, &gradients.dq),
+            rows(&k, &gradients.dk),
+            rows(&v, &gradients.dv),
+        ];
+        let mut sums = vec![0.0; 4];
+        let [qs, ks, vs, douts] = [&q, &k, &v, &dout].map(|jagged| jagged.unbind().unwrap());
+        for b in 0..LENGTHS.len() {
+            let dense = |t: &Tensor| t.unsqueeze(0).unwrap();
+            let (q, k, v) = (dense(&qs[b]), dense(&ks[b]), dense(&vs[b]));
+            let alone = options(sdpa(&q, &k, &v).layout(Layout::Bshd)).unwrap();
+            let own = |t: &Tensor| t.narrow(1, all_start(&LENGTHS, b), LENGTHS[b][0]).unwrap();
+            let expected = alone.backward_with(&dense(&douts[b]), Some(&dense(&own(&dlse)))).unwrap();
+            assert_close("lse", &own(all.lse()), alone.lse());
+            let theirs = [alone.output(), &expected.dq, &expected.dk, &expected.dv];
+            for (name, (ours, theirs)) in ["out", "dq", "dk", "dv"].iter().zip(results.iter().zip(theirs)) {
+                assert_close(&format!("{name} of sequence {b}"), &ours[b], theirs);
+            }
+            let dsinks = expected.dsinks.unwrap().to_f64().unwrap();
+            sums.iter_mut().zip(dsinks).for_each(|(sum, x)| *sum += x);
+        }
+        assert_close(
+            "dsinks",
+            &gradients.dsinks.unwrap(),
+            &Tensor::from_slice(&device, &sums, &[4]).unwrap(),
+        );
+    }
+
+    /// The first query of a sequence.
+    fn all_start(lengths: &[[usize; 2]], sequence: usize) -> usize {
+        lengths[..sequence].iter().map(|lengths| lengths[0]).sum()
     }
 
     #[test]

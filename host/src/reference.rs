@@ -25,8 +25,9 @@ pub use real::Real;
 use rayon::prelude::*;
 
 use crate::error::Result;
+pub(crate) use crate::storage::reserve;
 use real::axpy;
-pub(crate) use real::{reserve, zeros};
+pub(crate) use real::zeros;
 use row::Row;
 
 mod backward;

@@ -6,8 +6,8 @@ use crate::device::Device;
 use crate::device::accelerator::Accelerator;
 use crate::error::{Error, Result};
 
-/// An empty list with room for `count` elements in the host's memory, or an error where there is not that much.
-pub(crate) fn host_list<T>(count: usize) -> Result<Vec<T>> {
+/// An empty list with room for so many elements in the host's memory, or an error where there is not that much.
+pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>> {
     let mut list = Vec::new();
     list.try_reserve_exact(count).map_err(|error| Error::Device {
         device: "cpu".into(),
@@ -19,7 +19,7 @@ pub(crate) fn host_list<T>(count: usize) -> Result<Vec<T>> {
 
 /// Zeros in the host's memory, or an error where there is not that much.
 pub(crate) fn host_zeros(bytes: usize) -> Result<Vec<u8>> {
-    let mut zeros = host_list(bytes)?;
+    let mut zeros = reserve(bytes)?;
     zeros.resize(bytes, 0);
     Ok(zeros)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::device::Device;
 use crate::dtype::{Dtype, Element, extend_wide, store_wide};
 use crate::error::{Error, Result};
-use crate::storage::{Allocation, Storage, host_list, host_zeros};
+use crate::storage::{Allocation, Storage, host_zeros, reserve};
 use crate::view::{View, checked_count};
 
 /// A tensor: a storage on a device, and which of its elements it shows in which order.
@@ -68,7 +68,7 @@ impl Tensor {
         if bytes.len() != expected {
             return Err(Error::Length { what: "bytes", given: bytes.len(), shape: shape.into(), expected });
         }
-        let mut copy = host_list(expected)?;
+        let mut copy = reserve(expected)?;
         copy.extend_from_slice(bytes);
         Tensor::of_bytes(device, dtype, copy, shape)
     }
@@ -196,7 +196,7 @@ impl Tensor {
             let allowed = format!("{} (cast() converts)", T::DTYPE);
             return Err(Error::Dtype { argument: "the tensor", given: self.dtype.name(), allowed });
         }
-        let mut elements = host_list(self.count())?;
+        let mut elements = reserve(self.count())?;
         elements.extend(self.to_bytes()?.chunks_exact(T::DTYPE.size()).map(T::load));
         Ok(elements)
     }
@@ -207,7 +207,7 @@ impl Tensor {
     /// What went wrong on the device.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         let bytes = self.to_bytes()?;
-        let mut elements = host_list(self.count())?;
+        let mut elements = reserve(self.count())?;
         extend_wide(self.dtype, &bytes, &mut elements);
         Ok(elements)
     }

@@ -48,6 +48,7 @@ impl View {
     /// First element and number of elements of the smallest range of the storage that holds all of them; `(0, 0)` for none.
     pub(crate) fn span(&self) -> (usize, usize) {
         if self.count() == 0 {
+            // Not at the offset, which may lie beyond the storage.
             return (0, 0);
         }
         let last: usize = self.shape.iter().zip(&self.strides).map(|(&n, &s)| (n - 1) * s).sum();
@@ -243,6 +244,7 @@ mod tests {
         assert_eq!(elements(&view.select(0, 1).unwrap()), [7, 8]);
         assert_eq!(elements(&view.select(1, 1).unwrap()), [3, 8, 13, 18]);
         assert!(View::contiguous(&[4]).narrow(0, 4, 0).unwrap().is_contiguous());
+        assert_eq!(View::contiguous(&[2, 3, 0]).select(0, 1).unwrap().span(), (0, 0));
     }
 
     #[test]

@@ -2,46 +2,13 @@
 #![cfg(feature = "cli")]
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use flash_attention::case::{Case, encode};
-use flash_attention::{Device, Dtype, Tensor, sdpa};
+use flash_attention::{Device, Dtype};
 use rstest::rstest;
 
-fn command(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sdpa")).args(arguments).current_dir(folder).output().unwrap()
-}
-
-fn tensor(seed: f32, shape: &[usize]) -> Tensor {
-    let count = shape.iter().product::<usize>();
-    let values: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37 + seed).sin()).collect();
-    Tensor::from_slice(&Device::cpu(), &values, shape).unwrap()
-}
-
-/// A folder with `good.safetensors`, whose expected tensors are right, `bad.safetensors`, whose are not, and
-/// `bare.safetensors`, which has nothing but q, k and v.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let (q, k, v) = (tensor(0.1, &[1, 4, 5, 8]), tensor(0.5, &[1, 2, 6, 8]), tensor(0.9, &[1, 2, 6, 8]));
-    let dout = tensor(1.3, &[1, 4, 5, 8]);
-    let forward = sdpa(&q, &k, &v).forward().unwrap();
-    let gradients = forward.backward(&dout).unwrap();
-    let inputs = [("q", &q), ("k", &k), ("v", &v)];
-    let rest = [
-        ("dout", &dout),
-        ("lse", forward.lse()),
-        ("dq", &gradients.dq),
-        ("dk", &gradients.dk),
-        ("dv", &gradients.dv),
-    ];
-    let write = |name: &str, tensors: &[(&str, &Tensor)]| {
-        std::fs::write(folder.path().join(name), encode(tensors, Default::default()).unwrap()).unwrap();
-    };
-    write("bare.safetensors", &inputs);
-    write("good.safetensors", &[&inputs[..], &rest[..], &[("out", forward.output())]].concat());
-    write("bad.safetensors", &[&inputs[..], &rest[..], &[("out", &dout)]].concat());
-    folder
-}
+mod command_files;
+use command_files::{command, folder, tensor};
 
 #[test]
 fn a_good_check_ends_with_0_and_a_failed_one_with_1() {

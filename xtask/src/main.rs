@@ -1,6 +1,7 @@
 //! Every check that CI runs, each runnable alone: `cargo xtask CHECK`.
 
 mod command;
+mod fuzz;
 mod package;
 mod ptx;
 mod ptxas;
@@ -41,6 +42,8 @@ enum Check {
     /// Packs the library with its PTX, and builds a crate that depends on the package as a stranger would, without the
     /// device toolchain
     Package,
+    /// A minute of fuzzing what a file can do to the library; installs cargo-fuzz into the target folder where it is missing
+    Fuzz,
     /// All of the above but the tests, which `cargo test` runs
     Checks,
     /// All of the above
@@ -72,6 +75,7 @@ fn run(check: Check) -> Result<()> {
         Check::Ptxas => ptxas::check(),
         Check::Style => style::check(),
         Check::Package => package::check(),
+        Check::Fuzz => fuzz::check(),
         Check::Checks => {
             for check in [
                 Check::Fmt,
@@ -81,6 +85,7 @@ fn run(check: Check) -> Result<()> {
                 Check::Ptx,
                 Check::Ptxas,
                 Check::Package,
+                Check::Fuzz,
             ] {
                 run(check)?;
             }

@@ -15,12 +15,16 @@
 //! instruction: `[address+16]`.
 
 mod address;
+mod async_copy;
 mod global;
+mod matrix;
 mod ordered;
 mod shared;
 
 pub use crate::shared::{dynamic_smem_size, total_smem_size};
 pub use address::{GlobalAddr, SharedAddr};
+pub use async_copy::*;
 pub use global::*;
+pub use matrix::*;
 pub use ordered::*;
 pub use shared::*;

@@ -2,7 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::storage::reserve;
 
 /// f32 or f64.
 pub trait Real:
@@ -65,17 +66,6 @@ pub(crate) fn zeros<T: Real>(count: usize) -> Result<Vec<T>> {
     let mut zeros = reserve(count)?;
     zeros.resize(count, T::ZERO);
     Ok(zeros)
-}
-
-/// Room for so many elements, or an error where there is not that much memory.
-pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(count).map_err(|error| Error::Device {
-        device: "cpu".into(),
-        action: format!("allocate {} bytes", count as u128 * size_of::<T>() as u128),
-        reason: error.to_string(),
-    })?;
-    Ok(room)
 }
 
 /// Partial sums of a scalar product: the compiler turns them into vector lanes, and they round less than one sum does.

@@ -2,10 +2,11 @@
 
 use flash_attention_abi::philox::{counter, philox4x32_10, place, threshold};
 
-use super::real::{dot, reserve};
+use super::real::dot;
 use super::{Attention, Dropout, Real, row_of};
 use crate::band::Band;
 use crate::error::Result;
+use crate::storage::reserve;
 
 /// The numbers of one query, one for each key in use. Its memory is used again for the next query.
 pub(super) struct Row<T> {
@@ -133,7 +134,7 @@ const GROUPS: usize = 8;
 /// What dropout multiplies the probabilities of one query by: 0 where they are dropped, else `1 / (1 - p)`.
 fn dropout_factors<T: Real>(dropout: Dropout, head: usize, query: usize, factors: &mut [T]) {
     let Dropout { p, seed, offset } = dropout;
-    let (threshold, kept) = (threshold(p), T::from_f64(f64::from(1.0 / (1.0 - p))));
+    let (threshold, kept) = (threshold(p), T::from_f64(1.0 / (1.0 - f64::from(p))));
     let seed = [seed as u32, (seed >> 32) as u32];
     for (period, factors) in factors.chunks_mut(PERIOD).enumerate() {
         let first = (period * PERIOD) as u32;

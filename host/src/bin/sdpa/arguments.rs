@@ -19,17 +19,89 @@ pub struct Arguments {
 pub enum Command {
     /// Compute attention of the tensors q, k and v in a file.
     Run(Run),
+    /// Say of every backend whether it can run the problem in a file, or every reason why not.
+    Explain(Explain),
+    /// Time every backend that can run the problem in a file, and rank them.
+    Sweep(Sweep),
+    /// Show what logits and attention weights look like, head by head, and draw the weights of one.
+    Stats(Stats),
     /// List the devices of this machine, and say why one is not there.
     Devices,
 }
 
-/// Where from, where to, and what differs from the file's metadata.
+/// The problem, and what differs from the file's metadata.
+#[derive(Args, Debug)]
+pub struct Input {
+    /// The safetensors file with q, k, v and, where they apply, attn_mask, attn_bias, alibi_slopes, sinks, key_lengths,
+    /// cu_seqlens_q, cu_seqlens_k, dout, dlse and expected tensors.
+    #[arg(value_name = "IN")]
+    pub file: PathBuf,
+
+    /// auto, cuda, cuda:N, emulator or cpu. auto is CUDA if there is a device, else the emulator.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// Host threads of the emulator [default: one a core].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// auto, math, efficient or flash; several, separated by commas, are tried in their order. sweep times these alone; auto is
+    /// all of them.
+    #[arg(long = "backend", value_name = "BACKEND,…", value_delimiter = ',', default_value = "auto")]
+    pub backends: Vec<Backend>,
+
+    /// Factor of the scores, in place of the file's; finite and not 0.
+    #[arg(long, allow_negative_numbers = true)]
+    pub scale: Option<f32>,
+
+    /// none, upper-left or lower-right, in place of the file's.
+    #[arg(long)]
+    pub causal: Option<Causal>,
+
+    /// Keys before the diagonal that a query sees, in place of the file's; -1 is no bound.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = bound)]
+    pub window_left: Option<Bound>,
+
+    /// Keys after the diagonal that a query sees, in place of the file's; -1 is no bound.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = bound)]
+    pub window_right: Option<Bound>,
+
+    /// C in C * tanh(score / C), in place of the file's; finite and above 0, or 0 for none.
+    #[arg(long, value_name = "C", allow_negative_numbers = true)]
+    pub softcap: Option<f32>,
+
+    /// The share of the attention weights that is dropped, in place of the file's; at least 0 and below 1.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub dropout_p: Option<f32>,
+
+    /// The seed of the dropped weights, in place of the file's [default: 0].
+    #[arg(long, value_name = "N")]
+    pub dropout_seed: Option<u64>,
+
+    /// Which of the seed's masks, in place of the file's [default: 0].
+    #[arg(long, value_name = "N")]
+    pub dropout_offset: Option<u32>,
+}
+
+/// A bound of a window, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound(pub Option<usize>);
+
+fn bound(text: &str) -> Result<Bound, String> {
+    if text == "-1" {
+        return Ok(Bound(None));
+    }
+    text.parse().map(|keys| Bound(Some(keys))).map_err(|_| "allowed are whole numbers from -1 on".into())
+}
+
+/// Where to, and what besides the output.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// The safetensors file with q, k, v and, where they apply, dout, attn_mask, attn_bias and expected tensors.
-    pub input: PathBuf,
+    #[command(flatten)]
+    pub input: Input,
 
-    /// Where to write out, lse and, with --backward, the gradients.
+    /// Where to write out, lse and, with --backward, the gradients. A file appears whole or not at all; pipes and devices
+    /// are written through.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -41,23 +113,52 @@ pub struct Run {
     #[arg(long)]
     pub check: bool,
 
-    /// auto, cuda, cuda:N, emulator or cpu. auto is CUDA if there is a device, else the emulator.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// Write the attention weights too; only the backend math has them.
+    #[arg(long, requires = "output")]
+    pub weights: bool,
+}
 
-    /// Host threads of the emulator [default: one a core].
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+/// What to ask about.
+#[derive(Args, Debug)]
+pub struct Explain {
+    #[command(flatten)]
+    pub input: Input,
 
-    /// auto, math, efficient or flash.
-    #[arg(long, default_value = "auto")]
-    pub backend: Backend,
-
-    /// Factor of the scores, in place of the file's.
-    #[arg(long, allow_negative_numbers = true)]
-    pub scale: Option<f32>,
-
-    /// none, upper-left or lower-right, in place of the file's.
+    /// Ask for the attention weights too.
     #[arg(long)]
-    pub causal: Option<Causal>,
+    pub weights: bool,
+}
+
+/// How to measure.
+#[derive(Args, Debug)]
+pub struct Sweep {
+    #[command(flatten)]
+    pub input: Input,
+
+    /// How often each backend runs after the first time, which does not count; the median is shown.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeats: u32,
+
+    /// Time backward too; without dout in the file the output takes its place.
+    #[arg(long)]
+    pub backward: bool,
+}
+
+/// What to look at.
+#[derive(Args, Debug)]
+pub struct Stats {
+    #[command(flatten)]
+    pub input: Input,
+
+    /// Draw the weights of one head and the entropy of its rows; a name that ends with .png or .svg.
+    #[arg(long, value_name = "OUT")]
+    pub plot: Option<PathBuf>,
+
+    /// The head that is drawn.
+    #[arg(long, value_name = "H", default_value = "0", requires = "plot")]
+    pub head: usize,
+
+    /// The batch entry, or sequence of a ragged batch, that is drawn.
+    #[arg(long, value_name = "B", default_value = "0", requires = "plot")]
+    pub batch: usize,
 }

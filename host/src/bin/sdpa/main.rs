@@ -3,10 +3,16 @@
 //! Exit codes: 0 good, 1 a check failed, 2 bad input or usage, with one sentence on stderr.
 
 mod arguments;
+mod destination;
 mod devices;
+mod explain;
 mod output;
+mod plot;
+mod problem;
 mod progress;
 mod run;
+mod stats;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -25,6 +31,9 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run(run) => run::run(&run),
+        Command::Explain(explain) => explain::explain(&explain),
+        Command::Sweep(sweep) => sweep::sweep(&sweep),
+        Command::Stats(stats) => stats::stats(&stats),
         Command::Devices => devices::devices(),
     };
     match result {
@@ -34,6 +43,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What the library says.
+fn words(error: flash_attention::Error) -> Failure {
+    error.to_string()
 }
 
 /// Help as clap prints it; of a wrong usage the one sentence that says what is wrong.

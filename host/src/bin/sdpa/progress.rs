@@ -34,3 +34,36 @@ pub fn bar() -> (OnProgress, ProgressBar) {
     });
     (progress, bar)
 }
+
+/// How many of a known number of steps are done, as a bar.
+pub struct Steps(ProgressBar, Instant);
+
+impl Steps {
+    /// None of `total` is done.
+    pub fn new(total: u64) -> Steps {
+        let bar = ProgressBar::hidden();
+        bar.set_length(total);
+        if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len} runs, {elapsed}") {
+            bar.set_style(style);
+        }
+        Steps(bar, Instant::now())
+    }
+
+    /// What is being done.
+    pub fn say(&self, what: &'static str) {
+        self.0.set_message(what);
+    }
+
+    /// One more is done.
+    pub fn step(&self) {
+        if self.0.is_hidden() && self.1.elapsed() >= PATIENCE {
+            self.0.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.0.inc(1);
+    }
+
+    /// All is done; the bar goes.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

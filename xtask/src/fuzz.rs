@@ -1,0 +1,64 @@
+//! Fuzzing: a minute of files that are nearly right.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command;
+
+/// How long, in seconds.
+const TIME: u32 = 60;
+
+/// The longest file that is tried, in bytes.
+const LONGEST: u32 = 4096;
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => command::root().join(folder),
+        None => command::root().join("target"),
+    }
+}
+
+/// The program `cargo-fuzz`: the machine's, or else our own.
+fn program() -> Result<PathBuf> {
+    let found = Command::new("cargo-fuzz").arg("--version").output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return Ok("cargo-fuzz".into());
+    }
+    let tools = target().join("tools");
+    let program = tools.join("bin").join(format!("cargo-fuzz{}", std::env::consts::EXE_SUFFIX));
+    if !program.exists() {
+        let root = tools.to_string_lossy().into_owned();
+        command::cargo(&["install", "cargo-fuzz", "--locked", "--root", &root])?;
+    }
+    Ok(program)
+}
+
+/// Runs the fuzz target; a finding is an error, and the file that shows it is kept.
+pub fn check() -> Result<()> {
+    let target = target();
+    let corpus = target.join("fuzz-corpus");
+    std::fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
+    let folder = command::root().join("host/fuzz");
+    let mut fuzz = Command::new(program()?);
+    fuzz.current_dir(&folder)
+        .args(["fuzz", "run", "case", "--fuzz-dir"])
+        .arg(&folder)
+        .arg("--target-dir")
+        .arg(target.join("fuzz"))
+        .arg(&corpus)
+        .arg("--")
+        .arg(format!("-max_total_time={TIME}"))
+        .arg(format!("-max_len={LONGEST}"))
+        // The pinned compiler is stable; the sanitizer is not.
+        .env("RUSTC_BOOTSTRAP", "1");
+    command::run(fuzz)?;
+    println!("fuzz: {TIME} s without a finding, {} files reach something of their own", files(&corpus)?);
+    Ok(())
+}
+
+fn files(folder: &Path) -> Result<usize> {
+    Ok(std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?.count())
+}
