@@ -2,7 +2,7 @@
 
 use flash_attention::Dtype;
 
-use crate::problem::Results;
+use crate::problem::{RESULTS, Results};
 use crate::unfused::Unfused;
 
 /// What an element may be off beyond twice the error of an equally precise reference, as a part of the largest expected
@@ -82,7 +82,7 @@ pub fn compare(
 }
 
 /// The error that each result may be off twice: that of an unfused implementation, and its part for what cancels.
-pub fn errors(plain: &Unfused, expected: &Results, dtype: Dtype) -> [f64; 6] {
+pub fn errors(plain: &Unfused, expected: &Results, dtype: Dtype) -> [f64; RESULTS] {
     let (given, expected) = (plain.results.named(), expected.named());
     std::array::from_fn(|n| {
         let pairs = given[n].1.iter().zip(expected[n].1);
@@ -100,11 +100,11 @@ pub fn errors(plain: &Unfused, expected: &Results, dtype: Dtype) -> [f64; 6] {
 pub fn compare_all(
     given: &Results,
     expected: &Results,
-    errors: [f64; 6],
+    errors: [f64; RESULTS],
     dtype: Dtype,
-) -> Result<[f64; 6], String> {
+) -> Result<[f64; RESULTS], String> {
     let mut wrong = vec![];
-    let mut shares = [0.0; 6];
+    let mut shares = [0.0; RESULTS];
     for (n, ((name, given), (_, expected))) in given.named().into_iter().zip(expected.named()).enumerate() {
         match compare(name, given, expected, errors[n], dtype, RANDOM_FLOOR) {
             Ok(worst) => shares[n] = worst.map_or(0.0, |worst| worst.share()),

@@ -1,5 +1,6 @@
 //! The devices that the tests run on.
 
+use std::fmt;
 use std::io::Write;
 use std::sync::OnceLock;
 
@@ -19,6 +20,31 @@ pub fn devices() -> &'static [Device] {
         }
         all
     })
+}
+
+/// A backend on a device.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The device.
+    pub device: Device,
+    /// The backend.
+    pub backend: Backend,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", self.device, self.backend)
+    }
+}
+
+/// Every backend on every device that it can run on.
+pub fn targets() -> Vec<Target> {
+    let on = |device: &Device, backend| Target { device: device.clone(), backend };
+    let both = |device: &Device| {
+        let efficient = (backend(device) == Backend::Efficient).then(|| on(device, Backend::Efficient));
+        [Some(on(device, Backend::Math)), efficient].into_iter().flatten().collect::<Vec<_>>()
+    };
+    devices().iter().flat_map(both).collect()
 }
 
 /// The first CUDA device, or why there is none.

@@ -1,13 +1,13 @@
 //! Problems from files whose expected values another implementation computed.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use flash_attention::case::Case;
-use flash_attention::{Device, Tensor, sdpa};
+use flash_attention::{Tensor, sdpa};
 use safetensors::SafeTensors;
 
 use crate::compare::{GOLDEN_FLOOR, compare};
+use crate::devices::Target;
 
 /// A file of the folder.
 #[derive(Clone, Debug)]
@@ -16,8 +16,6 @@ pub struct File {
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
-    /// What it asks for that the library does not have yet: the metadata and their values.
-    pub unsupported: Option<String>,
 }
 
 /// Where the golden cases are: beside the workspace.
@@ -45,47 +43,28 @@ pub fn files(folder: &Path) -> Option<Result<Vec<File>, String>> {
 fn file(path: PathBuf) -> Result<File, String> {
     let named = |error: String| format!("{}: {error}", path.display());
     let bytes = std::fs::read(&path).map_err(|error| named(error.to_string()))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| named(error.to_string()))?;
-    let none = HashMap::new();
-    let metadata = header.metadata().as_ref().unwrap_or(&none);
-    let ragged = header.tensors().contains_key("cu_seqlens_q");
-    Ok(File {
-        name: path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        unsupported: unsupported(metadata, ragged),
-        path,
-    })
+    SafeTensors::read_metadata(&bytes).map_err(|error| named(error.to_string()))?;
+    let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(File { name, path })
 }
 
-/// What a file asks for beyond masks, bias, scale, causality and grouped heads.
-fn unsupported(metadata: &HashMap<String, String>, ragged: bool) -> Option<String> {
-    let differs = |key: &str, usual: f64| {
-        let value = metadata.get(key).filter(|value| value.parse() != Ok(usual))?;
-        Some(format!("{key} = {value}"))
-    };
-    let usual = [("window_left", -1.0), ("window_right", -1.0), ("softcap", 0.0), ("alibi", 0.0)];
-    let mut reasons: Vec<String> = usual.iter().filter_map(|&(key, usual)| differs(key, usual)).collect();
-    if ragged || metadata.get("layout").is_some_and(|layout| layout == "thd") {
-        reasons.push("ragged batches".into());
-    }
-    (!reasons.is_empty()).then(|| reasons.join(", "))
-}
-
-/// Runs a case, forward and backward, and holds out, lse, dq, dk and dv against the file.
+/// Runs a case, forward and backward by a backend that is asked for, and holds out, lse, dq, dk and dv against the file.
 ///
 /// # Errors
 /// In words, for what goes wrong, every tensor that is wrong, and every one that the file does not expect.
-pub fn run(path: &Path, device: &Device) -> Result<(), String> {
-    check(path, device).map_err(|error| error.to_string())?
+pub fn run(path: &Path, target: &Target) -> Result<(), String> {
+    check(path, target).map_err(|error| error.to_string())?
 }
 
-fn check(path: &Path, device: &Device) -> flash_attention::Result<Result<(), String>> {
+fn check(path: &Path, Target { device, backend }: &Target) -> flash_attention::Result<Result<(), String>> {
     let case = Case::read(path, device)?;
-    let forward = sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).forward()?;
-    if forward.backend() != crate::devices::backend(device) {
+    let forward =
+        sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).backend(*backend).forward()?;
+    if forward.backend() != *backend {
         return Ok(Err(format!("{} ran on {device}", forward.backend())));
     }
     let Some(dout) = &case.dout else { return Ok(Err("the file has no dout".into())) };
-    let gradients = forward.backward(dout)?;
+    let gradients = forward.backward_with(dout, case.dlse.as_ref())?;
     let results: [(&str, &Tensor); 5] = [
         ("out", forward.output()),
         ("lse", forward.lse()),
@@ -119,26 +98,4 @@ fn check(path: &Path, device: &Device) -> flash_attention::Result<Result<(), Str
         wrong.push(format!("the library's own check says otherwise: {checks:?}"));
     }
     Ok(if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_library_lacks_is_read_from_the_metadata() {
-        let ask = |pairs: &[(&str, &str)], ragged| {
-            let metadata = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-            unsupported(&metadata, ragged)
-        };
-        let plain = [("window_left", "-1"), ("window_right", "-1"), ("softcap", "0"), ("alibi", "0")];
-        assert_eq!(ask(&plain, false), None);
-        assert_eq!(ask(&[("softcap", "0.0"), ("layout", "bhsd")], false), None);
-        assert_eq!(ask(&[("softcap", "20.0")], false).unwrap(), "softcap = 20.0");
-        assert_eq!(
-            ask(&[("window_left", "7"), ("alibi", "1")], false).unwrap(),
-            "window_left = 7, alibi = 1"
-        );
-        assert_eq!(ask(&[("layout", "thd")], true).unwrap(), "ragged batches");
-    }
 }

@@ -60,7 +60,7 @@ impl Memory {
             Memory::SharedBatch => ([1, h, r, c], 0, [0, r * c, c]),
         };
         let mut storage = vec![hidden; stored.iter().product()];
-        for (row, columns) in values.chunks_exact(c).enumerate() {
+        for (row, columns) in values.chunks_exact(c.max(1)).enumerate() {
             let start = first + row / r / h * strides[0] + row / r % h * strides[1] + row % r * strides[2];
             storage[start..start + c].copy_from_slice(columns);
         }

@@ -1,11 +1,10 @@
-//! Every golden case, forward and backward, on every device; one line a case and device, and one for all that is skipped.
+//! Every golden case, forward and backward, by every backend on every device; one line each, and one for all that is skipped.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use flash_attention::case::Case;
-use flash_attention::{Device, Kind};
-use flash_attention_conformance::devices::{devices, say};
+use flash_attention::Kind;
+use flash_attention_conformance::devices::{devices, say, targets};
 use flash_attention_conformance::golden::{self, File};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -17,24 +16,13 @@ fn skipped(what: &str, reason: &str) -> Trial {
         .with_ignored_flag(true)
 }
 
-/// A case on every device, or, where it asks for what the library does not have, that it is refused in words.
+/// A case on every backend and device.
 fn trials(source: &str, file: File, all: &mut Vec<Trial>) {
-    let File { name, path, unsupported } = file;
-    let Some(reason) = unsupported else {
-        all.extend(devices().iter().map(|device| {
-            let path = path.clone();
-            let run = move || golden::run(&path, device).map_err(Failed::from);
-            Trial::test(format!("{source}::{name} on {device}"), run)
-        }));
-        return;
-    };
-    all.push(skipped(&format!("{source}::{name}"), &format!("{reason} not supported")));
-    all.push(Trial::test(format!("{source}::{name} is refused in words"), move || {
-        match Case::read(&path, &Device::cpu()) {
-            Err(error) if error.to_string().contains("this version") => Ok(()),
-            Err(error) => Err(Failed::from(format!("the refusal does not say why: {error}"))),
-            Ok(_) => Err(Failed::from("it was read as if it asked for nothing special")),
-        }
+    let File { name, path } = file;
+    all.extend(targets().into_iter().map(|target| {
+        let path = path.clone();
+        let name = format!("{source}::{name} on {target}");
+        Trial::test(name, move || golden::run(&path, &target).map_err(Failed::from))
     }));
 }
 

@@ -1,31 +1,27 @@
-//! Gradients are the slopes of the loss `Σ out · dout`, measured by finite differences.
+//! Gradients are the slopes of the loss `Σ out · dout + Σ lse · dlse`, measured by finite differences.
 
 use approx::{assert_relative_eq, relative_eq};
-use flash_attention::reference::{self, Repeated};
-use flash_attention::{Causal, Dtype};
+use flash_attention::{Causal, Dropout, Dtype};
 use flash_attention_conformance::devices::devices;
-use flash_attention_conformance::problem::{Inputs, Pattern, Problem, Results};
+use flash_attention_conformance::problem::{Inputs, Lengths, Pattern, Problem, Results};
 use flash_attention_conformance::strategy;
 use proptest::prelude::*;
 
 /// The inputs that have a gradient, and the gradients.
-const NAMES: [&str; 4] = ["q", "k", "v", "bias"];
+const NAMES: [&str; 5] = ["q", "k", "v", "bias", "sinks"];
 
 fn input(inputs: &mut Inputs, n: usize) -> &mut [f64] {
     match n {
         0 => &mut inputs.q,
         1 => &mut inputs.k,
         2 => &mut inputs.v,
-        _ => inputs.bias.as_mut().map_or(&mut [], |(bias, _)| bias),
+        3 => inputs.bias.as_mut().map_or(&mut [], |(bias, _)| bias),
+        _ => inputs.sinks.as_deref_mut().unwrap_or(&mut []),
     }
 }
 
 fn gradient(results: &Results, n: usize) -> &[f64] {
-    [&results.dq, &results.dk, &results.dv, &results.dbias][n]
-}
-
-fn loss(out: &[f64], dout: &[f64]) -> f64 {
-    out.iter().zip(dout).map(|(out, dout)| out * dout).sum()
+    [&results.dq, &results.dk, &results.dv, &results.dbias, &results.dsinks][n]
 }
 
 /// The slope at the fourth order, from `loss` at a displacement.
@@ -38,10 +34,7 @@ fn reference_slope(problem: &Problem, inputs: &Inputs, n: usize, i: usize) -> f6
     slope(1e-3, |displacement| {
         let mut moved = inputs.clone();
         input(&mut moved, n)[i] += displacement;
-        let mut attention = problem.attention(&moved);
-        attention.bias = moved.bias.as_ref().map(|(values, shape)| Repeated { values, shape: *shape });
-        let out = reference::forward(&attention, &moved.q, &moved.k, &moved.v, false).unwrap().out;
-        loss(&out, &inputs.dout)
+        problem.loss(&problem.reference(&moved), inputs)
     })
 }
 
@@ -56,6 +49,10 @@ proptest! {
             let count = input(&mut inputs.clone(), n).len();
             prop_assert_eq!(gradient(&results, n).len(), count);
             for i in 0..count {
+                if input(&mut inputs.clone(), n)[i].is_nan() {
+                    prop_assert_eq!(gradient(&results, n)[i], 0.0, "padding of {}[{}]", name, i);
+                    continue;
+                }
                 let (given, measured) = (gradient(&results, n)[i], reference_slope(&problem, &inputs, n, i));
                 prop_assert!(
                     relative_eq!(given, measured, epsilon = 1e-7, max_relative = 1e-7),
@@ -80,6 +77,13 @@ fn every_devices_gradients_are_slopes_of_its_own_forward() {
         scale: Some(-0.8),
         mask: Some(([true, false, false], Pattern::DeadRows)),
         bias: Some([true, false, false]),
+        window: [Some(2), None],
+        softcap: Some(2.0),
+        alibi: Some(true),
+        sinks: true,
+        lengths: Lengths::Keys(vec![3, 4]),
+        dropout: Some(Dropout { p: 0.3, seed: 9, offset: 1 }),
+        dlse: true,
         seed: 7,
         ..Problem::default()
     };
@@ -89,10 +93,14 @@ fn every_devices_gradients_are_slopes_of_its_own_forward() {
         for n in 0..NAMES.len() {
             // A step that f32 can take: it loses 1e-6 to rounding and 1e-7 to the curve.
             for (i, &given) in gradient(&results, n).iter().enumerate() {
+                if input(&mut inputs.clone(), n)[i].is_nan() {
+                    assert_eq!(given, 0.0, "padding of {}[{i}]", NAMES[n]);
+                    continue;
+                }
                 let measured = slope(0.0625, |displacement| {
                     let mut moved = inputs.clone();
                     input(&mut moved, n)[i] += displacement;
-                    loss(&problem.run(device, &moved).unwrap().out, &inputs.dout)
+                    problem.loss(&problem.run(device, &moved).unwrap(), &inputs)
                 });
                 assert_relative_eq!(given, measured, epsilon = 1e-4, max_relative = 1e-4);
             }

@@ -4,7 +4,7 @@ use approx::assert_abs_diff_eq;
 use flash_attention::{Causal, Device, Dtype};
 use flash_attention_conformance::compare::{compare_all, errors, first_difference};
 use flash_attention_conformance::devices::devices;
-use flash_attention_conformance::problem::{Inputs, Pattern, Problem, Results};
+use flash_attention_conformance::problem::{Inputs, Pattern, Problem, RESULTS, Results};
 use flash_attention_conformance::unfused::{Precision, unfused};
 use rstest::rstest;
 
@@ -29,7 +29,7 @@ fn run(problem: &Problem, device: &Device, inputs: &Inputs) -> Results {
 
 /// Holds results against the formulas.
 fn agrees(problem: &Problem, inputs: &Inputs, device: &Device) -> Results {
-    let expected = problem.reference(inputs);
+    let expected = problem.truth(inputs);
     let errors = errors(&unfused(problem, inputs, Precision::of(problem.dtype)), &expected, problem.dtype);
     let given = run(problem, device, inputs);
     compare_all(&given, &expected, errors, problem.dtype)
@@ -58,7 +58,7 @@ fn a_constant_on_all_scores_of_a_query_moves_only_the_log_sum_exp() {
             assert_abs_diff_eq!(row.iter().sum::<f64>(), 0.0, epsilon = 1e-5);
         }
         let [moved, still] = [moved, still].map(|r| Results { lse: vec![], dbias: vec![], ..r });
-        compare_all(&moved, &still, [0.0; 6], Dtype::F32).unwrap();
+        compare_all(&moved, &still, [0.0; RESULTS], Dtype::F32).unwrap();
     }
 }
 
@@ -83,7 +83,7 @@ fn keys_in_another_order_give_the_same_output_and_their_gradients_in_that_order(
         expected.dk = permute(&expected.dk, keys, head_dim, &order);
         expected.dv = permute(&expected.dv, keys, value_dim, &order);
         let given = run(&problem, device, &permuted);
-        compare_all(&given, &expected, [0.0; 6], Dtype::F32).unwrap();
+        compare_all(&given, &expected, [0.0; RESULTS], Dtype::F32).unwrap();
     }
 }
 
@@ -104,6 +104,9 @@ fn batch_entries_and_key_heads_know_nothing_of_each_other() {
         dout: part(&inputs.dout),
         mask: None,
         bias: Some((part(bias), [1, group, 1])),
+        slopes: None,
+        sinks: None,
+        dlse: None,
     };
     assert_eq!(bias.len(), batch * key_heads * group * keys);
     // All others are poisoned.
@@ -118,8 +121,8 @@ fn batch_entries_and_key_heads_know_nothing_of_each_other() {
         let single = run(&alone, device, &one);
         let among_poison = run(&problem, device, &poisoned);
         for all in [whole, among_poison] {
-            let [out, lse, dq, dk, dv, dbias] = all.named().map(|(_, values)| part(values));
-            let of_all = Results { out, lse, dq, dk, dv, dbias };
+            let [out, lse, dq, dk, dv, dbias, dsinks] = all.named().map(|(_, values)| part(values));
+            let of_all = Results { out, lse, dq, dk, dv, dbias, dsinks };
             assert_eq!(first_difference(&of_all, &single), None, "on {device}");
         }
     }
@@ -137,7 +140,7 @@ fn logits_of_ten_thousand_stay_finite_and_right(
     inputs.k.chunks_exact_mut(40).for_each(|row| row[0] = sign * 100.0);
     for device in devices() {
         let given = run(&problem, device, &inputs);
-        let expected = problem.reference(&inputs);
+        let expected = problem.truth(&inputs);
         for (name, values) in given.named() {
             assert!(values.iter().all(|x| x.is_finite()), "{name} on {device}");
         }
@@ -233,7 +236,7 @@ fn without_a_visible_key_all_is_zero_and_the_log_sum_exp_minus_infinity(
     let problem = Problem { mask, causal, bias: Some([true, false, false]), ..problem() };
     let inputs = problem.inputs();
     for device in devices() {
-        let Results { out, lse, dq, dk, dv, dbias } = run(&problem, device, &inputs);
+        let Results { out, lse, dq, dk, dv, dbias, .. } = run(&problem, device, &inputs);
         assert!(lse.iter().all(|&x| x == f64::NEG_INFINITY), "on {device}");
         for (name, values) in [("out", out), ("dq", dq), ("dk", dk), ("dv", dv), ("dbias", dbias)] {
             assert!(values.iter().all(|&x| x == 0.0), "{name} on {device}");

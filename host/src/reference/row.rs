@@ -134,7 +134,7 @@ const GROUPS: usize = 8;
 /// What dropout multiplies the probabilities of one query by: 0 where they are dropped, else `1 / (1 - p)`.
 fn dropout_factors<T: Real>(dropout: Dropout, head: usize, query: usize, factors: &mut [T]) {
     let Dropout { p, seed, offset } = dropout;
-    let (threshold, kept) = (threshold(p), T::from_f64(f64::from(1.0 / (1.0 - p))));
+    let (threshold, kept) = (threshold(p), T::from_f64(1.0 / (1.0 - f64::from(p))));
     let seed = [seed as u32, (seed >> 32) as u32];
     for (period, factors) in factors.chunks_mut(PERIOD).enumerate() {
         let first = (period * PERIOD) as u32;

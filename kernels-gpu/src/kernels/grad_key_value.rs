@@ -65,7 +65,10 @@ pub unsafe fn grad_key_value<C: KernelConfig>(params: &BackwardParams) {
         let rules =
             unsafe { ScoreRules::<C::Element>::new(problem, &params.mask, &params.bias, &sequence, head) };
         let dropout = Dropout::new(problem, &sequence, head);
-        let range = rules.query_blocks(first_key, last_key, sequence.queries, BLOCK_COLUMNS);
+        let mut range = rules.query_blocks(first_key, last_key, sequence.queries, BLOCK_COLUMNS);
+        if last_key < sequence.key_rows.min(first_key + C::BLOCK_ROWS) {
+            range = range.without_plain(); // Rows of padding are stored: they must be 0.
+        }
         for block in range.begin..range.end {
             let first_query = block * BLOCK_COLUMNS;
             let tile =
