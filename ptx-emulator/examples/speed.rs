@@ -1,9 +1,9 @@
 //! Speed of the emulator on an inner loop as a tiled matrix product has it: 16-byte shared loads, then many FMAs; and on loops
 //! of other kinds. Prints thread-instructions per second and core.
 //!
-//! `cargo run --release -p ptx-emulator --example speed`
+//! `cargo run --release -p ptx-emulator --example speed`; with `-- --counters` also what counting costs.
 
-use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchStats, Module};
+use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 use std::fmt::Write;
 
 const BLOCKS: u32 = 32;
@@ -42,6 +42,7 @@ fn kernel(name: &str, rounds: u32, setup: &str, body: &str) -> String {
 }
 
 fn main() {
+    let with_counters = std::env::args().any(|a| a == "--counters");
     let mut fma = String::new();
     let mut zero = String::new();
     for k in 0..32 {
@@ -81,6 +82,46 @@ fn main() {
         &zero,
         "cvt.rn.f16.f32 %r9, %f1; cvt.f32.f16 %f10, %r9; cvt.rn.bf16x2.f32 %r10, %f1, %f10; shl.b32 %r11, %r10, 16;",
     );
+    let mma = |form: &str, a: &str, b: &str| {
+        let mut body = String::new();
+        for k in 0..4 {
+            let d = 10 + 4 * k;
+            let sums = format!("{{%f{}, %f{}, %f{}, %f{}}}", d, d + 1, d + 2, d + 3);
+            writeln!(body, "mma.sync.aligned.{form} {sums}, {a}, {b}, {sums};").unwrap();
+        }
+        body
+    };
+    let fragments =
+        "mov.b32 %r20, 0x3c003c00; mov.b32 %r21, 0x3c013802; mov.b32 %r22, 0xb8003c00; mov.b32 %r23, %r1;";
+    let (a4, a2, b2) = ("{%r20, %r21, %r22, %r23}", "{%r20, %r21}", "{%r22, %r20}");
+    let setup = format!("{zero}{fragments}");
+    for (name, form, a, b) in [
+        ("mma_f16", "m16n8k16.row.col.f32.f16.f16.f32", a4, b2),
+        ("mma_bf16", "m16n8k16.row.col.f32.bf16.bf16.f32", a4, b2),
+        ("mma_k8", "m16n8k8.row.col.f32.f16.f16.f32", a2, "{%r20}"),
+        ("mma_tf32", "m16n8k8.row.col.f32.tf32.tf32.f32", a4, b2),
+        ("mma_e4m3", "m16n8k32.row.col.f32.e4m3.e4m3.f32", a4, b2),
+    ] {
+        text += &kernel(name, 500, &setup, &mma(form, a, b));
+    }
+    text += &kernel(
+        "mma_s8",
+        500,
+        &setup.replace("mov.f32", "mov.b32"),
+        &mma("m16n8k32.row.col.s32.s8.s8.s32", a4, b2),
+    );
+    text += &kernel(
+        "ldmatrix",
+        2000,
+        &setup,
+        "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r20, %r21, %r22, %r23}, [%r6]; ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r24, %r25, %r26, %r27}, [%r7];",
+    );
+    text += &kernel(
+        "cp_async",
+        2000,
+        &format!("{zero} and.b64 %rd4, %rd3, -16;"),
+        "cp.async.cg.shared.global [%r6], [%rd4], 16; cp.async.commit_group; cp.async.wait_group 0;",
+    );
     let module = Module::parse(&text).expect("the text is good");
     let config = Config::default();
     let threads = config.threads;
@@ -93,10 +134,20 @@ fn main() {
             emulator.launch(&module, entry.name(), shape, &[&out.to_le_bytes()]).expect("the kernel is good")
         };
         let best = (0..3).map(|_| run()).min_by_key(|s| s.elapsed).expect("three runs");
-        println!("{:12} {:8.0} million thread-instructions/s/core", entry.name(), rate(&best, threads));
+        let per_second = |count: u64| count as f64 / best.elapsed.as_secs_f64() / threads as f64;
+        let rate = per_second(best.thread_instructions) / 1e6;
+        print!("{:12} {rate:8.0} million thread-instructions/s/core", entry.name());
+        if best.matrix_flops > 0 {
+            print!(", {:.1} GFLOP/s/core of mma", per_second(best.matrix_flops) / 1e9);
+        }
+        if with_counters {
+            let options = LaunchOptions { counters: true, ..LaunchOptions::default() };
+            let stats = emulator
+                .launch_with(&module, entry.name(), shape, &[&out.to_le_bytes()], &options)
+                .expect("the kernel is good");
+            let times = stats.elapsed.as_secs_f64() / best.elapsed.as_secs_f64();
+            print!(", {times:.1} times as long with counters");
+        }
+        println!();
     }
-}
-
-fn rate(stats: &LaunchStats, threads: usize) -> f64 {
-    stats.thread_instructions as f64 / stats.elapsed.as_secs_f64() / threads as f64 / 1e6
 }

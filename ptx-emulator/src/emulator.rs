@@ -46,6 +46,15 @@ pub struct LaunchConfig {
     pub dynamic_shared_bytes: u32,
 }
 
+/// What else a launch should do. The default: nothing.
+#[derive(Clone, Copy, Default)]
+pub struct LaunchOptions<'a> {
+    /// Fills `LaunchStats::counters`. Kernels whose time goes to memory accesses then take several times as long.
+    pub counters: bool,
+    /// Called after every block, from several threads: blocks done, blocks in all.
+    pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
+}
+
 /// An emulated device. Methods take `&self`; it may be shared between threads.
 pub struct Emulator {
     config: Config,
@@ -104,7 +113,7 @@ impl Emulator {
         config: LaunchConfig,
         args: &[&[u8]],
     ) -> Result<LaunchStats, LaunchError> {
-        self.launch_with_progress(module, entry, config, args, &|_, _| {})
+        self.launch_with(module, entry, config, args, &LaunchOptions::default())
     }
 
     /// As `launch`, with a call after every block: blocks done, blocks in all. The calls come from several threads.
@@ -116,6 +125,19 @@ impl Emulator {
         args: &[&[u8]],
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<LaunchStats, LaunchError> {
+        let options = LaunchOptions { progress: Some(progress), ..LaunchOptions::default() };
+        self.launch_with(module, entry, config, args, &options)
+    }
+
+    /// As `launch`, with options.
+    pub fn launch_with(
+        &self,
+        module: &Module,
+        entry: &str,
+        config: LaunchConfig,
+        args: &[&[u8]],
+        options: &LaunchOptions,
+    ) -> Result<LaunchStats, LaunchError> {
         let Some(found) = module.entry(entry) else {
             let known: Vec<String> = module.entries().map(|e| format!("`{}`", e.name())).collect();
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
@@ -125,7 +147,7 @@ impl Emulator {
         let symbols = self.load(module)?;
         let memory = self.memory.view();
         let setup =
-            Setup { entry: found, text: &module.lines, limits: &self.config, config, args, memory, progress };
+            Setup { entry: found, text: &module.lines, limits: &self.config, config, args, memory, options };
         exec::run(setup, |name| symbols.get(name).copied().unwrap_or(0))
     }
 

@@ -52,7 +52,7 @@ mod ops;
 mod stats;
 mod syntax;
 
-pub use emulator::{Config, Emulator, LaunchConfig};
+pub use emulator::{Config, Emulator, LaunchConfig, LaunchOptions};
 pub use error::{LaunchError, MemoryError, ParseError, Place, Problem};
 pub use module::{Entry, Module, Param};
-pub use stats::{LaunchStats, MnemonicCount};
+pub use stats::{LaunchStats, LineCounters, MnemonicCount};

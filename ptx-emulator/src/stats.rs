@@ -17,6 +17,13 @@ pub struct LaunchStats {
     pub shared_load_bytes: u64,
     /// Bytes written to shared memory.
     pub shared_store_bytes: u64,
+    /// Operations of `mma`, a multiplication and an addition counted as two.
+    pub matrix_flops: u64,
+    /// Values computed by `ex2`.
+    pub ex2_operations: u64,
+    /// Values computed by other instructions that use a special-function unit: `lg2 sin cos tanh rcp rsqrt sqrt` of f32 and f16,
+    /// `div` of f32.
+    pub special_operations: u64,
     /// Barriers that completed.
     pub barriers: u64,
     /// Blocks that ran.
@@ -27,8 +34,17 @@ pub struct LaunchStats {
     pub mnemonics: Vec<MnemonicCount>,
     /// (PTX line, warp instructions, thread instructions) of each instruction that ran.
     pub lines: Vec<(u32, u64, u64)>,
+    /// Counters of each instruction that ran, in the order of the text; empty unless `LaunchOptions::counters` asked for them.
+    pub counters: Vec<LineCounters>,
     /// What the kernel printed, block after block.
     pub printed: String,
+}
+
+impl LaunchStats {
+    /// The sum of one of the counters over all instructions, such as `stats.total(|c| c.shared_conflicts)`.
+    pub fn total(&self, counter: impl Fn(&LineCounters) -> u64) -> u64 {
+        self.counters.iter().map(counter).sum()
+    }
 }
 
 /// Executions of one mnemonic.
@@ -40,4 +56,113 @@ pub struct MnemonicCount {
     pub warps: u64,
     /// Thread instructions.
     pub threads: u64,
+}
+
+/// What one instruction of the PTX did in a launch.
+///
+/// # Shared memory
+/// 32 banks of 4 bytes. Accesses of up to 4 bytes go out for the whole warp, of 8 bytes for each half, of 16 for each quarter; a
+/// row of `ldmatrix` and `stmatrix` is such an access of 16 bytes, so that a tile is a quarter. Lanes that name the same word share
+/// it, except in atomics. `cp.async` writes shared memory as a store of its width does, and is counted where it is issued.
+///
+/// # Global memory
+/// Sectors of 32 bytes; the caches are not modelled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LineCounters {
+    /// Line of the PTX text, from 1.
+    pub line: u32,
+    /// Opcode and modifiers.
+    pub mnemonic: String,
+    /// Warp instructions.
+    pub warps: u64,
+    /// Thread instructions.
+    pub threads: u64,
+    /// Bytes read from shared memory.
+    pub shared_load_bytes: u64,
+    /// Bytes written to shared memory.
+    pub shared_store_bytes: u64,
+    /// Passes over the banks of shared memory.
+    pub shared_wavefronts: u64,
+    /// Wavefronts beyond one for each part of a warp that had an active lane: 0 if no two words of a part share a bank.
+    pub shared_conflicts: u64,
+    /// Bytes read from global memory.
+    pub global_load_bytes: u64,
+    /// Bytes written to global memory.
+    pub global_store_bytes: u64,
+    /// Accesses to global memory, one a warp instruction.
+    pub global_requests: u64,
+    /// Different sectors of each request, summed.
+    pub global_sectors: u64,
+    /// Bytes read from local memory.
+    pub local_load_bytes: u64,
+    /// Bytes written to local memory.
+    pub local_store_bytes: u64,
+    /// As `LaunchStats::matrix_flops`.
+    pub matrix_flops: u64,
+    /// As `LaunchStats::ex2_operations`.
+    pub ex2_operations: u64,
+    /// As `LaunchStats::special_operations`.
+    pub special_operations: u64,
+}
+
+/// What one execution of an instruction computes, by its mnemonic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// A warp.
+    pub matrix_flops: u64,
+    /// A thread.
+    pub ex2: u64,
+    /// A thread.
+    pub special: u64,
+}
+
+impl Work {
+    pub(crate) fn of(mnemonic: &str) -> Work {
+        let mut parts = mnemonic.split('.');
+        let opcode = parts.next().unwrap_or("");
+        let modifiers: Vec<&str> = parts.collect();
+        let ty = modifiers.last().copied().unwrap_or("");
+        let values = match ty {
+            "f16x2" | "bf16x2" => 2,
+            "f64" => 0,
+            _ => 1,
+        };
+        match opcode {
+            "mma" => {
+                let flops = modifiers.iter().find_map(|m| shape(m)).map_or(0, |(m, n, k)| 2 * m * n * k);
+                Work { matrix_flops: flops, ..Work::default() }
+            }
+            "ex2" => Work { ex2: values, ..Work::default() },
+            "lg2" | "sin" | "cos" | "tanh" | "rcp" | "rsqrt" | "sqrt" => {
+                Work { special: values, ..Work::default() }
+            }
+            "div" if ty == "f32" => Work { special: 1, ..Work::default() },
+            _ => Work::default(),
+        }
+    }
+}
+
+/// `m16n8k16` as numbers.
+fn shape(modifier: &str) -> Option<(u64, u64, u64)> {
+    let (m, rest) = modifier.strip_prefix('m')?.split_once('n')?;
+    let (n, k) = rest.split_once('k')?;
+    Some((m.parse().ok()?, n.parse().ok()?, k.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_read_from_the_mnemonic() {
+        let work = |m| (Work::of(m).matrix_flops, Work::of(m).ex2, Work::of(m).special);
+        assert_eq!(work("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"), (4096, 0, 0));
+        assert_eq!(work("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32"), (1024, 0, 0));
+        assert_eq!(work("ex2.approx.ftz.f32"), (0, 1, 0));
+        assert_eq!(work("ex2.approx.f16x2"), (0, 2, 0));
+        assert_eq!(work("rcp.rn.f64"), (0, 0, 0));
+        assert_eq!(work("div.full.f32"), (0, 0, 1));
+        assert_eq!(work("div.s32"), (0, 0, 0));
+        assert_eq!(work("fma.rn.f32"), (0, 0, 0));
+    }
 }

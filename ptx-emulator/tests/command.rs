@@ -136,3 +136,21 @@ fn list_shows_parameters_and_bounds() {
         assert!(text.contains(part), "{text}");
     }
 }
+
+#[test]
+fn counters_are_printed_by_instruction() {
+    let folder = folder();
+    let mut args = GOOD.to_vec();
+    args.push("--counters");
+    let output = command(folder.path(), &args);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let load = text.lines().rfind(|l| l.ends_with("ld.global.f32")).unwrap_or_else(|| panic!("{text}"));
+    // Line 10; 100 threads of 4 warps read 400 bytes in 13 sectors.
+    assert_eq!(
+        load.split_whitespace().collect::<Vec<_>>()[..7],
+        ["10", "4", "0", "0", "0", "400", "13"],
+        "{text}"
+    );
+    let all = text.lines().last().unwrap();
+    assert_eq!(all.split_whitespace().nth(5), Some("800"), "{all}");
+}

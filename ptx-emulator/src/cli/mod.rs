@@ -5,7 +5,9 @@ mod tensors;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, LaunchStats, Module};
+use ptx_emulator::{
+    Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, LineCounters, Module,
+};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +65,9 @@ struct Run {
     /// Prints what the run did.
     #[arg(long)]
     stats: bool,
+    /// Prints what each instruction did: bank conflicts, sectors, bytes, matrix operations.
+    #[arg(long)]
+    counters: bool,
     /// Host threads.
     #[arg(long)]
     threads: Option<usize>,
@@ -151,11 +156,14 @@ fn execute(options: &Run) -> anyhow::Result<()> {
     let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
     let shape =
         LaunchConfig { grid: options.grid, block: options.block, dynamic_shared_bytes: options.shared };
-    let stats = launch(&emulator, &module, &options.entry, shape, &slices)?;
+    let stats = launch(&emulator, &module, options, shape, &slices)?;
     let mut out = std::io::stdout().lock();
     write!(out, "{}", stats.printed)?;
     if options.stats {
         print_stats(&mut out, &stats)?;
+    }
+    if options.counters {
+        print_counters(&mut out, &stats)?;
     }
     if let Some(path) = &options.output {
         tensors.save(path, &emulator)?;
@@ -166,18 +174,21 @@ fn execute(options: &Run) -> anyhow::Result<()> {
 fn launch(
     emulator: &Emulator,
     module: &Module,
-    entry: &str,
+    run: &Run,
     shape: LaunchConfig,
     args: &[&[u8]],
 ) -> Result<LaunchStats, LaunchError> {
+    let mut options = LaunchOptions { counters: run.counters, progress: None };
     if !std::io::stderr().is_terminal() {
-        return emulator.launch(module, entry, shape, args);
+        return emulator.launch_with(module, &run.entry, shape, args, &options);
     }
     let bar = indicatif::ProgressBar::new(0);
-    let result = emulator.launch_with_progress(module, entry, shape, args, &|done, all| {
+    let progress = |done, all| {
         bar.set_length(all);
         bar.set_position(done);
-    });
+    };
+    options.progress = Some(&progress);
+    let result = emulator.launch_with(module, &run.entry, shape, args, &options);
     bar.finish_and_clear();
     result
 }
@@ -202,10 +213,50 @@ fn print_stats(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()>
         "shared bytes         {} read, {} written",
         stats.shared_load_bytes, stats.shared_store_bytes
     )?;
+    writeln!(out, "matrix flops         {}", stats.matrix_flops)?;
+    writeln!(out, "special functions    {} ex2, {} others", stats.ex2_operations, stats.special_operations)?;
     writeln!(out, "barriers             {}", stats.barriers)?;
     writeln!(out, "seconds              {seconds:.3}")?;
     for m in &stats.mnemonics {
         writeln!(out, "  {:12} {}", m.warps, m.name)?;
     }
     Ok(())
+}
+
+fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>14} {:>12}  instruction",
+        "line",
+        "warps",
+        "shared B",
+        "wavefronts",
+        "conflicts",
+        "global B",
+        "sectors",
+        "local B",
+        "ex2",
+        "matrix flops",
+        "special"
+    )?;
+    let mut row = |line: &str, name: &str, f: &dyn Fn(fn(&LineCounters) -> u64) -> u64| {
+        writeln!(
+            out,
+            "{line:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>14} {:>12}  {name}",
+            f(|c| c.warps),
+            f(|c| c.shared_load_bytes + c.shared_store_bytes),
+            f(|c| c.shared_wavefronts),
+            f(|c| c.shared_conflicts),
+            f(|c| c.global_load_bytes + c.global_store_bytes),
+            f(|c| c.global_sectors),
+            f(|c| c.local_load_bytes + c.local_store_bytes),
+            f(|c| c.ex2_operations),
+            f(|c| c.matrix_flops),
+            f(|c| c.special_operations),
+        )
+    };
+    for counters in &stats.counters {
+        row(&counters.line.to_string(), &counters.mnemonic, &|f| f(counters))?;
+    }
+    row("all", "", &|f| stats.total(f))
 }

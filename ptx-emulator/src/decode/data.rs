@@ -5,8 +5,8 @@ use super::scope::Symbol;
 use crate::memory::PARAM_WINDOW;
 use crate::ops::atomic::{self, Atomic};
 use crate::ops::lanes::M1;
-use crate::ops::memory::{self as mem, Load, LoadParam, Store, WIDE_ADDRESS, WRITES};
-use crate::ops::{Instr, Run, bits, control, int, pick};
+use crate::ops::memory::{self as mem, ATOMIC, Load, LoadParam, Store, WIDE_ADDRESS, WRITES};
+use crate::ops::{Instr, Run, bits, int, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::{Space, Type};
 
@@ -24,12 +24,12 @@ macro_rules! in_space {
 }
 
 /// An address operand: register, its width flag, and a constant; or a kernel parameter at a constant place.
-struct Address {
-    register: u32,
-    wide: u32,
-    offset: i64,
+pub(super) struct Address {
+    pub register: u32,
+    pub wide: u32,
+    pub offset: i64,
     parameter: Option<u64>,
-    space: Space,
+    pub space: Space,
 }
 
 impl FunctionDecoder<'_, '_> {
@@ -43,14 +43,8 @@ impl FunctionDecoder<'_, '_> {
             "membar" | "fence" => self.fence(),
             "isspacep" => self.isspacep(s)?,
             // Hints about caches and time change no result.
-            "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy" | "nanosleep"
-            | "pmevent" => {
-                if s.opcode == "createpolicy" || s.opcode == "discard" {
-                    return Ok(false);
-                }
-                let nothing = self.blank(pick::<control::Next>());
-                self.emit(nothing);
-            }
+            "prefetch" | "prefetchu" | "applypriority" | "nanosleep" | "pmevent" => self.nothing(),
+            "createpolicy" => self.create_policy(s)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -122,17 +116,16 @@ impl FunctionDecoder<'_, '_> {
         s.modifiers.iter().find_map(|m| Space::parse(m)).unwrap_or(Space::Generic)
     }
 
-    fn address(&mut self, s: &Statement, operand: &Operand) -> Decoded<Address> {
+    pub(super) fn address(&mut self, s: &Statement, operand: &Operand) -> Decoded<Address> {
+        self.address_in(Self::space(s), operand)
+    }
+
+    pub(super) fn address_in(&mut self, space: Space, operand: &Operand) -> Decoded<Address> {
         let Operand::Address(base, offset) = operand else {
             return Err("an address in `[ ]` is wanted".into());
         };
-        let mut address = Address {
-            register: 0,
-            wide: WIDE_ADDRESS,
-            offset: *offset,
-            parameter: None,
-            space: Self::space(s),
-        };
+        let mut address =
+            Address { register: 0, wide: WIDE_ADDRESS, offset: *offset, parameter: None, space };
         let Some(name) = base else {
             address.register = self.src(&Operand::Int(0), Type::U64)?;
             return Ok(address);
@@ -187,7 +180,7 @@ impl FunctionDecoder<'_, '_> {
         Ok(all)
     }
 
-    fn memory_instr(&mut self, run: Run, address: &Address, list: &[u32]) -> Instr {
+    pub(super) fn memory_instr(&mut self, run: Run, address: &Address, list: &[u32]) -> Instr {
         let mut instr = self.blank(run);
         (instr.a, instr.imm, instr.b) = (address.register, address.offset, self.list(list));
         instr.n = list.len() as u32 | address.wide;
@@ -195,9 +188,24 @@ impl FunctionDecoder<'_, '_> {
         instr
     }
 
+    /// The operands, of which at least `least` are wanted, without the cache policy that a hint brings with it.
+    pub(super) fn without_policy<'s>(&mut self, s: &'s Statement, least: usize) -> Decoded<&'s [Operand]> {
+        let operands = s.operands.as_slice();
+        if !s.has("L2::cache_hint") {
+            return Ok(operands);
+        }
+        match operands {
+            [rest @ .., policy] if rest.len() >= least => {
+                self.src(policy, Type::B64)?;
+                Ok(rest)
+            }
+            _ => Err("`.L2::cache_hint` wants a cache policy".into()),
+        }
+    }
+
     fn load(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
-        let [d, a, ..] = s.operands.as_slice() else { return Err("`ld` takes 2 operands".into()) };
+        let [d, a] = self.without_policy(s, 2)? else { return Err("`ld` takes 2 operands".into()) };
         let elements = self.elements(d, s)?;
         let address = self.address(s, a)?;
         // All elements of a vector are read as the widest of their registers wants.
@@ -255,7 +263,7 @@ impl FunctionDecoder<'_, '_> {
 
     fn store(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
-        let [a, b, ..] = s.operands.as_slice() else { return Err("`st` takes 2 operands".into()) };
+        let [a, b] = self.without_policy(s, 2)? else { return Err("`st` takes 2 operands".into()) };
         if matches!(Self::space(s), Space::Const) {
             return Err("constant memory cannot be written".into());
         }
@@ -320,7 +328,7 @@ impl FunctionDecoder<'_, '_> {
             self.restore(after);
         }
         let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
-        instr.n = sources.len() as u32 | address.wide | WRITES;
+        instr.n = sources.len() as u32 | address.wide | WRITES | ATOMIC;
         instr.c = (operation as u32) << 8 | code as u32;
         instr.e = match address.space {
             Space::Shared => mem::SHARED,

@@ -243,6 +243,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         let known = self.arithmetic(s)?
             || self.bits(s)?
             || self.conversion(s)?
+            || self.matrix(s)?
             || self.data(s)?
             || self.warp(s)?
             || self.control(s)?;
@@ -251,7 +252,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
 
     pub(super) fn blank(&self, run: Run) -> Instr {
         let (guard, guard_not) = self.guard;
-        Instr { run, guard, guard_not, d: 0, a: 0, b: 0, c: 0, e: 0, n: 0, slot: 0, imm: 0 }
+        Instr { run, guard, guard_not, d: 0, a: 0, b: 0, c: 0, e: 0, n: 0, slot: 0, at: 0, imm: 0 }
     }
 
     pub(super) fn emit(&mut self, instr: Instr) {

@@ -160,7 +160,8 @@ fn place(body: &Body, program: &mut Program, extra: &mut [u32], calls: &mut Vec<
     }
 }
 
-fn push(program: &mut Program, instr: crate::ops::Instr, emitted: &Emitted, counted: u32) {
+fn push(program: &mut Program, mut instr: crate::ops::Instr, emitted: &Emitted, counted: u32) {
+    instr.at = program.code.len() as u32;
     program.code.push(instr);
     program.lines.push(emitted.line);
     program.mnemonic.push(emitted.mnemonic);

@@ -8,6 +8,7 @@ mod data;
 pub(crate) mod frame;
 mod function;
 mod layout;
+mod matrix;
 mod scope;
 mod special;
 mod warp;

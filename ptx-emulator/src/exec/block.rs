@@ -4,6 +4,7 @@ use super::warp::{BarrierArrival, Outcome, Warp};
 use super::{Counts, Launch};
 use crate::decode::frame::Special;
 use crate::error::{LaunchError, Place};
+use crate::ops::copy::Copies;
 use crate::ops::{Cx, LANES};
 
 /// Alignment of a warp's register file.
@@ -132,6 +133,7 @@ impl<'l> BlockRunner<'l> {
         cx.local_len = launch.program.local_bytes;
         self.barriers = Default::default();
         self.ended.fill(false);
+        cx.copies.iter_mut().for_each(Copies::clear);
         let lines = launch.program.frame.bytes as usize / 64;
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let first = w as u32 * LANES as u32;

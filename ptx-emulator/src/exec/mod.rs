@@ -9,9 +9,11 @@ use crate::decode::{Program, parameter_offsets};
 use crate::error::LaunchError;
 use crate::memory::{MemoryView, Segment};
 use crate::module::Entry;
+use crate::ops::copy::Copies;
+use crate::ops::profile::Accesses;
 use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
-use crate::stats::{LaunchStats, MnemonicCount};
-use crate::{Config, LaunchConfig};
+use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
+use crate::{Config, LaunchConfig, LaunchOptions};
 use block::{BlockRunner, Line};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -182,7 +184,7 @@ pub(crate) struct Setup<'a> {
     pub config: LaunchConfig,
     pub args: &'a [&'a [u8]],
     pub memory: MemoryView,
-    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    pub options: &'a LaunchOptions<'a>,
 }
 
 /// What the threads of a launch have found out together.
@@ -191,6 +193,7 @@ struct Shared {
     error: Option<(u64, LaunchError)>,
     counts: Option<Counts>,
     traffic: Traffic,
+    accesses: Vec<Accesses>,
     barriers: u64,
     printed: Vec<(u64, String)>,
 }
@@ -198,7 +201,7 @@ struct Shared {
 /// Runs a checked launch.
 pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchStats, LaunchError> {
     let started = Instant::now();
-    let Setup { entry, text, limits, config, args, memory, progress } = setup;
+    let Setup { entry, text, limits, config, args, memory, options } = setup;
     let program = &entry.program;
     let dynamic = program.dynamic_shared;
     let words =
@@ -212,7 +215,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             line
         })
         .collect();
-    let threads = config.block.iter().product();
+    let threads: u32 = config.block.iter().product();
+    let warps = threads.div_ceil(LANES as u32) as usize;
     let launch = Launch {
         program,
         kernel: entry.name(),
@@ -238,7 +242,10 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let shared = Mutex::new(Shared::default());
     let work = || {
         let mut runner = BlockRunner::new(&launch);
-        let mut cx = context(program, &memory, params_at as *mut u8, params_len, started);
+        let mut cx = context(program, warps, &memory, params_at as *mut u8, params_len, started);
+        if options.counters {
+            cx.profile = vec![Accesses::default(); program.code.len()];
+        }
         loop {
             let index = next.fetch_add(1, Relaxed);
             if index >= blocks || launch.stopped() {
@@ -257,11 +264,19 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
                 let text = std::mem::take(&mut cx.printed);
                 shared.lock().unwrap_or_else(PoisonError::into_inner).printed.push((index, text));
             }
-            progress(done.fetch_add(1, Relaxed) + 1, blocks);
+            let done = done.fetch_add(1, Relaxed) + 1;
+            if let Some(progress) = options.progress {
+                progress(done, blocks);
+            }
         }
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.barriers += runner.barriers_passed;
         add_traffic(&mut shared.traffic, &cx.traffic);
+        if shared.accesses.is_empty() {
+            shared.accesses = std::mem::take(&mut cx.profile);
+        } else {
+            shared.accesses.iter_mut().zip(&cx.profile).for_each(|(all, more)| *all += more);
+        }
         match &mut shared.counts {
             Some(counts) => counts.merge(&runner.counts),
             none => *none = Some(runner.counts),
@@ -283,7 +298,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         return Err(error);
     }
     shared.printed.sort();
-    let mut stats = statistics(program, shared.counts.unwrap_or_else(|| Counts::new(program.code.len())));
+    let counts = shared.counts.unwrap_or_else(|| Counts::new(program.code.len()));
+    let mut stats = statistics(program, counts, &shared.accesses);
     stats.global_load_bytes = shared.traffic.global_load;
     stats.global_store_bytes = shared.traffic.global_store;
     stats.shared_load_bytes = shared.traffic.shared_load;
@@ -304,6 +320,7 @@ fn add_traffic(all: &mut Traffic, more: &Traffic) {
 
 fn context<'a>(
     program: &'a Program,
+    warps: usize,
     memory: &'a MemoryView,
     params: *mut u8,
     params_len: u64,
@@ -322,11 +339,13 @@ fn context<'a>(
         caches: vec![Segment::EMPTY; program.caches as usize],
         extra: program.extra.as_ptr(),
         traffic: Traffic::default(),
+        profile: Vec::new(),
         fault: None,
         members: 0,
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,
+        copies: vec![Copies::new(); warps],
         started,
         warp_in_block: 0,
         block_index: 0,
@@ -334,10 +353,11 @@ fn context<'a>(
     }
 }
 
-/// Executions by line and mnemonic from the difference arrays.
-fn statistics(program: &Program, counts: Counts) -> LaunchStats {
+/// Executions by line and mnemonic from the difference arrays; counters where `accesses` is not empty.
+fn statistics(program: &Program, counts: Counts, accesses: &[Accesses]) -> LaunchStats {
     let mut stats = LaunchStats::default();
     let mut by_mnemonic = vec![(0u64, 0u64); program.mnemonics.len()];
+    let work: Vec<Work> = program.mnemonics.iter().map(|m| Work::of(m)).collect();
     let (mut warps, mut lanes) = (0i64, 0i64);
     for at in 0..program.code.len() {
         warps += counts.warps[at];
@@ -345,12 +365,25 @@ fn statistics(program: &Program, counts: Counts) -> LaunchStats {
         if program.counted[at + 1] == program.counted[at] || warps == 0 {
             continue;
         }
-        stats.warp_instructions += warps as u64;
-        stats.thread_instructions += lanes as u64;
-        let entry = &mut by_mnemonic[program.mnemonic[at] as usize];
-        entry.0 += warps as u64;
-        entry.1 += lanes as u64;
-        stats.lines.push((program.lines[at], warps as u64, lanes as u64));
+        let (warps, lanes) = (warps as u64, lanes as u64);
+        stats.warp_instructions += warps;
+        stats.thread_instructions += lanes;
+        let mnemonic = program.mnemonic[at] as usize;
+        by_mnemonic[mnemonic].0 += warps;
+        by_mnemonic[mnemonic].1 += lanes;
+        stats.lines.push((program.lines[at], warps, lanes));
+        let work = work[mnemonic];
+        stats.matrix_flops += work.matrix_flops * warps;
+        stats.ex2_operations += work.ex2 * lanes;
+        stats.special_operations += work.special * lanes;
+        if !accesses.is_empty() {
+            let mut counters = line_counters(program, at, accesses);
+            (counters.warps, counters.threads) = (warps, lanes);
+            counters.matrix_flops = work.matrix_flops * warps;
+            counters.ex2_operations = work.ex2 * lanes;
+            counters.special_operations = work.special * lanes;
+            stats.counters.push(counters);
+        }
     }
     stats.mnemonics = program
         .mnemonics
@@ -361,4 +394,28 @@ fn statistics(program: &Program, counts: Counts) -> LaunchStats {
         .collect();
     stats.mnemonics.sort_by(|a, b| b.warps.cmp(&a.warps).then(a.name.cmp(&b.name)));
     stats
+}
+
+/// What the instruction at a place and those that decoding put after it did to memory.
+fn line_counters(program: &Program, at: usize, accesses: &[Accesses]) -> LineCounters {
+    let mut all = accesses[at];
+    let added = (at + 1..program.code.len()).take_while(|&k| program.counted[k + 1] == program.counted[k]);
+    for k in added {
+        all += &accesses[k];
+    }
+    LineCounters {
+        line: program.lines[at],
+        mnemonic: program.mnemonics[program.mnemonic[at] as usize].clone(),
+        shared_load_bytes: all.shared_load,
+        shared_store_bytes: all.shared_store,
+        shared_wavefronts: all.wavefronts,
+        shared_conflicts: all.conflicts,
+        global_load_bytes: all.global_load,
+        global_store_bytes: all.global_store,
+        global_requests: all.requests,
+        global_sectors: all.sectors,
+        local_load_bytes: all.local_load,
+        local_store_bytes: all.local_store,
+        ..LineCounters::default()
+    }
 }

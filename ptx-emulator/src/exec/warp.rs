@@ -227,7 +227,12 @@ impl Warp {
                     return Err(pc);
                 }
                 _ => {
-                    counts.add(program, from, pc, mask);
+                    // A collective is counted when it runs, with all its lanes.
+                    if flow != Flow::Collective {
+                        counts.add(program, from, pc, mask);
+                    } else if pc > from {
+                        counts.add(program, from, pc - 1, mask);
+                    }
                     self.paths[at].pc = pc;
                     self.leave(at, flow, m, cx, program);
                     return Ok(turn);

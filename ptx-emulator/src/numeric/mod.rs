@@ -1,5 +1,7 @@
 //! Number formats and exact rounding: everything that is arithmetic rather than execution.
 
 pub(crate) mod approx;
+pub(crate) mod eight;
 pub(crate) mod half;
 pub(crate) mod round;
+pub(crate) mod tensor;

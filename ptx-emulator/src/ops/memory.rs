@@ -1,5 +1,6 @@
 //! Loads and stores: 32 addresses checked at once against the allocation met last, one by one only where that fails.
 
+use super::profile::record;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, near};
 use std::marker::PhantomData;
@@ -17,6 +18,8 @@ pub(crate) const CONST: u8 = 5;
 pub(crate) const WIDE_ADDRESS: u32 = 1 << 8;
 /// Flag in `Instr::n`: a write, which read-only memory refuses.
 pub(crate) const WRITES: u32 = 1 << 9;
+/// Flag in `Instr::n`: an atomic.
+pub(crate) const ATOMIC: u32 = 1 << 10;
 
 /// An element in memory and its image in a register.
 ///
@@ -142,14 +145,19 @@ pub(crate) unsafe fn places<const SPACE: u8>(
     } else {
         None
     };
-    if let Some(shift) = shift {
+    let found = if let Some(shift) = shift {
         let mut out = [0usize; LANES];
         for l in 0..LANES {
             out[l] = (at[l] as usize).wrapping_add(shift);
         }
-        return Some(out);
+        out
+    } else {
+        places_one_by_one::<SPACE>(cx, i, m, &at, size, align)?
+    };
+    if !cx.profile.is_empty() {
+        record(cx, i, m, &at, size, SPACE);
     }
-    places_one_by_one::<SPACE>(cx, i, m, &at, size, align)
+    Some(found)
 }
 
 #[inline(always)]
@@ -191,7 +199,7 @@ fn places_one_by_one<const SPACE: u8>(
 }
 
 /// The host address of one lane's access.
-fn place(
+pub(crate) fn place(
     cx: &mut Cx,
     space: u8,
     i: &Instr,

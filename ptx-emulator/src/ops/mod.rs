@@ -9,10 +9,14 @@ pub(crate) mod collective;
 pub(crate) mod compare;
 pub(crate) mod control;
 pub(crate) mod convert;
+pub(crate) mod copy;
 pub(crate) mod float;
 pub(crate) mod int;
 pub(crate) mod lanes;
+pub(crate) mod matrix;
 pub(crate) mod memory;
+pub(crate) mod mma;
+pub(crate) mod profile;
 pub(crate) mod real;
 
 use crate::error::Fault;
@@ -68,6 +72,8 @@ pub(crate) struct Instr {
     pub n: u32,
     /// A slot of `Cx::caches`.
     pub slot: u32,
+    /// Its place in the program.
+    pub at: u32,
     pub imm: i64,
 }
 
@@ -113,12 +119,16 @@ pub(crate) struct Cx<'a> {
     /// Operand lists that do not fit an `Instr`.
     pub extra: *const u32,
     pub traffic: Traffic,
+    /// Counters by place in the program, where the launch wants them; otherwise empty.
+    pub profile: Vec<profile::Accesses>,
     pub fault: Option<Fault>,
     pub members: u32,
     pub barrier: BarrierRequest,
     pub branch_targets: [u64; LANES],
     /// Where `brx.idx` lanes go, per index, and where calls by address land.
     pub functions: &'a [u32],
+    /// Asynchronous copies under way, by warp of the block.
+    pub copies: Vec<copy::Copies>,
     pub started: std::time::Instant,
     pub warp_in_block: u32,
     pub block_index: u64,

@@ -1,0 +1,98 @@
+//! `ldmatrix` and `stmatrix`: 8 by 8 tiles of 16 bits between shared memory and the lanes.
+//!
+//! Lane `8 j + r` gives the address of row `r` of tile `j`. Register `j` of lane `l` holds the elements `2 (l % 4)` and the next
+//! of row `l / 4`, or with `.trans` of column `l / 4`.
+
+use super::memory::{GENERIC, places};
+use super::mma::whole_warp;
+use super::{Cx, Flow, Handler, Instr, LANES};
+
+/// The words of a tile, 4 a row: register `j` of the 32 lanes.
+type Tile = [u32; LANES];
+
+/// The tile with rows and columns exchanged.
+#[inline(always)]
+fn transposed(tile: &Tile) -> Tile {
+    let mut out = [0; LANES];
+    for (l, out) in out.iter_mut().enumerate() {
+        let (row, column) = (2 * (l % 4), l / 4);
+        let element = |row: usize| tile[4 * row + column / 2] >> (16 * (column % 2)) & 0xffff;
+        *out = element(row) | element(row + 1) << 16;
+    }
+    out
+}
+
+/// The host addresses of the rows of `count` tiles, or what to do.
+///
+/// # Safety
+/// As for `places`.
+#[inline(always)]
+unsafe fn rows<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, count: u32) -> Result<[usize; LANES], Flow> {
+    whole_warp(cx, m)?;
+    let lanes = if count == 4 { !0 } else { (1 << (8 * count)) - 1 };
+    // SAFETY: by contract.
+    let Some(rows) = (unsafe { places::<SPACE>(cx, i, lanes, 16, 16) }) else { return Err(Flow::Fault) };
+    if SPACE == GENERIC {
+        let shared = cx.shared as usize;
+        let outside = rows.iter().position(|&r| r.wrapping_sub(shared) >= cx.shared_len as usize);
+        if let Some(lane) = outside {
+            return Err(cx.fail(lane as u32, "a row of a matrix that does not lie in shared memory".into()));
+        }
+    }
+    Ok(rows)
+}
+
+/// `ldmatrix`: the targets are listed at `b`; transposed if `c`.
+pub(crate) struct LoadMatrix<const SPACE: u8>;
+/// `stmatrix`: the sources are listed at `b`; transposed if `c`.
+pub(crate) struct StoreMatrix<const SPACE: u8>;
+
+impl<const SPACE: u8> Handler for LoadMatrix<SPACE> {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        let count = i.n & 0xff;
+        // SAFETY: the decoder gave an address register and `count` listed targets; `rows` checked the first `8 count` lanes.
+        // Shared memory belongs to the host thread that runs the block.
+        unsafe {
+            let rows = match rows::<SPACE>(cx, i, m, count) {
+                Ok(rows) => rows,
+                Err(flow) => return flow,
+            };
+            for j in 0..count {
+                let mut tile = [0; LANES];
+                for (words, &row) in tile.as_chunks_mut::<4>().0.iter_mut().zip(&rows[8 * j as usize..]) {
+                    *words = *(row as *const [u32; 4]);
+                }
+                if i.c != 0 {
+                    tile = transposed(&tile);
+                }
+                cx.set_lanes(cx.extra(i.b + j), !0, &tile);
+            }
+        }
+        Flow::Next
+    }
+}
+
+impl<const SPACE: u8> Handler for StoreMatrix<SPACE> {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        let count = i.n & 0xff;
+        // SAFETY: as for `LoadMatrix`.
+        unsafe {
+            let rows = match rows::<SPACE>(cx, i, m, count) {
+                Ok(rows) => rows,
+                Err(flow) => return flow,
+            };
+            for j in 0..count {
+                let mut tile = *cx.lanes::<u32>(cx.extra(i.b + j));
+                if i.c != 0 {
+                    tile = transposed(&tile);
+                }
+                for (words, &row) in tile.as_chunks::<4>().0.iter().zip(&rows[8 * j as usize..]) {
+                    *(row as *mut [u32; 4]) = *words;
+                }
+            }
+        }
+        Flow::Next
+    }
+}

@@ -1,0 +1,173 @@
+//! The counters of each instruction, against counts done by hand.
+
+mod common;
+use common::{emulator, module};
+use ptx_emulator::{LaunchConfig, LaunchOptions, LaunchStats, LineCounters, Module};
+
+/// Two blocks of 64 threads: four warps. `%r1` is the lane, `%r2` the shared address of the tile, `%rd1` global memory.
+fn run(body: &str, counters: bool) -> LaunchStats {
+    let text = module(&format!(
+        ".shared .align 128 .b8 tile[4096]; ld.param.u64 %rd1, [out]; mov.u32 %r1, %laneid; mov.u32 %r2, tile;\n{body}\nret;"
+    ));
+    let emulator = emulator();
+    let out = emulator.alloc(4096).unwrap();
+    let shape = LaunchConfig { grid: [2, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
+    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+    let options = LaunchOptions { counters, ..LaunchOptions::default() };
+    emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).unwrap()
+}
+
+/// The counters of the last instruction with this opcode.
+fn of(body: &str, opcode: &str) -> LineCounters {
+    let stats = run(body, true);
+    let found = stats.counters.into_iter().rfind(|c| c.mnemonic.split('.').next() == Some(opcode));
+    found.unwrap_or_else(|| panic!("{opcode} in {body}"))
+}
+
+/// `%r3` is the shared address of the lane times `stride`.
+fn strided(stride: u32, access: &str) -> String {
+    format!("mul.lo.u32 %r3, %r1, {stride}; add.u32 %r3, %r3, %r2; {access}")
+}
+
+#[test]
+fn shared_wavefronts_and_conflicts_by_width() {
+    // (stride, access, wavefronts, conflicts) of one warp.
+    for (stride, access, wavefronts, conflicts) in [
+        (4, "ld.shared.u32 %r4, [%r3];", 1, 0),
+        (8, "ld.shared.u32 %r4, [%r3];", 2, 1),
+        (128, "ld.shared.u8 %r4, [%r3];", 32, 31),
+        (0, "ld.shared.u32 %r4, [%r3];", 1, 0),
+        (2, "ld.shared.u16 %h1, [%r3];", 1, 0),
+        (8, "ld.shared.v2.u32 {%r4, %r5}, [%r3];", 2, 0),
+        (8, "ld.shared.u64 %rd2, [%r3];", 2, 0),
+        (16, "ld.shared.u64 %rd2, [%r3];", 4, 2),
+        (16, "ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r3];", 4, 0),
+        (128, "ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r3];", 32, 28),
+        // 8 lanes lie 16 of every 144 bytes apart: padding makes it free of conflicts.
+        (112, "ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r3];", 4, 0),
+    ] {
+        let c = of(&strided(stride, access), "ld");
+        assert_eq!(
+            (c.warps, c.shared_wavefronts, c.shared_conflicts),
+            (4, 4 * wavefronts, 4 * conflicts),
+            "{stride} {access}"
+        );
+        assert_eq!((c.global_requests, c.global_sectors, c.global_load_bytes), (0, 0, 0));
+    }
+    let c = of(&strided(8, "st.shared.v2.u32 [%r3], {%r1, %r1};"), "st");
+    assert_eq!(
+        (c.shared_store_bytes, c.shared_load_bytes, c.shared_wavefronts, c.shared_conflicts),
+        (4 * 256, 0, 8, 0)
+    );
+    let c = of(&strided(64, "st.shared.u32 [%r3], %r1;"), "st");
+    assert_eq!((c.shared_wavefronts, c.shared_conflicts), (4 * 16, 4 * 15));
+    let c = of(&strided(0, "red.shared.add.u32 [%r3], 1;"), "red");
+    assert_eq!((c.shared_wavefronts, c.shared_conflicts), (4 * 32, 4 * 31));
+    // Half of the lanes: the words of lanes 0 to 15 at a stride of two words lie in different banks.
+    let c = of(&strided(8, "setp.lt.u32 %p1, %r1, 16; @%p1 ld.shared.u32 %r4, [%r3];"), "ld");
+    assert_eq!((c.shared_load_bytes, c.shared_wavefronts, c.shared_conflicts), (4 * 64, 4, 0));
+}
+
+#[test]
+fn generic_addresses_are_counted_where_they_point() {
+    let c = of(&strided(8, "cvt.u64.u32 %rd2, %r3; cvta.shared.u64 %rd2, %rd2; ld.u32 %r4, [%rd2];"), "ld");
+    assert_eq!((c.shared_wavefronts, c.shared_conflicts, c.global_requests), (8, 4, 0));
+    let c = of("ld.u32 %r4, [%rd1];", "ld");
+    assert_eq!(
+        (c.shared_wavefronts, c.global_requests, c.global_sectors, c.global_load_bytes),
+        (0, 4, 4, 512)
+    );
+    let c = of(".local .align 4 .b8 d[16]; st.local.u32 [d], %r1;", "st");
+    assert_eq!((c.local_store_bytes, c.shared_wavefronts, c.global_requests), (512, 0, 0));
+}
+
+#[test]
+fn matrix_loads_take_a_wavefront_a_tile() {
+    let load = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r4, %r5, %r6, %r7}, [%r3];";
+    let c = of(&strided(16, load), "ldmatrix");
+    assert_eq!((c.shared_load_bytes, c.shared_wavefronts, c.shared_conflicts), (4 * 512, 16, 0));
+    // Rows of 128 bytes without a swizzle: all 8 rows of a tile on the same banks.
+    let c = of(&strided(128, load), "ldmatrix");
+    assert_eq!((c.shared_wavefronts, c.shared_conflicts), (4 * 32, 4 * 28));
+    // Rows of 64 bytes: two rows cover different banks, 4 do not.
+    let c = of(&strided(64, &load.replace("x4", "x2").replace(", %r6, %r7", "")), "ldmatrix");
+    assert_eq!((c.shared_load_bytes, c.shared_wavefronts, c.shared_conflicts), (4 * 256, 4 * 8, 4 * 6));
+    let c = of(
+        &strided(
+            128,
+            "xor.b32 %r3, %r3, 0; and.b32 %r8, %r1, 7; shl.b32 %r8, %r8, 4; xor.b32 %r3, %r3, %r8; stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r3], {%r4, %r5, %r6, %r7};",
+        ),
+        "stmatrix",
+    );
+    assert_eq!((c.shared_store_bytes, c.shared_wavefronts, c.shared_conflicts), (4 * 512, 16, 0));
+}
+
+#[test]
+fn copies_count_both_sides() {
+    let copy = "mul.wide.u32 %rd2, %r1, 16; add.u64 %rd2, %rd2, %rd1; cp.async.cg.shared.global [%r3], [%rd2], 16; cp.async.wait_all;";
+    let stats = run(&strided(128, copy), true);
+    let c = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.async.cg")).unwrap();
+    assert_eq!((c.shared_store_bytes, c.shared_wavefronts, c.shared_conflicts), (4 * 512, 4 * 32, 4 * 28));
+    assert_eq!((c.global_load_bytes, c.global_requests, c.global_sectors), (4 * 512, 4, 4 * 16));
+    // With half of the sources left out, half of the sectors.
+    let half = copy.replace("], 16;", "], 16, %r5;");
+    let stats =
+        run(&strided(16, &format!("setp.lt.u32 %p1, %r1, 16; selp.u32 %r5, 16, 0, %p1; {half}")), true);
+    let c = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.async.cg")).unwrap();
+    assert_eq!((c.global_load_bytes, c.global_requests, c.global_sectors), (4 * 256, 4, 4 * 8));
+    assert_eq!((c.shared_store_bytes, c.shared_conflicts), (4 * 512, 0));
+}
+
+#[test]
+fn global_sectors_show_coalescing() {
+    for (stride, access, sectors) in [
+        (4, "ld.global.u32 %r4, [%rd2];", 4),
+        (0, "ld.global.u32 %r4, [%rd2];", 1),
+        (32, "ld.global.u32 %r4, [%rd2];", 32),
+        (8, "ld.global.u32 %r4, [%rd2];", 8),
+        (16, "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%rd2];", 16),
+        (1, "ld.global.u8 %r4, [%rd2];", 1),
+    ] {
+        let body = format!("mul.wide.u32 %rd2, %r1, {stride}; add.u64 %rd2, %rd2, %rd1; {access}");
+        let c = of(&body, "ld");
+        assert_eq!((c.global_requests, c.global_sectors), (4, 4 * sectors), "{body}");
+    }
+}
+
+#[test]
+fn operations_of_matrix_and_special_function_units() {
+    let stats = run(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f1, %f2, %f3, %f4}, {%r4, %r5, %r6, %r7}, {%r4, %r5}, {%f1, %f2, %f3, %f4};
+        ex2.approx.ftz.f32 %f1, %f1; ex2.approx.f16x2 %r4, %r4; rcp.approx.f32 %f1, %f1; setp.lt.u32 %p1, %r1, 3; @%p1 ex2.approx.f32 %f2, %f2;",
+        false,
+    );
+    assert_eq!(stats.matrix_flops, 4 * 2 * 16 * 8 * 16);
+    // Guarded instructions count for the lanes that were there, as `thread_instructions` does.
+    assert_eq!(stats.ex2_operations, 128 + 2 * 128 + 128);
+    assert_eq!(stats.special_operations, 128);
+    assert!(stats.counters.is_empty());
+}
+
+#[test]
+fn a_diverged_matrix_instruction_is_counted_once() {
+    let stats = run(
+        "setp.lt.u32 %p1, %r1, 3; @%p1 bra L; add.u32 %r4, %r4, 1; L:
+        mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f1, %f2, %f3, %f4}, {%r4, %r5}, {%r4}, {%f1, %f2, %f3, %f4};",
+        false,
+    );
+    assert_eq!(stats.matrix_flops, 4 * 2 * 16 * 8 * 8);
+}
+
+#[test]
+fn counters_change_no_result_and_sum_up_to_the_totals() {
+    let body = strided(
+        12,
+        "st.shared.u32 [%r3], %r1; ld.shared.u32 %r4, [%r3]; mul.wide.u32 %rd2, %r1, 4; add.u64 %rd2, %rd2, %rd1; st.global.u32 [%rd2], %r4;",
+    );
+    let (off, on) = (run(&body, false), run(&body, true));
+    assert_eq!(off.lines, on.lines);
+    assert_eq!(on.counters.iter().map(|c| (c.line, c.warps, c.threads)).collect::<Vec<_>>(), on.lines);
+    assert_eq!(on.total(|c| c.shared_load_bytes), off.shared_load_bytes);
+    assert_eq!(on.total(|c| c.shared_store_bytes), off.shared_store_bytes);
+    assert_eq!(on.total(|c| c.global_store_bytes), off.global_store_bytes);
+}
