@@ -1,9 +1,11 @@
 //! The one list of entry points: which kernels exist, under which names.
 //!
 //! The device crate expands [`for_each_entry_point!`](crate::for_each_entry_point) into the kernels; the host looks them
-//! up in [`ENTRY_POINTS`], made from the same rows.
+//! up in [`ENTRY_POINTS`], made from the same rows. Those for tensor cores are a list of their own, because they are compiled
+//! for a newer target.
 
 use crate::Dtype;
+use crate::flash::{FlashTile, flash_forward_tile, flash_general_tile};
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +22,16 @@ pub enum Kernel {
     GradBias,
     /// The gradient of the sinks, the same for every storage type and head dim (listed with f32 and tile 0). Grid: query heads.
     GradSink,
+}
+
+impl FlashKernel {
+    /// The division of its work.
+    pub const fn tile(self, head_dim: u32, value_dim: u32) -> FlashTile {
+        match self {
+            FlashKernel::Forward => flash_forward_tile(head_dim, value_dim),
+            FlashKernel::General => flash_general_tile(head_dim, value_dim),
+        }
+    }
 }
 
 impl Kernel {
@@ -156,6 +168,101 @@ pub fn find(kernel: Kernel, dtype: Dtype, head_dim: u32) -> Option<&'static Entr
     ENTRY_POINTS.iter().find(|e| e.kernel == kernel && e.dtype == dtype && e.head_dim == head_dim)
 }
 
+/// What a kernel for tensor cores computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlashKernel {
+    /// `out` and `lse` from q, k, v, where scores need no more than a positive factor and a band. Grid: query blocks x query
+    /// heads x batch, in one dimension.
+    Forward,
+    /// The same with bias, mask, softcap, ALiBi, sinks and dropout.
+    General,
+}
+
+/// One compiled specialisation for tensor cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlashEntryPoint {
+    /// What it computes.
+    pub kernel: FlashKernel,
+    /// The storage type it reads and writes: f16 or bf16.
+    pub dtype: Dtype,
+    /// Its columns of q and k.
+    pub head_dim: u32,
+    /// Its columns of v and out.
+    pub value_dim: u32,
+    /// Its symbol, and the name of its PTX module.
+    pub name: &'static str,
+}
+
+/// Calls the macro `$each` once with every entry point for tensor cores, a row `Kernel Dtype head_dim value_dim name;` each.
+#[macro_export]
+macro_rules! for_each_flash_entry_point {
+    ($each:ident) => {
+        $each! {
+            Forward F16 32 32 flash_forward_f16_d32;
+            General F16 32 32 flash_general_f16_d32;
+            Forward F16 64 64 flash_forward_f16_d64;
+            General F16 64 64 flash_general_f16_d64;
+            Forward F16 96 96 flash_forward_f16_d96;
+            General F16 96 96 flash_general_f16_d96;
+            Forward F16 64 128 flash_forward_f16_d64_128;
+            General F16 64 128 flash_general_f16_d64_128;
+            Forward F16 128 64 flash_forward_f16_d128_64;
+            General F16 128 64 flash_general_f16_d128_64;
+            Forward F16 128 128 flash_forward_f16_d128;
+            General F16 128 128 flash_general_f16_d128;
+            Forward F16 192 128 flash_forward_f16_d192_128;
+            General F16 192 128 flash_general_f16_d192_128;
+            Forward F16 192 192 flash_forward_f16_d192;
+            General F16 192 192 flash_general_f16_d192;
+            Forward F16 256 256 flash_forward_f16_d256;
+            General F16 256 256 flash_general_f16_d256;
+            Forward Bf16 32 32 flash_forward_bf16_d32;
+            General Bf16 32 32 flash_general_bf16_d32;
+            Forward Bf16 64 64 flash_forward_bf16_d64;
+            General Bf16 64 64 flash_general_bf16_d64;
+            Forward Bf16 96 96 flash_forward_bf16_d96;
+            General Bf16 96 96 flash_general_bf16_d96;
+            Forward Bf16 64 128 flash_forward_bf16_d64_128;
+            General Bf16 64 128 flash_general_bf16_d64_128;
+            Forward Bf16 128 64 flash_forward_bf16_d128_64;
+            General Bf16 128 64 flash_general_bf16_d128_64;
+            Forward Bf16 128 128 flash_forward_bf16_d128;
+            General Bf16 128 128 flash_general_bf16_d128;
+            Forward Bf16 192 128 flash_forward_bf16_d192_128;
+            General Bf16 192 128 flash_general_bf16_d192_128;
+            Forward Bf16 192 192 flash_forward_bf16_d192;
+            General Bf16 192 192 flash_general_bf16_d192;
+            Forward Bf16 256 256 flash_forward_bf16_d256;
+            General Bf16 256 256 flash_general_bf16_d256;
+        }
+    };
+}
+
+macro_rules! flash_entry_point_table {
+    ($($kernel:ident $dtype:ident $head_dim:literal $value_dim:literal $name:ident;)*) => {
+        &[$(FlashEntryPoint {
+            kernel: FlashKernel::$kernel,
+            dtype: Dtype::$dtype,
+            head_dim: $head_dim,
+            value_dim: $value_dim,
+            name: stringify!($name),
+        }),*]
+    };
+}
+
+/// Every entry point for tensor cores.
+pub const FLASH_ENTRY_POINTS: &[FlashEntryPoint] = for_each_flash_entry_point!(flash_entry_point_table);
+
+/// The entry point for a kernel, storage type and padded head dims, if it exists.
+pub fn find_flash(
+    kernel: FlashKernel,
+    dtype: Dtype,
+    (head_dim, value_dim): (u32, u32),
+) -> Option<&'static FlashEntryPoint> {
+    let mut all = FLASH_ENTRY_POINTS.iter();
+    all.find(|e| e.kernel == kernel && e.dtype == dtype && (e.head_dim, e.value_dim) == (head_dim, value_dim))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,5 +288,18 @@ mod tests {
             }
         }
         assert_eq!(ENTRY_POINTS.len(), 3 * (1 + 4 * 6) + 1);
+    }
+
+    #[test]
+    fn every_pair_of_head_dims_has_a_kernel_for_tensor_cores_in_both_types() {
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            for dims in crate::flash::FLASH_HEAD_DIMS {
+                for kernel in [FlashKernel::Forward, FlashKernel::General] {
+                    let found = find_flash(kernel, dtype, dims).unwrap();
+                    assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
+                }
+            }
+        }
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 4 * crate::flash::FLASH_HEAD_DIMS.len());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`params`]: the `#[repr(C)]` structs that a launch passes by value.
 //! * [`tile`]: block sizes, threads and shared-memory bytes of every kernel, each with its reason.
+//! * [`flash`]: the same of the kernels for tensor cores.
 //! * [`entry`]: the one list of entry points.
 //! * [`philox`]: which attention weights dropout keeps.
 //!
@@ -9,11 +10,12 @@
 #![no_std]
 
 pub mod entry;
+pub mod flash;
 pub mod params;
 pub mod philox;
 pub mod tile;
 
-pub use entry::{ENTRY_POINTS, EntryPoint, Kernel};
+pub use entry::{ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashEntryPoint, FlashKernel, Kernel};
 pub use params::{BackwardParams, ForwardParams, ProblemParams, TensorParam};
 pub use tile::{HEAD_DIM_TILES, MAX_HEAD_DIM, TileConfig};
 

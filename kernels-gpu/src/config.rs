@@ -1,24 +1,25 @@
 //! One type per specialisation of a kernel.
 
-use crate::element::Element;
-use crate::tiles::fragment::{MAX_ROWS, Output};
+use crate::element::{Element, HalfElement};
+use crate::tiles::fragment::{MAX_ROWS, Output, Scores};
+use crate::tiles::layout::ScoreLayout;
+use crate::tiles::mma_fragment::{MAX_TILES, MmaTiles};
+use flash_attention_abi::flash::{FlashTile, flash_forward_tile, flash_general_tile};
 use flash_attention_abi::tile::{
     BLOCK_COLUMNS, COLUMNS_PER_THREAD, WARP_COLUMNS, backward_tile, forward_tile,
 };
 use flash_attention_abi::{ProblemParams, TileConfig};
+use flash_attention_geometry::fragment::ThreadPlace;
+use flash_attention_geometry::mma::MmaPlace;
 use flash_attention_geometry::shared::SharedPlan;
 
 /// What a kernel is specialised for; everything in it is a constant.
-pub trait KernelConfig: 'static {
+pub trait KernelConfig: ScoreLayout<Fragment = Scores, Place = ThreadPlace> + 'static {
     /// Storage type of all tensors.
     type Element: Element;
     /// Division of the work.
     const TILE: TileConfig;
 
-    /// Rows that one thread owns.
-    const ROWS: usize = Self::TILE.rows_per_thread as usize;
-    /// Score columns that one thread owns.
-    const COLUMNS: usize = COLUMNS_PER_THREAD as usize;
     /// Output columns that one thread owns.
     const OUTPUT_COLUMNS: usize = (Self::TILE.head_dim / WARP_COLUMNS) as usize;
     /// Rows that the block owns.
@@ -48,6 +49,101 @@ pub struct Backward<E, const HEAD_DIM: u32>(core::marker::PhantomData<E>);
 impl<E: Element, const HEAD_DIM: u32> KernelConfig for Backward<E, HEAD_DIM> {
     type Element = E;
     const TILE: TileConfig = backward_tile(HEAD_DIM);
+}
+
+macro_rules! cuda_core_layout {
+    ($($config:ident),*) => {$(
+        impl<E: Element, const HEAD_DIM: u32> ScoreLayout for $config<E, HEAD_DIM> {
+            type Fragment = Scores;
+            type Place = ThreadPlace;
+            const ROWS: usize = Self::TILE.rows_per_thread as usize;
+            const COLUMNS: usize = COLUMNS_PER_THREAD as usize;
+
+            #[inline(always)]
+            fn element(fragment: &mut Scores, i: usize, j: usize) -> &mut f32 {
+                &mut fragment.rows[i][j]
+            }
+
+            #[inline(always)]
+            fn row(place: ThreadPlace, i: usize) -> u32 {
+                place.row(i as u32)
+            }
+
+            #[inline(always)]
+            fn column(place: ThreadPlace, j: usize) -> u32 {
+                place.score_column(j as u32)
+            }
+        }
+    )*};
+}
+cuda_core_layout!(Forward, Backward);
+
+/// What a kernel for tensor cores is specialised for.
+pub trait FlashConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 'static {
+    /// Storage type of all tensors.
+    type Element: HalfElement;
+    /// Division of the work.
+    const TILE: FlashTile;
+
+    /// Whether more happens to scores and weights than a positive factor and a band.
+    const GENERAL: bool;
+
+    /// 16-row tiles of a warp.
+    const ROW_TILES: usize = (Self::TILE.warp_rows / 16) as usize;
+    /// 8-column tiles of the scores.
+    const SCORE_TILES: usize = (Self::TILE.block_keys / 8) as usize;
+    /// 8-column tiles of the output.
+    const OUTPUT_TILES: usize = (Self::TILE.value_dim / 8) as usize;
+    /// 16-column steps of the first product.
+    const DEPTH: usize = (Self::TILE.head_dim / 16) as usize;
+    /// The assumptions that the types make.
+    const FLASH_VALID: () = assert!(
+        Self::ROW_TILES * Self::SCORE_TILES <= MAX_TILES && Self::ROW_TILES * Self::OUTPUT_TILES <= MAX_TILES
+    );
+}
+
+macro_rules! flash_config {
+    ($(#[$doc:meta])* $name:ident, $tile:path, $general:literal) => {
+        $(#[$doc])*
+        pub struct $name<E, const HEAD_DIM: u32, const VALUE_DIM: u32>(core::marker::PhantomData<E>);
+
+        impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> FlashConfig for $name<E, HEAD_DIM, VALUE_DIM> {
+            type Element = E;
+            const TILE: FlashTile = $tile(HEAD_DIM, VALUE_DIM);
+            const GENERAL: bool = $general;
+        }
+
+        impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout for $name<E, HEAD_DIM, VALUE_DIM> {
+            type Fragment = MmaTiles;
+            type Place = MmaPlace;
+            const ROWS: usize = 2 * Self::ROW_TILES;
+            const COLUMNS: usize = 2 * Self::SCORE_TILES;
+
+            #[inline(always)]
+            fn element(fragment: &mut MmaTiles, i: usize, j: usize) -> &mut f32 {
+                &mut fragment.tiles[i / 2 * Self::SCORE_TILES + j / 2][2 * (i % 2) + j % 2]
+            }
+
+            #[inline(always)]
+            fn row(place: MmaPlace, i: usize) -> u32 {
+                place.row(i as u32)
+            }
+
+            #[inline(always)]
+            fn column(place: MmaPlace, j: usize) -> u32 {
+                place.column(j as u32)
+            }
+        }
+    };
+}
+
+flash_config! {
+    /// Forward on tensor cores for a storage type and padded head dims, where scores need a factor and a band alone.
+    FlashForward, flash_forward_tile, false
+}
+flash_config! {
+    /// The same with everything else that may happen to scores and weights.
+    FlashGeneral, flash_general_tile, true
 }
 
 /// Tells the compiler what the host has checked: nothing is divided by zero, so that kernels contain no panic.

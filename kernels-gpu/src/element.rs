@@ -1,7 +1,7 @@
 //! How tensors are stored: f32, f16 or bf16, widened to f32 on the way in and rounded to nearest even on the way out.
 
-use cuda_std::float;
 use cuda_std::mem::{self, GlobalAddr};
+use cuda_std::{float, mma};
 
 /// A storage type.
 pub trait Element: 'static {
@@ -134,3 +134,35 @@ half_element!(
     float::bf16x2_to_f32x2,
     float::f32x2_to_bf16x2
 );
+
+/// A storage type that tensor cores multiply.
+pub trait HalfElement: Element {
+    /// Rounds two numbers to storage, the first in the lower half.
+    fn pack(low: f32, high: f32) -> u32;
+
+    /// `d += a * b`: 16 x 16 times 16 x 8.
+    ///
+    /// # Safety
+    /// All lanes of the warp execute it together.
+    unsafe fn multiply(d: &mut [f32; 4], a: [u32; 4], b: [u32; 2]);
+}
+
+macro_rules! tensor_core_element {
+    ($name:ident, $pack:path, $multiply:path) => {
+        impl HalfElement for $name {
+            #[inline(always)]
+            fn pack(low: f32, high: f32) -> u32 {
+                $pack(low, high)
+            }
+
+            #[inline(always)]
+            unsafe fn multiply(d: &mut [f32; 4], a: [u32; 4], b: [u32; 2]) {
+                // SAFETY: the caller's.
+                unsafe { $multiply(d, a, b) }
+            }
+        }
+    };
+}
+
+tensor_core_element!(F16, float::pack_f16x2, mma::m16n8k16_f16);
+tensor_core_element!(Bf16, float::pack_bf16x2, mma::m16n8k16_bf16);

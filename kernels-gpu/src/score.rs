@@ -3,17 +3,15 @@
 //! A [`ScoreMod`] changes a score, a [`Mask`] decides whether it counts. [`ScoreRules`] puts the built-in ones together in the
 //! order in which they act: softcap (or plain scaling), ALiBi, bias, then visibility. Scores are in units of log2.
 
-use crate::config::KernelConfig;
 use crate::element::Element;
 use crate::sequence::Sequence;
-use crate::tiles::fragment::Scores;
+use crate::tiles::layout::ScoreLayout;
 use alibi::Alibi;
 use bias::Bias;
 use core::f32::consts::LOG2_E;
 use cuda_std::hint;
 use flash_attention_abi::{ProblemParams, TensorParam};
 use flash_attention_geometry::band::{Band, BlockRange};
-use flash_attention_geometry::fragment::ThreadPlace;
 use per_score::PerScore;
 use softcap::Softcap;
 use visible::{Boolean, Inside};
@@ -89,9 +87,9 @@ impl Orientation for KeyRows {
 
 /// A thread's place in a score tile, and the tile's first query and key.
 #[derive(Clone, Copy)]
-pub struct TilePlace {
+pub struct TilePlace<P> {
     /// The thread's rows and columns.
-    pub thread: ThreadPlace,
+    pub thread: P,
     /// Query of the tile's first row or column.
     pub first_query: u32,
     /// Key of the tile's first column or row.
@@ -100,15 +98,23 @@ pub struct TilePlace {
     pub plain: bool,
 }
 
-impl TilePlace {
-    /// The place of an element, which the optimiser must not compute for all elements before the loop over blocks and keep in
-    /// registers: it is made from opaque firsts.
+impl<P: Copy> TilePlace<P> {
+    /// The query and key of an element.
     #[inline(always)]
-    fn query_key<O: Orientation>(&self, i: usize, j: usize) -> (u32, u32) {
-        let (query, key) = O::query_key(self.thread.row(i as u32), self.thread.score_column(j as u32));
+    fn query_key<L: ScoreLayout<Place = P>, O: Orientation>(&self, i: usize, j: usize) -> (u32, u32) {
+        let (query, key) = O::query_key(L::row(self.thread, i), L::column(self.thread, j));
         (self.first_query + query, self.first_key + key)
     }
 
+    /// The tile's first row and column.
+    #[inline(always)]
+    fn firsts<O: Orientation>(&self) -> (u32, u32) {
+        let (query, key) = (self.first_query, self.first_key);
+        if O::ROWS_ARE_QUERIES { (query, key) } else { (key, query) }
+    }
+
+    /// The same place, made so that the optimiser does not compute those of all elements before the loop over blocks and keep
+    /// them in registers.
     #[inline(always)]
     fn hidden(&self) -> Self {
         let (first_query, first_key) = (hint::opaque(self.first_query), hint::opaque(self.first_key));
@@ -180,25 +186,59 @@ impl<E: Element> ScoreRules<E> {
         self.softcap.given()
     }
 
+    /// The factor that brings raw scores to units of log2.
+    #[inline(always)]
+    pub fn scale_log2(&self) -> f32 {
+        self.scale_log2
+    }
+
+    /// Sends those of a tile's raw scores that lie outside of sequence and band to minus infinity.
+    #[inline(always)]
+    pub fn hide_outside<L: ScoreLayout, O: Orientation>(
+        &self,
+        scores: &mut L::Fragment,
+        tile: TilePlace<L::Place>,
+    ) {
+        let place = tile.hidden();
+        let (first_row, first_column) = place.firsts::<O>();
+        for i in 0..L::ROWS {
+            let columns = self.visible.0.columns::<O>(first_row + L::row(place.thread, i));
+            for j in 0..L::COLUMNS {
+                if !columns.contains(first_column + L::column(place.thread, j)) {
+                    *L::element(scores, i, j) = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+
     /// Turns the raw scores of a tile into those that the softmax takes; invisible ones become minus infinity.
     ///
     /// # Safety
     /// Mask and bias are readable as the problem describes them.
     #[inline(always)]
-    pub unsafe fn apply<C: KernelConfig, O: Orientation>(&self, scores: &mut Scores, tile: TilePlace) {
+    pub unsafe fn apply<L: ScoreLayout, O: Orientation>(
+        &self,
+        scores: &mut L::Fragment,
+        tile: TilePlace<L::Place>,
+    ) {
         let place = tile.hidden();
         // SAFETY: softcap and ALiBi read nothing; the rest is the caller's.
         unsafe {
             if self.softcap.given() {
-                map::<C, O>(scores, place, |score, query, key| self.softcap.apply(score, query, key));
+                map::<L, O>(scores, place, |score, query, key| self.softcap.apply(score, query, key));
             } else {
-                map::<C, O>(scores, place, |score, _, _| score * self.scale_log2);
+                map::<L, O>(scores, place, |score, _, _| score * self.scale_log2);
             }
             if self.alibi.given() {
-                map::<C, O>(scores, place, |score, query, key| self.alibi.apply(score, query, key));
+                map::<L, O>(scores, place, |score, query, key| self.alibi.apply(score, query, key));
             }
-            if !tile.plain {
-                map::<C, O>(scores, place, |score, query, key| self.bias_and_visibility(score, query, key));
+            if tile.plain {
+                return;
+            }
+            if self.bias.given() || self.visible.1.given() {
+                map::<L, O>(scores, place, |score, query, key| self.bias_and_visibility(score, query, key));
+            } else {
+                self.hide_outside::<L, O>(scores, tile);
             }
         }
     }
@@ -209,19 +249,20 @@ impl<E: Element> ScoreRules<E> {
     /// # Safety
     /// As [`ScoreRules::apply`].
     #[inline(always)]
-    pub unsafe fn with_slope<C: KernelConfig, O: Orientation>(
+    pub unsafe fn with_slope<L: ScoreLayout, O: Orientation>(
         &self,
-        scores: &mut Scores,
-        tile: TilePlace,
+        scores: &mut L::Fragment,
+        tile: TilePlace<L::Place>,
         mut each: impl FnMut(usize, usize, f32, f32) -> f32,
     ) {
         let place = tile.hidden();
-        for i in 0..C::ROWS {
-            for j in 0..C::COLUMNS {
-                let (query, key) = place.query_key::<O>(i, j);
+        for i in 0..L::ROWS {
+            for j in 0..L::COLUMNS {
+                let (query, key) = place.query_key::<L, O>(i, j);
+                let element = L::element(scores, i, j);
                 // SAFETY: softcap and ALiBi read nothing; the rest is the caller's.
                 unsafe {
-                    let capped = self.softcap.apply(scores.rows[i][j], query, key);
+                    let capped = self.softcap.apply(*element, query, key);
                     let mut score = capped;
                     if self.alibi.given() {
                         score = self.alibi.apply(score, query, key);
@@ -229,7 +270,7 @@ impl<E: Element> ScoreRules<E> {
                     if !tile.plain {
                         score = self.bias_and_visibility(score, query, key);
                     }
-                    scores.rows[i][j] = each(i, j, score, self.softcap.slope(capped));
+                    *element = each(i, j, score, self.softcap.slope(capped));
                 }
             }
         }
@@ -253,15 +294,16 @@ impl<E: Element> ScoreRules<E> {
 
 /// Replaces each score of a thread by what `each` makes of it, its query and its key.
 #[inline(always)]
-fn map<C: KernelConfig, O: Orientation>(
-    scores: &mut Scores,
-    place: TilePlace,
+fn map<L: ScoreLayout, O: Orientation>(
+    scores: &mut L::Fragment,
+    place: TilePlace<L::Place>,
     each: impl Fn(f32, u32, u32) -> f32,
 ) {
-    for i in 0..C::ROWS {
-        for j in 0..C::COLUMNS {
-            let (query, key) = place.query_key::<O>(i, j);
-            scores.rows[i][j] = each(scores.rows[i][j], query, key);
+    for i in 0..L::ROWS {
+        for j in 0..L::COLUMNS {
+            let (query, key) = place.query_key::<L, O>(i, j);
+            let score = L::element(scores, i, j);
+            *score = each(*score, query, key);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The running softmax over blocks of keys (FlashAttention-2, arXiv 2307.08691, section 3.1).
 //!
 //! After each block, for every row: `max` is the largest score so far, `sum` the sum of `2^(score - max)`, and the output
-//! accumulator holds the sum of `2^(score - max) * value`. A new maximum rescales both. Scores are in units of log2, so that
-//! the exponential is one `ex2`. No method knows where its tile came from.
+//! accumulator holds the sum of `2^(score - max) * value`. A new maximum rescales both. Scores times a positive factor are in
+//! units of log2, so that the exponential is one FMA and one `ex2`. No method knows where its tile came from.
 
-use crate::config::KernelConfig;
-use crate::tiles::fragment::{MAX_ROWS, RowVector, Scores};
+use crate::tiles::fragment::{MAX_ROWS, RowVector};
+use crate::tiles::layout::ScoreLayout;
 use core::f32::consts::LN_2;
 use core::marker::PhantomData;
 use cuda_std::float;
@@ -20,6 +20,9 @@ pub trait RowReduce {
 
 /// Running maximum and sum of the rows that a thread owns.
 pub struct OnlineSoftmax<C, R> {
+    /// Brings scores to units of log2; positive.
+    factor: f32,
+    /// Of the scores as they come.
     max: RowVector,
     /// This thread's columns only; added up across lanes once, at the end.
     sum: RowVector,
@@ -35,46 +38,52 @@ pub struct Finished {
     pub lse: RowVector,
 }
 
-impl<C: KernelConfig, R: RowReduce> OnlineSoftmax<C, R> {
+impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
     /// Before the first block.
     #[inline(always)]
-    pub fn new() -> Self {
-        OnlineSoftmax { max: [f32::NEG_INFINITY; MAX_ROWS], sum: [0.0; MAX_ROWS], config: PhantomData }
+    pub fn new(factor: f32) -> Self {
+        OnlineSoftmax {
+            factor,
+            max: [f32::NEG_INFINITY; MAX_ROWS],
+            sum: [0.0; MAX_ROWS],
+            config: PhantomData,
+        }
     }
 
-    /// Before the first block, where each row has a sink: a logit that takes part in the sum alone. `first_lane` is true in
-    /// one of the lanes that share a row.
+    /// Before the first block, where each row has a sink: a logit, in units of log2, that takes part in the sum alone. The
+    /// scores' factor is 1. `first_lane` is true in one of the lanes that share a row.
     #[inline(always)]
     pub fn with_sink(sink: f32, first_lane: bool) -> Self {
         let sum = if first_lane { 1.0 } else { 0.0 };
-        OnlineSoftmax { max: [sink; MAX_ROWS], sum: [sum; MAX_ROWS], config: PhantomData }
+        OnlineSoftmax { factor: 1.0, max: [sink; MAX_ROWS], sum: [sum; MAX_ROWS], config: PhantomData }
     }
 
-    /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks.
+    /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks. `hidden`, a
+    /// constant, says that all scores of a row so far may be invisible.
     #[inline(always)]
-    pub fn update_max(&mut self, scores: &Scores) -> RowVector {
+    pub fn update_max(&mut self, scores: &mut C::Fragment, hidden: bool) -> RowVector {
         let mut shrink = [0.0; MAX_ROWS];
         for i in 0..C::ROWS {
             let mut max = self.max[i];
             for j in 0..C::COLUMNS {
-                max = float::max(max, scores.rows[i][j]);
+                max = float::max(max, *C::element(scores, i, j));
             }
             max = R::max(max);
-            shrink[i] = float::ex2_approx_ftz(self.max[i] - finite(max));
+            shrink[i] = float::ex2_approx_ftz((self.max[i] - finite(max, hidden)) * self.factor);
             self.max[i] = max;
         }
         shrink
     }
 
-    /// Turns scores into `2^(score - max)` and adds them to the sum.
+    /// Turns scores into `2^(score - max)` and adds them to the sum. `hidden` as in [`OnlineSoftmax::update_max`].
     #[inline(always)]
-    pub fn exponentiate(&mut self, scores: &mut Scores) {
+    pub fn exponentiate(&mut self, scores: &mut C::Fragment, hidden: bool) {
         for i in 0..C::ROWS {
-            let max = finite(self.max[i]);
+            let max = finite(self.max[i], hidden) * self.factor;
             for j in 0..C::COLUMNS {
-                let p = float::ex2_approx_ftz(scores.rows[i][j] - max);
-                scores.rows[i][j] = p;
-                self.sum[i] += p;
+                let score = C::element(scores, i, j);
+                *score = float::ex2_approx_ftz(float::fma(*score, self.factor, -max));
+                self.sum[i] += *score;
             }
         }
     }
@@ -96,23 +105,18 @@ impl<C: KernelConfig, R: RowReduce> OnlineSoftmax<C, R> {
             // The sum of a row that saw no key is 0; that of any other is at least 1, or NaN, which stays one.
             if sum != 0.0 {
                 finished.inverse_sum[i] = float::rcp_approx_ftz(sum);
-                finished.lse[i] = (self.max[i] + float::lg2_approx_ftz(sum)) * LN_2;
+                // The product is rounded as the exponentials' was.
+                finished.lse[i] = (self.max[i] * self.factor + float::lg2_approx_ftz(sum)) * LN_2;
             }
         }
         finished
     }
 }
 
-impl<C: KernelConfig, R: RowReduce> Default for OnlineSoftmax<C, R> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// The maximum to subtract: a row without a visible key yet has minus infinity, and `-inf - -inf` would be NaN.
 #[inline(always)]
-fn finite(max: f32) -> f32 {
-    if max == f32::NEG_INFINITY { 0.0 } else { max }
+fn finite(max: f32, hidden: bool) -> f32 {
+    if hidden && max == f32::NEG_INFINITY { 0.0 } else { max }
 }
 
 #[cfg(test)]
@@ -120,6 +124,7 @@ mod tests {
     use super::*;
     use crate::config::Forward;
     use crate::element::F32;
+    use crate::tiles::fragment::Scores;
 
     type Config = Forward<F32, 64>;
 
@@ -138,13 +143,13 @@ mod tests {
     /// Streams blocks of 8 scores a row (in units of log2) through the four methods; values are the identity, so that the
     /// accumulator is the weights. Returns the normalised weights and the log-sum-exp of each row.
     fn stream(blocks: &[[[f32; 8]; MAX_ROWS]]) -> (Vec<[f32; MAX_ROWS]>, RowVector) {
-        let mut softmax = OnlineSoftmax::<Config, OneLane>::new();
+        let mut softmax = OnlineSoftmax::<Config, OneLane>::new(1.0);
         let mut output: Vec<[f32; MAX_ROWS]> = Vec::new();
         for block in blocks {
             let mut scores = Scores { rows: *block };
-            let shrink = softmax.update_max(&scores);
+            let shrink = softmax.update_max(&mut scores, true);
             softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores);
+            softmax.exponentiate(&mut scores, true);
             for column in &mut output {
                 for i in 0..MAX_ROWS {
                     column[i] *= shrink[i];
@@ -250,9 +255,9 @@ mod tests {
             let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sink(sink, true);
             let block = spread(1, 5.0)[0];
             let mut scores = Scores { rows: block };
-            let shrink = softmax.update_max(&scores);
+            let shrink = softmax.update_max(&mut scores, true);
             softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores);
+            softmax.exponentiate(&mut scores, true);
             let finished = softmax.finalize();
             for row in 0..MAX_ROWS {
                 let sum: f64 =

@@ -4,37 +4,82 @@ use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
 use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
-use flash_attention_abi::{ENTRY_POINTS, EntryPoint, Kernel};
+use flash_attention_abi::{ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashKernel, Kernel};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-/// Builds the kernels into a folder below the target folder.
-pub fn build() -> Result<BuildOutput> {
+/// A kernel's module, and what the tile tables say of it.
+pub struct Module {
+    /// Its entry point.
+    pub name: &'static str,
+    /// The folder that holds `NAME.ptx`.
+    pub folder: PathBuf,
+    /// Threads that its blocks have.
+    pub threads: u32,
+    /// What it computes.
+    pub kind: Kind,
+}
+
+/// What a kernel computes, in either family.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// On CUDA cores.
+    Efficient(Kernel),
+    /// On tensor cores.
+    Flash(FlashKernel),
+}
+
+fn build_family(arch: NvvmArch, folder: &str, arguments: &[&str]) -> Result<BuildOutput> {
     let root = command::root();
     // The builder compares collective operations with what the kernels state, and fails where they differ.
     CudaBuilder::new(root.join("kernels-gpu"))
-        .arch(NvvmArch::Compute70)
-        .copy_to(root.join("target/xtask-ptx"))
+        .arch(arch)
+        .build_args(arguments)
+        .copy_to(root.join("target").join(folder))
         .build()
         .map_err(|error| anyhow!("the kernels do not build: {error}"))
 }
 
+/// Builds all kernels below the target folder; they must be those of the lists in `abi`.
+pub fn build() -> Result<(Vec<Module>, String)> {
+    let efficient = build_family(NvvmArch::Compute70, "xtask-ptx", &[])?;
+    let flash = build_family(NvvmArch::Compute80, "xtask-ptx-flash", &["--features", "flash"])?;
+    let listed: Vec<Module> = ENTRY_POINTS
+        .iter()
+        .map(|entry| Module {
+            name: entry.name,
+            folder: efficient.dir.clone(),
+            threads: threads(entry),
+            kind: Kind::Efficient(entry.kernel),
+        })
+        .chain(FLASH_ENTRY_POINTS.iter().map(|entry| Module {
+            name: entry.name,
+            folder: flash.dir.clone(),
+            threads: entry.kernel.tile(entry.head_dim, entry.value_dim).threads(),
+            kind: Kind::Flash(entry.kernel),
+        }))
+        .collect();
+    let built: BTreeSet<&str> =
+        efficient.modules.iter().chain(&flash.modules).map(|module| module.name.as_str()).collect();
+    let names: BTreeSet<&str> = listed.iter().map(|module| module.name).collect();
+    if let Some(name) = names.difference(&built).next() {
+        bail!("the list names the kernel `{name}`, and the device crate has none such");
+    }
+    if let Some(name) = built.difference(&names).next() {
+        bail!("the device crate has the kernel `{name}`, and the list names none such");
+    }
+    Ok((listed, efficient.toolchain.version))
+}
+
 /// Builds the kernels and checks every module.
 pub fn check() -> Result<()> {
-    let output = build()?;
-    let names: Vec<&str> = output.modules.iter().map(|module| module.name.as_str()).collect();
-    for entry in ENTRY_POINTS {
-        if !names.contains(&entry.name) {
-            bail!("the list names the kernel `{}`, and the device crate has none such", entry.name);
-        }
-    }
-    if names.len() != ENTRY_POINTS.len() {
-        bail!("the device crate has {} kernels, the list names {}", names.len(), ENTRY_POINTS.len());
-    }
+    let (modules, version) = build()?;
     let mut failures = Vec::new();
-    for entry in ENTRY_POINTS {
-        let path = output.dir.join(format!("{}.ptx", entry.name));
+    for module in &modules {
+        let path = module.folder.join(format!("{}.ptx", module.name));
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        failures.extend(problems(entry, &text)?.into_iter().map(|p| format!("{}: {p}", entry.name)));
+        failures.extend(problems(module, &text)?.into_iter().map(|p| format!("{}: {p}", module.name)));
     }
     for failure in &failures {
         eprintln!("{failure}");
@@ -42,7 +87,7 @@ pub fn check() -> Result<()> {
     if !failures.is_empty() {
         bail!("{} of the PTX checks failed", failures.len());
     }
-    println!("ptx: {} kernels by {}, all as their source says", names.len(), output.toolchain.version);
+    println!("ptx: {} kernels by {version}, all as their source says", modules.len());
     Ok(())
 }
 
@@ -57,10 +102,10 @@ fn threads(entry: &EntryPoint) -> u32 {
 }
 
 /// What is wrong with a module.
-fn problems(entry: &EntryPoint, text: &str) -> Result<Vec<String>> {
-    let counts = lint::mnemonics(text).map_err(|error| anyhow!("{}: {error}", entry.name))?;
+fn problems(module: &Module, text: &str) -> Result<Vec<String>> {
+    let counts = lint::mnemonics(text).map_err(|error| anyhow!("{}: {error}", module.name))?;
     let counts =
-        counts.get(entry.name).with_context(|| format!("no entry `{}` in its module", entry.name))?;
+        counts.get(module.name).with_context(|| format!("no entry `{}` in its module", module.name))?;
     let count = |prefix: &str| {
         counts.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, n)| n).sum::<usize>()
     };
@@ -86,23 +131,34 @@ fn problems(entry: &EntryPoint, text: &str) -> Result<Vec<String>> {
     if text.contains(".local") {
         problems.push("uses local memory".into());
     }
-    let bounds = format!(".maxntid {}, 1, 1", threads(entry));
+    let bounds = format!(".maxntid {}, 1, 1", module.threads);
     if !text.contains(&bounds) {
         problems.push(format!("lacks `{bounds}`"));
     }
-    let mut wanted = vec!["fma.rn.f32", "ld.global.nc"];
-    match entry.kernel {
-        Kernel::Forward => {
-            wanted.extend(["ld.shared.v4.f32", "ex2.approx.ftz.f32", "max.f32", "lg2.approx.ftz.f32"])
+    let wanted: &[&str] = match module.kind {
+        Kind::Efficient(Kernel::Forward) => &[
+            "fma.rn.f32",
+            "ld.global.nc",
+            "ld.shared.v4.f32",
+            "ex2.approx.ftz.f32",
+            "max.f32",
+            "lg2.approx.ftz.f32",
+        ],
+        Kind::Efficient(Kernel::Delta) => &["fma.rn.f32", "ld.global.nc", "shfl.sync.bfly.b32"],
+        Kind::Efficient(Kernel::GradSink) => &["ld.global.nc", "shfl.sync.bfly.b32", "ex2.approx.ftz.f32"],
+        Kind::Efficient(Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias) => {
+            &["fma.rn.f32", "ld.global.nc", "ld.shared.v4.f32", "ex2.approx.ftz.f32"]
         }
-        Kernel::Delta => wanted.push("shfl.sync.bfly.b32"),
-        Kernel::GradSink => wanted.extend(["shfl.sync.bfly.b32", "ex2.approx.ftz.f32"]),
-        Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias => {
-            wanted.extend(["ld.shared.v4.f32", "ex2.approx.ftz.f32"]);
-        }
-    }
-    problems.extend(wanted.into_iter().filter(|name| count(name) == 0).map(|name| format!("lacks {name}")));
-    let products = !matches!(entry.kernel, Kernel::Delta | Kernel::GradSink);
+        Kind::Flash(FlashKernel::Forward | FlashKernel::General) => &[
+            "mma.sync.aligned.m16n8k16",
+            "ldmatrix.sync.aligned.m8n8.x4.shared",
+            "ldmatrix.sync.aligned.m8n8.x4.trans.shared",
+            "cp.async.cg.shared.global",
+            "ex2.approx.ftz.f32",
+        ],
+    };
+    problems.extend(wanted.iter().filter(|name| count(name) == 0).map(|name| format!("lacks {name}")));
+    let products = !matches!(module.kind, Kind::Flash(_) | Kind::Efficient(Kernel::Delta | Kernel::GradSink));
     if products && count("fma.rn.f32") < count("mul.rn.f32") {
         problems.push("multiplies more than it fuses".into());
     }

@@ -1,9 +1,9 @@
 //! Registers, shared memory and spills, as NVIDIA's assembler counts them, where it is installed.
 
-use crate::{command, ptx};
+use crate::command;
+use crate::ptx::{self, Kind};
 use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets};
-use flash_attention_abi::ENTRY_POINTS;
 use regex::Regex;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,7 +60,7 @@ pub fn check() -> Result<()> {
         println!("ptxas: not installed (neither $PTXAS nor on the path), so nothing was assembled");
         return Ok(());
     };
-    let output = ptx::build()?;
+    let (modules, _) = ptx::build()?;
     let scratch = tempfile::tempdir_in(command::root().join("target"))?;
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
@@ -68,11 +68,16 @@ pub fn check() -> Result<()> {
     header.extend(TARGETS.map(String::from));
     table.set_header(header);
     let mut worst = 0;
-    for entry in ENTRY_POINTS {
-        let mut row = vec![entry.name.to_string()];
+    for module in &modules {
+        let mut row = vec![module.name.to_string()];
         for target in TARGETS {
-            let module = output.dir.join(format!("{}.ptx", entry.name));
-            let usage = assemble(&ptxas, &module, target, scratch.path())?;
+            // Kernels for tensor cores need sm_80.
+            if matches!(module.kind, Kind::Flash(_)) && target == "sm_75" {
+                row.push("-".into());
+                continue;
+            }
+            let path = module.folder.join(format!("{}.ptx", module.name));
+            let usage = assemble(&ptxas, &path, target, scratch.path())?;
             worst = worst.max(usage.spilled);
             let spilled = if usage.stack > 0 { format!(" ({})", usage.spilled) } else { String::new() };
             row.push(format!("{}{spilled}", usage.registers));
@@ -85,7 +90,7 @@ pub fn check() -> Result<()> {
     }
     println!(
         "ptxas: {} kernels assemble for {}; at most {worst} bytes spilled",
-        ENTRY_POINTS.len(),
+        modules.len(),
         TARGETS.join(", ")
     );
     Ok(())

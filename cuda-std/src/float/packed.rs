@@ -1,5 +1,6 @@
 //! Two f32 to two 16-bit numbers with one instruction (sm_80).
 
+#[cfg(not(target_arch = "nvptx64"))]
 use super::{f32x2_to_bf16x2, f32x2_to_f16x2};
 
 macro_rules! packed {

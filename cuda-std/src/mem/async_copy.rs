@@ -26,6 +26,26 @@ pub unsafe fn cp_async_16(to: SharedAddr, from: GlobalAddr, bytes: u32) {
     })
 }
 
+/// Starts to copy 16 bytes; passes by L1.
+///
+/// PTX: `cp.async.cg.shared.global [to], [from], 16`.
+///
+/// # Safety
+/// As [`cp_async_16`], of 16 bytes.
+///
+/// # Threads
+/// Any.
+#[inline(always)]
+pub unsafe fn cp_async_16_all(to: SharedAddr, from: GlobalAddr) {
+    device!("mem::async_copy", {
+        // SAFETY: the caller's promise.
+        unsafe {
+            core::arch::asm!("cp.async.cg.shared.global [{t}], [{f}], 16;", t = in(reg32) to.get(), f = in(reg64) from.get(),
+                options(nostack, preserves_flags));
+        }
+    })
+}
+
 /// Makes the thread's copies since the last commit a group.
 ///
 /// PTX: `cp.async.commit_group`.

@@ -37,7 +37,7 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
     // SAFETY: the caller's.
     unsafe { assume_checked(problem) };
     // SAFETY: the caller's.
-    let Some(work) = (unsafe { QueryBlock::of_this_block::<C>(problem) }) else { return };
+    let Some(work) = (unsafe { QueryBlock::of_this_block(problem, C::BLOCK_ROWS) }) else { return };
     let QueryBlock { sequence, head, key_head, first: first_query, .. } = work;
     let aligned = |bit| problem.aligned & bit != 0;
     let q = sequence.of_queries(&params.q, head, problem.head_dim, aligned(ALIGNED_Q));
@@ -45,7 +45,8 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
     let v = sequence.of_keys(&params.v, key_head, problem.value_dim, aligned(ALIGNED_V));
     let out = sequence.of_queries(&params.out, head, problem.value_dim, aligned(ALIGNED_OUT));
     // SAFETY: the caller's.
-    let (rules, range) = unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias) };
+    let (rules, range) =
+        unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias, BLOCK_COLUMNS) };
     let dropout = Dropout::new(problem, &sequence, head);
 
     // Beyond the last visible block nothing is fetched early.
@@ -69,9 +70,9 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
             rules.apply::<C, QueryRows>(&mut scores, tile);
 
             // P = softmax step
-            let shrink = softmax.update_max(&scores);
+            let shrink = softmax.update_max(&mut scores, true);
             softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores);
+            softmax.exponentiate(&mut scores, true);
             output.scale_rows::<C>(C::OUTPUT_COLUMNS, &shrink);
             dropout.apply::<C>(dropout.kept::<C, QueryRows>(tile), &mut scores);
             tiles.put_weights(&scores);
@@ -81,7 +82,8 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
         }
         let finished = softmax.finalize();
         tiles.store_output(&output, &finished.inverse_sum, &out, first_query);
-        PerQuery::new(&params.lse, &sequence, head).store_rows::<C>(&finished.lse, tiles.place, first_query);
+        let lse = PerQuery::new(&params.lse, &sequence, head);
+        lse.store_rows::<C>(&finished.lse, tiles.place, first_query, tiles.place.lane_column == 0);
     }
 }
 
@@ -89,7 +91,7 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
 #[inline(always)]
 unsafe fn softmax<C: KernelConfig>(sinks: u64, head: u32, first_lane: bool) -> OnlineSoftmax<C, LanesOfARow> {
     if sinks == 0 {
-        return OnlineSoftmax::new();
+        return OnlineSoftmax::new(1.0);
     }
     let address = GlobalAddr::from_generic(sinks).offset(u64::from(head) * 4);
     // SAFETY: the caller's: there is one for every head.

@@ -32,7 +32,7 @@ pub unsafe fn grad_query<C: KernelConfig>(params: &BackwardParams) {
     // SAFETY: the caller's.
     unsafe { assume_checked(problem) };
     // SAFETY: the caller's.
-    let Some(work) = (unsafe { QueryBlock::of_this_block::<C>(problem) }) else { return };
+    let Some(work) = (unsafe { QueryBlock::of_this_block(problem, C::BLOCK_ROWS) }) else { return };
     let QueryBlock { sequence, head, key_head, first: first_query, .. } = work;
     let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
     let aligned = |bit| problem.aligned & bit != 0;
@@ -41,7 +41,8 @@ pub unsafe fn grad_query<C: KernelConfig>(params: &BackwardParams) {
     let k = sequence.of_keys(&params.k, key_head, head_dim, aligned(ALIGNED_K));
     let v = sequence.of_keys(&params.v, key_head, value_dim, aligned(ALIGNED_V));
     // SAFETY: the caller's.
-    let (rules, range) = unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias) };
+    let (rules, range) =
+        unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias, BLOCK_COLUMNS) };
     let dropout = Dropout::new(problem, &sequence, head);
 
     let tiles = Block::<C>::new();

@@ -5,6 +5,7 @@ use crate::element::Element;
 use crate::score::{Orientation, ScoreRules, TilePlace};
 use crate::tiles::fragment::Scores;
 use cuda_std::float;
+use flash_attention_geometry::fragment::ThreadPlace;
 
 /// Which scores a gradient is taken of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub unsafe fn weights<C: KernelConfig, O: Orientation, E: Element>(
     of: GradientOf,
     rules: &ScoreRules<E>,
     scores: &mut Scores,
-    tile: TilePlace,
+    tile: TilePlace<ThreadPlace>,
     lse: impl Fn(usize, usize) -> f32,
     mut put: impl FnMut(usize, usize, f32),
 ) {

@@ -1,7 +1,12 @@
-//! The kernels. Each is a generic function over its configuration; `entry` makes one entry point of every row of the list.
+//! The kernels. Each is a generic function over its configuration; `entry` makes one entry point of every row of
+//! the list, or, for a newer target, `flash_entry` of every row of the list for tensor cores.
 
 pub mod delta;
+#[cfg(not(feature = "flash"))]
 pub mod entry;
+#[cfg(feature = "flash")]
+pub mod flash_entry;
+pub mod flash_forward;
 pub mod forward;
 pub mod grad_bias;
 pub mod grad_key_value;

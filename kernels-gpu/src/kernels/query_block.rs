@@ -1,11 +1,9 @@
 //! What a block of forward and `dq` owns: some queries of one head.
 
-use crate::config::KernelConfig;
 use crate::element::Element;
 use crate::score::ScoreRules;
 use crate::sequence::Sequence;
 use cuda_std::{hint, thread};
-use flash_attention_abi::tile::BLOCK_COLUMNS;
 use flash_attention_abi::{ProblemParams, TensorParam};
 use flash_attention_geometry::band::BlockRange;
 use flash_attention_geometry::grid::Work;
@@ -26,18 +24,18 @@ pub struct QueryBlock {
 }
 
 impl QueryBlock {
-    /// That of the calling block, longest causal rows first; `None` where a sequence of a ragged batch has fewer queries.
+    /// That of the calling block, which owns `rows` queries, longest causal rows first; `None` where a sequence of a ragged batch has fewer queries.
     ///
     /// # Safety
     /// The grid is the plan's, and what the problem gives is readable.
     #[inline(always)]
-    pub unsafe fn of_this_block<C: KernelConfig>(problem: &ProblemParams) -> Option<Self> {
-        let blocks = problem.queries.div_ceil(C::BLOCK_ROWS);
+    pub unsafe fn of_this_block(problem: &ProblemParams, rows: u32) -> Option<Self> {
+        let blocks = problem.queries.div_ceil(rows);
         let Work { block, head, batch } = Work::decode(thread::block_idx_x(), blocks, problem.query_heads);
         // SAFETY: the caller's.
         let sequence = unsafe { Sequence::new(problem, batch) };
-        let first = (blocks - 1 - block) * C::BLOCK_ROWS;
-        let last = sequence.queries.min(first + C::BLOCK_ROWS);
+        let first = (blocks - 1 - block) * rows;
+        let last = sequence.queries.min(first + rows);
         let key_head = head / (problem.query_heads / problem.key_heads);
         (first < last).then_some(QueryBlock { sequence, head, key_head, first, last })
     }
@@ -53,7 +51,7 @@ impl QueryBlock {
         QueryBlock { sequence, head: hint::opaque(self.head), ..*self }
     }
 
-    /// The rules of its scores, and the blocks of keys that it meets.
+    /// The rules of its scores, and the blocks of `block_keys` keys that it meets.
     ///
     /// # Safety
     /// What the problem gives is readable.
@@ -63,10 +61,11 @@ impl QueryBlock {
         problem: &ProblemParams,
         mask: &TensorParam,
         bias: &TensorParam,
+        block_keys: u32,
     ) -> (ScoreRules<E>, BlockRange) {
         // SAFETY: the caller's.
         let rules = unsafe { ScoreRules::new(problem, mask, bias, &self.sequence, self.head) };
-        let range = rules.key_blocks(self.first, self.last, self.sequence.keys, BLOCK_COLUMNS);
+        let range = rules.key_blocks(self.first, self.last, self.sequence.keys, block_keys);
         (rules, range)
     }
 }

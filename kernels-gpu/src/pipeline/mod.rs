@@ -13,6 +13,7 @@ use core::marker::PhantomData;
 use cuda_std::{hint, mem, shared, thread};
 use flash_attention_geometry::fragment::ThreadPlace;
 
+pub mod flash;
 pub mod row;
 
 /// A row or column that no operand has: a fetch from there loads nothing.

@@ -4,6 +4,7 @@ use crate::config::KernelConfig;
 use crate::sequence::Sequence;
 use crate::softmax::RowReduce;
 use crate::tiles::fragment::{MAX_ROWS, RowVector};
+use crate::tiles::layout::ScoreLayout;
 use core::f32::consts::LOG2_E;
 use cuda_std::mem::{self, GlobalAddr};
 use cuda_std::warp;
@@ -25,6 +26,23 @@ impl RowReduce for LanesOfARow {
     fn sum(value: f32) -> f32 {
         // SAFETY: as above.
         unsafe { warp::group_sum_f32::<{ WARP_COLUMNS }>(u32::MAX, value) }
+    }
+}
+
+/// The 4 neighbouring lanes that share a row of a product on tensor cores combine their values by two shuffles.
+pub enum LanesOfAQuad {}
+
+impl RowReduce for LanesOfAQuad {
+    #[inline(always)]
+    fn max(value: f32) -> f32 {
+        // SAFETY: kernels call the softmax with all lanes of every warp.
+        unsafe { warp::group_max_f32::<4>(u32::MAX, value) }
+    }
+
+    #[inline(always)]
+    fn sum(value: f32) -> f32 {
+        // SAFETY: as above.
+        unsafe { warp::group_sum_f32::<4>(u32::MAX, value) }
     }
 }
 
@@ -70,20 +88,21 @@ impl PerQuery {
         }
     }
 
-    /// Writes the numbers of the rows that a thread owns; one lane of each row writes.
+    /// Writes the numbers of the rows that a thread owns, in the lane that is the first of its row.
     ///
     /// # Safety
     /// The numbers are writable and belong to this block alone.
     #[inline(always)]
-    pub unsafe fn store_rows<C: KernelConfig>(
+    pub unsafe fn store_rows<L: ScoreLayout>(
         &self,
         values: &RowVector,
-        place: ThreadPlace,
+        place: L::Place,
         first_query: u32,
+        first_lane: bool,
     ) {
-        for i in 0..C::ROWS {
-            let query = first_query + place.row(i as u32);
-            if place.lane_column == 0 && query < self.queries {
+        for i in 0..L::ROWS {
+            let query = first_query + L::row(place, i);
+            if first_lane && query < self.queries {
                 // SAFETY: inside.
                 unsafe { self.store(query, values[i]) }
             }

@@ -1,13 +1,15 @@
 //! Dropout of weights: which are kept is a function of their place (see `philox` in `abi`).
 
 use super::{Orientation, TilePlace};
-use crate::config::KernelConfig;
+use crate::config::{FlashConfig, KernelConfig};
 use crate::sequence::Sequence;
 use crate::tiles::fragment::Scores;
+use crate::tiles::mma_fragment::MmaTiles;
 use cuda_std::hint;
 use flash_attention_abi::ProblemParams;
 use flash_attention_abi::philox;
 use flash_attention_geometry::fragment::ThreadPlace;
+use flash_attention_geometry::mma::MmaPlace;
 
 /// Dropout in one head of one batch entry.
 #[derive(Clone, Copy)]
@@ -51,7 +53,7 @@ impl Dropout {
 
     /// What is kept of a tile; all of it without dropout.
     #[inline(always)]
-    pub fn kept<C: KernelConfig, O: Orientation>(&self, tile: TilePlace) -> Kept {
+    pub fn kept<C: KernelConfig, O: Orientation>(&self, tile: TilePlace<ThreadPlace>) -> Kept {
         let TilePlace { thread: place, first_query, first_key, .. } = tile;
         if !self.given() {
             return Kept(u32::MAX);
@@ -125,14 +127,42 @@ impl Dropout {
             }
         }
     }
+
+    /// Drops weights of a tile for tensor cores, whose rows are queries.
+    ///
+    /// A thread's columns are pairs 8 apart: four pairs share two groups.
+    #[inline(always)]
+    pub fn apply_mma<C: FlashConfig>(&self, tile: TilePlace<MmaPlace>, weights: &mut MmaTiles) {
+        let TilePlace { thread, first_query, first_key, .. } = tile;
+        let (group, _) = philox::place(first_key + thread.first_column);
+        for i in 0..C::ROWS {
+            // Bits of a row's weights, those of even columns in the lower half. The loop stays one.
+            let mut kept = 0;
+            for index in 0..hint::opaque(C::SCORE_TILES as u32 / 2) {
+                let (side, four) = (index % 2, index / 2);
+                let words = self.words(group + side + 8 * four, first_query + thread.row(i as u32));
+                let mut bits = 0;
+                for word in 0..4 {
+                    bits |= u32::from(words[word] >= self.threshold) << word;
+                }
+                kept |= bits << (16 * side + 4 * four);
+            }
+            for j in 0..C::COLUMNS {
+                let weight = C::element(weights, i, j);
+                let bit = 16 * (j % 2) + j / 2;
+                *weight = if kept >> bit & 1 != 0 { *weight * self.scale } else { 0.0 };
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backward, Forward};
-    use crate::element::F32;
+    use crate::config::{Backward, FlashGeneral, Forward};
+    use crate::element::{F16, F32};
     use crate::score::{KeyRows, QueryRows};
+    use crate::tiles::layout::ScoreLayout;
 
     fn dropout() -> Dropout {
         Dropout { threshold: 1 << 31, scale: 2.0, seed: [17, 4], offset: 3, row: 9 }
@@ -169,5 +199,25 @@ mod tests {
         agrees::<Backward<F32, 128>, QueryRows>();
         agrees::<Backward<F32, 64>, KeyRows>();
         agrees::<Backward<F32, 128>, KeyRows>();
+    }
+
+    #[test]
+    fn tiles_for_tensor_cores_keep_what_the_definition_keeps() {
+        type Config = FlashGeneral<F16, 64, 64>;
+        for (first_query, first_key) in [(0, 0), (128, 128), (256, 384)] {
+            for thread in 0..Config::TILE.threads() {
+                let place = MmaPlace::new(thread, Config::TILE.warp_rows);
+                let mut weights = MmaTiles { tiles: [[1.0; 4]; 32] };
+                let tile = TilePlace { thread: place, first_query, first_key, plain: true };
+                dropout().apply_mma::<Config>(tile, &mut weights);
+                for i in 0..Config::ROWS {
+                    for j in 0..Config::COLUMNS {
+                        let (query, key) = (place.row(i as u32), place.column(j as u32));
+                        let expected = if is_kept(first_query + query, first_key + key) { 2.0 } else { 0.0 };
+                        assert_eq!(*Config::element(&mut weights, i, j), expected, "{thread} {i} {j}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -39,6 +39,12 @@ impl<E: Element> Operand<E> {
         self.base.offset_signed(i64::from(row) * self.row_bytes + i64::from(column * E::BYTES))
     }
 
+    /// Bytes from one row to the next.
+    #[inline(always)]
+    pub fn row_bytes(&self) -> i64 {
+        self.row_bytes
+    }
+
     /// Whether an element lies inside.
     #[inline(always)]
     pub fn contains(&self, row: u32, column: u32) -> bool {

@@ -1,0 +1,161 @@
+//! Tile configurations of the `Flash` family, whose products run on tensor cores (sm_80).
+//!
+//! A block owns [`FlashTile::block_rows`] queries and meets [`FlashTile::block_keys`] keys at a time. A warp owns
+//! [`FlashTile::warp_rows`] queries and all columns. Q, K and V lie in shared memory in 16 bits; scores and output are f32 in
+//! registers, and weights go from the first product to the second without leaving them.
+
+/// Shared memory that a block may have on every GPU from sm_80 on (sm_86, sm_89 and sm_120 have the least: 99 KiB).
+pub const FLASH_SHARED_LIMIT: u32 = 99 * 1024;
+
+/// Columns of q and k, and of v, for which kernels exist. A problem takes the smallest that holds both.
+pub const FLASH_HEAD_DIMS: [(u32, u32); 9] =
+    [(32, 32), (64, 64), (96, 96), (64, 128), (128, 64), (128, 128), (192, 128), (192, 192), (256, 256)];
+
+/// How a kernel of the family divides its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlashTile {
+    /// Padded columns of q and k.
+    pub head_dim: u32,
+    /// Padded columns of v and out.
+    pub value_dim: u32,
+    /// Warps of a block.
+    pub warps: u32,
+    /// Queries of a warp: 16 or 32.
+    pub warp_rows: u32,
+    /// Keys a step, a multiple of 16.
+    pub block_keys: u32,
+    /// Whether a warp keeps its queries in registers, or loads them anew for each step.
+    pub keep_queries: bool,
+    /// Blocks a multiprocessor that the register allocation should leave room for.
+    pub min_blocks: u32,
+}
+
+impl FlashTile {
+    /// Threads of a block.
+    pub const fn threads(&self) -> u32 {
+        self.warps * 32
+    }
+
+    /// Queries of a block.
+    pub const fn block_rows(&self) -> u32 {
+        self.warps * self.warp_rows
+    }
+
+    /// Products of 16 x 16 by 16 x 8 that a warp computes in a step over a block of keys: scores, then output.
+    pub const fn products(&self) -> u32 {
+        let (rows, keys) = (self.warp_rows / 16, self.block_keys / 8);
+        rows * keys * (self.head_dim / 16) + rows * (self.value_dim / 8) * (keys / 2)
+    }
+
+    /// Loads of four 8 x 8 matrices in a step: queries (each time, or once), keys and values.
+    pub const fn matrix_loads(&self) -> u32 {
+        self.query_loads() + self.block_keys / 16 * (self.head_dim / 16 + self.value_dim / 16)
+    }
+
+    /// Those of queries.
+    pub const fn query_loads(&self) -> u32 {
+        self.warp_rows / 16 * (self.head_dim / 16)
+    }
+
+    /// Byte offset of the keys in dynamic shared memory; the queries lie before them.
+    pub const fn keys_offset(&self) -> u32 {
+        self.block_rows() * self.head_dim * 2
+    }
+
+    /// Byte offset of the values.
+    pub const fn values_offset(&self) -> u32 {
+        self.keys_offset() + self.block_keys * self.head_dim * 2
+    }
+
+    /// Dynamic shared memory of a block.
+    pub const fn shared_bytes(&self) -> u32 {
+        self.values_offset() + self.block_keys * self.value_dim * 2
+    }
+}
+
+/// Forward. K and V have one buffer each: one is on its way while the other is multiplied (FlashAttention-2's order).
+///
+/// | head dims | rows, keys | why |
+/// |---|---|---|
+/// | 64 | 4 x 32, 128 | 128 scores and 64 outputs a thread; each load of K and V feeds two products |
+/// | 32, 96, 128, (64, 128), (128, 64) | 4 x 32, 64 | 128 outputs leave room for 64 scores; two blocks fit on a multiprocessor of an A100 |
+/// | 192, (192, 128) | 8 x 16, 64 | 96 outputs and the queries (48 registers) beside 32 scores; 96 KiB |
+/// | 256 | 8 x 16, 32 | 128 outputs, 64 registers of queries, 16 scores; 96 KiB |
+pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
+    let (warps, warp_rows, block_keys, keep_queries, min_blocks) = match (head_dim, value_dim) {
+        (32, 32) => (4, 32, 64, false, 2),
+        (64, 64) => (4, 32, 96, false, 2),
+        (96, 96) | (128, 128) | (64, 128) | (128, 64) => (4, 32, 64, false, 2),
+        (192, 192) | (192, 128) => (8, 16, 64, true, 1),
+        (256, 256) => (8, 16, 32, true, 1),
+        _ => panic!("no tile for these head dims"),
+    };
+    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, keep_queries, min_blocks }
+}
+
+/// Forward where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What that
+/// needs is beside scores and output in registers, so that a warp owns 16 queries and meets fewer keys.
+pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
+    let (warps, block_keys) = match (head_dim, value_dim) {
+        (192, 192) | (192, 128) => (8, 64),
+        (256, 256) => (8, 32),
+        _ => (4, 64),
+    };
+    FlashTile { head_dim, value_dim, warps, warp_rows: 16, block_keys, keep_queries: false, min_blocks: 1 }
+}
+
+/// The padded head dims of a problem with `d` columns of q and k and `dv` of v, or `None` where no kernel holds them.
+pub const fn flash_head_dims(d: u32, dv: u32) -> Option<(u32, u32)> {
+    let mut best: Option<(u32, u32)> = None;
+    let mut i = 0;
+    while i < FLASH_HEAD_DIMS.len() {
+        let (head, value) = FLASH_HEAD_DIMS[i];
+        let smaller = match best {
+            Some((h, v)) => head + value < h + v,
+            None => true,
+        };
+        if d <= head && dv <= value && smaller {
+            best = Some((head, value));
+        }
+        i += 1;
+    }
+    best
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < FLASH_HEAD_DIMS.len() {
+        let (head_dim, value_dim) = FLASH_HEAD_DIMS[i];
+        let tile = flash_forward_tile(head_dim, value_dim);
+        assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
+        // The output leaves through the place of the queries.
+        assert!(value_dim <= head_dim || tile.block_rows() * value_dim * 2 <= tile.shared_bytes());
+        // Each thread copies whole 16-byte pieces, in rows that lie a multiple of 8 apart.
+        assert!(
+            tile.block_keys.is_multiple_of(tile.threads() / 4)
+                || tile.block_keys.is_multiple_of(tile.threads() / 8)
+        );
+        i += 1;
+    }
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_takes_the_smallest_kernel_that_holds_it() {
+        for d in 1..=256 {
+            for dv in 1..=256 {
+                let (head, value) = flash_head_dims(d, dv).unwrap();
+                assert!(d <= head && dv <= value);
+                for (h, v) in FLASH_HEAD_DIMS {
+                    assert!(h < d || v < dv || h + v >= head + value);
+                }
+            }
+        }
+        assert_eq!([flash_head_dims(257, 1), flash_head_dims(1, 257)], [None; 2]);
+        assert_eq!(flash_head_dims(40, 100), Some((64, 128)));
+        assert_eq!(flash_head_dims(192, 128), Some((192, 128)));
+    }
+}

@@ -1,0 +1,192 @@
+//! Forward on tensor cores (sm_80): `out = softmax(scale * q kᵀ + bias) v` and the log-sum-exp, a block of queries at a time
+//! (FlashAttention-2, arXiv 2307.08691).
+//!
+//! | | |
+//! |---|---|
+//! | grid | query blocks (longest causal rows first) x query heads x batch |
+//! | stays | Q in shared memory or registers; O, row maxima and row sums in registers |
+//! | streams | K and V by asynchronous copies: V arrives while S is computed, the next K while P V is |
+//! | bound by | tensor cores, then the issue of what is not a product: the exponentials |
+
+use super::query_block::QueryBlock;
+use crate::config::{FlashConfig, assume_checked};
+use crate::pipeline::NOWHERE;
+use crate::pipeline::flash::{Between, FlashBlock, Keys, Plain};
+use crate::pipeline::row::{LanesOfAQuad, PerQuery};
+use crate::score::dropout::Dropout;
+use crate::score::{QueryRows, ScoreRules, TilePlace};
+use crate::softmax::OnlineSoftmax;
+use crate::tiles::mma_fragment::MmaTiles;
+use core::f32::consts::LOG2_E;
+use cuda_std::mem::{self, GlobalAddr};
+use flash_attention_abi::{FlashKernel, ForwardParams};
+use flash_attention_geometry::band::BlockRange;
+
+/// Barriers in the source: in each step one before K is read and one before V is, and one before the output goes through shared
+/// memory.
+pub const fn barriers(kernel: FlashKernel) -> u32 {
+    2 * steps(kernel) + 1
+}
+
+/// Shuffles in the source for each row of a thread: two for the maximum in each step, two for the sum.
+pub const fn shuffles_a_row(kernel: FlashKernel) -> u32 {
+    2 * steps(kernel) + 2
+}
+
+/// Barriers of a warp in the source: one between writing its output to shared memory and reading it.
+pub const WARP_BARRIERS: u32 = 1;
+
+/// Steps in the source: one over blocks at the edges, and but for the general kernel one over plain blocks.
+pub const fn steps(kernel: FlashKernel) -> u32 {
+    match kernel {
+        FlashKernel::Forward => 2,
+        FlashKernel::General => 1,
+    }
+}
+
+/// The kernel, for padded columns `D` of q and k and `V` of v.
+///
+/// # Safety
+/// Launched as the host's plan says, on tensors that are as `params` describes them.
+#[inline(always)]
+pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: &ForwardParams) {
+    let problem = &params.problem;
+    // SAFETY: the caller's.
+    unsafe { assume_checked(problem) };
+    // SAFETY: the caller's.
+    let Some(work) = (unsafe { QueryBlock::of_this_block(problem, C::TILE.block_rows()) }) else { return };
+    let QueryBlock { sequence, head, key_head, first: first_query, .. } = work;
+    let q = sequence.of_queries(&params.q, head, problem.head_dim, true);
+    let k = sequence.of_keys(&params.k, key_head, problem.head_dim, true);
+    let v = sequence.of_keys(&params.v, key_head, problem.value_dim, true);
+    // SAFETY: the caller's.
+    let (rules, range) =
+        unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias, C::TILE.block_keys) };
+    let dropout = Dropout::new(problem, &sequence, head);
+    // Where every block needs more than products and exponentials, none is plain.
+    let range = if C::GENERAL { range.without_plain() } else { range };
+    let factor = if C::GENERAL { 1.0 } else { rules.scale_log2() };
+
+    let block = FlashBlock::<C, D, V>::new();
+    let order = EdgesFirst::new(range);
+    let mut output = MmaTiles::zero();
+    // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys.
+    unsafe {
+        let mut softmax = softmax::<C>(
+            if C::GENERAL { problem.sinks } else { 0 },
+            head,
+            factor,
+            block.place.first_column == 0,
+        );
+        block.copy_queries(&q, first_query, problem.value_dim);
+        block.copy_keys(&k, order.first_key::<C>(0), false);
+        let queries = block.queries();
+        let step = Keys { block: &block, queries: &queries, k: &k, v: &v };
+
+        for index in 0..order.edges {
+            let first_key = order.first_key::<C>(index);
+            let tile = TilePlace { thread: block.place, first_query, first_key, plain: false };
+            let edge = Edge::<C> { rules: &rules, dropout: &dropout, tile };
+            step.advance(&mut softmax, &mut output, first_key, order.first_key::<C>(index + 1), &edge);
+        }
+        if !C::GENERAL {
+            for index in range.plain_begin..range.plain_end {
+                let first_key = index * C::TILE.block_keys;
+                let next_key =
+                    if index + 1 < range.plain_end { first_key + C::TILE.block_keys } else { NOWHERE };
+                step.advance(&mut softmax, &mut output, first_key, next_key, &Plain);
+            }
+        }
+
+        let finished = softmax.finalize();
+        output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &finished.inverse_sum);
+        let QueryBlock { sequence, head, .. } = work.recomputed(problem);
+        PerQuery::new(&params.lse, &sequence, head).store_rows::<C>(
+            &finished.lse,
+            block.place,
+            first_query,
+            block.place.first_column == 0,
+        );
+        let out = sequence.of_queries(&params.out, head, problem.value_dim, true);
+        block.store_output(&output, &out, first_query);
+    }
+}
+
+/// Everything but products that a block of keys at an edge needs.
+struct Edge<'a, C: FlashConfig> {
+    rules: &'a ScoreRules<C::Element>,
+    dropout: &'a Dropout,
+    tile: TilePlace<C::Place>,
+}
+
+impl<C: FlashConfig> Between for Edge<'_, C> {
+    const HIDES: bool = true;
+
+    #[inline(always)]
+    unsafe fn scores(&self, scores: &mut MmaTiles) {
+        if C::GENERAL {
+            // SAFETY: the caller's.
+            unsafe { self.rules.apply::<C, QueryRows>(scores, self.tile) }
+        } else {
+            self.rules.hide_outside::<C, QueryRows>(scores, self.tile);
+        }
+    }
+
+    #[inline(always)]
+    fn weights(&self, weights: &mut MmaTiles) {
+        if C::GENERAL && self.dropout.given() {
+            self.dropout.apply_mma::<C>(self.tile, weights);
+        }
+    }
+}
+
+/// The order in which a block of queries meets the blocks of keys: first those at the edges of what it sees, whose elements are
+/// masked one by one, then the plain ones. A softmax does not mind.
+#[derive(Clone, Copy)]
+struct EdgesFirst {
+    range: BlockRange,
+    /// Blocks at the edges, and all blocks.
+    edges: u32,
+    blocks: u32,
+}
+
+impl EdgesFirst {
+    #[inline(always)]
+    fn new(range: BlockRange) -> Self {
+        let blocks = range.end - range.begin;
+        EdgesFirst { range, edges: blocks - (range.plain_end - range.plain_begin), blocks }
+    }
+
+    /// The first key of the block met at `index`, be it at an edge or the first plain one; behind the last block a key that no
+    /// problem has.
+    #[inline(always)]
+    fn first_key<C: FlashConfig>(&self, index: u32) -> u32 {
+        let BlockRange { begin, plain_begin, plain_end, .. } = self.range;
+        let low = plain_begin - begin;
+        let block = if index < low {
+            begin + index
+        } else if index < self.edges {
+            plain_end + (index - low)
+        } else {
+            plain_begin
+        };
+        if index < self.blocks { block * C::TILE.block_keys } else { NOWHERE }
+    }
+}
+
+/// The softmax before the first block: with the head's sink, if there are sinks.
+#[inline(always)]
+unsafe fn softmax<C: FlashConfig>(
+    sinks: u64,
+    head: u32,
+    factor: f32,
+    first_lane: bool,
+) -> OnlineSoftmax<C, LanesOfAQuad> {
+    if sinks == 0 {
+        return OnlineSoftmax::new(factor);
+    }
+    let address = GlobalAddr::from_generic(sinks).offset(u64::from(head) * 4);
+    // SAFETY: the caller's: there is one for every head.
+    let sink = f32::from_bits(unsafe { mem::ld_global_nc_u32::<0>(address) });
+    OnlineSoftmax::with_sink(sink * LOG2_E, first_lane)
+}

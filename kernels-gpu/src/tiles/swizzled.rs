@@ -1,0 +1,110 @@
+//! A tile of 16-bit elements in shared memory, its 16-byte chunks exchanged so that no access has a bank conflict.
+
+use super::operand::Operand;
+use crate::element::Element;
+use cuda_std::mem::{self, SharedAddr};
+use flash_attention_geometry::mma::{MatrixLane, Swizzle};
+
+/// A tile of `COLUMNS` columns.
+#[derive(Clone, Copy)]
+pub struct SwizzledTile<const COLUMNS: u32> {
+    base: SharedAddr,
+}
+
+/// Places of a lane's chunks, as `ldmatrix` takes them: they repeat further on in the row.
+pub type LanePlaces = [SharedAddr; 4];
+
+impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
+    const SWIZZLE: Swizzle = Swizzle::new(COLUMNS);
+    /// Pairs of chunks after which places repeat.
+    const PAIRS: usize = (Self::SWIZZLE.period() / 2) as usize;
+    /// Threads that copy a row together.
+    const GROUP: u32 = Self::SWIZZLE.period();
+
+    /// The tile at a place that is a multiple of 128 bytes.
+    #[inline(always)]
+    pub fn new(base: SharedAddr) -> Self {
+        SwizzledTile { base }
+    }
+
+    /// A lane's places for loads of 16 x 16 parts: of the first rows, all columns.
+    #[inline(always)]
+    pub fn places(&self, first_row: u32, lane: MatrixLane) -> LanePlaces {
+        core::array::from_fn(|pair| {
+            let chunk = 2 * (pair % Self::PAIRS) as u32 + lane.chunk;
+            self.base.offset(Self::SWIZZLE.at(first_row + lane.row, chunk))
+        })
+    }
+
+    /// The place of the part `rows` further down (a multiple of 8) and `pair` pairs of chunks to the right.
+    #[inline(always)]
+    pub fn part(places: &LanePlaces, rows: usize, pair: usize) -> SharedAddr {
+        let right = (pair / Self::PAIRS) as u32 * Self::GROUP * 16;
+        places[pair % Self::PAIRS].offset(rows as u32 * Self::SWIZZLE.row_bytes + right)
+    }
+
+    /// The place of a chunk.
+    #[inline(always)]
+    pub fn chunk(&self, row: u32, chunk: u32) -> SharedAddr {
+        self.base.offset(Self::SWIZZLE.at(row, chunk))
+    }
+
+    /// Fills the tile's columns from `columns` on with zeros: no copy ever writes them.
+    ///
+    /// # Safety
+    /// Nobody reads or writes them before the next barrier.
+    #[inline(always)]
+    pub unsafe fn clear_padding(&self, columns: u32, rows: u32, thread: u32, threads: u32) {
+        let (row, chunk) = (thread / Self::GROUP, thread % Self::GROUP);
+        for right in 0..COLUMNS / 8 / Self::GROUP {
+            let chunk = chunk + right * Self::GROUP;
+            if chunk * 8 >= columns {
+                let mut row = row;
+                while row < rows {
+                    // SAFETY: the caller's; inside the tile.
+                    unsafe { mem::st_shared_v4_u32::<0>(self.chunk(row, chunk), [0; 4]) };
+                    row += threads / Self::GROUP;
+                }
+            }
+        }
+    }
+
+    /// Starts to copy rows `first_row ..` of an operand to the tile's `rows` rows, without the padding. `all`, a constant, says that the
+    /// operand has them all; otherwise those that it has not arrive as 0. The thread's copies belong to its next group.
+    ///
+    /// # Safety
+    /// The operand is aligned to 16 bytes, and nobody reads or writes the tile before the wait for the group.
+    #[inline(always)]
+    pub unsafe fn copy<E: Element>(
+        &self,
+        operand: &Operand<E>,
+        first_row: u32,
+        rows: u32,
+        thread: u32,
+        threads: u32,
+        all: bool,
+    ) {
+        let (row, chunk) = (thread / Self::GROUP, thread % Self::GROUP);
+        let step = threads / Self::GROUP;
+        let to = self.chunk(row, chunk);
+        let mut from = operand.at(first_row + row, chunk * 8);
+        for piece in 0..rows / step {
+            let inside = all || first_row + row + piece * step < operand.rows;
+            for right in 0..COLUMNS / 8 / Self::GROUP {
+                let to = to.offset(piece * step * Self::SWIZZLE.row_bytes + right * Self::GROUP * 16);
+                let from = from.offset(u64::from(right * Self::GROUP * 16));
+                if (chunk + right * Self::GROUP) * 8 < operand.columns {
+                    // SAFETY: the caller's; of a row outside nothing is read, and its address is not used.
+                    unsafe {
+                        if all {
+                            mem::cp_async_16_all(to, from);
+                        } else {
+                            mem::cp_async_16(to, from, if inside { 16 } else { 0 });
+                        }
+                    }
+                }
+            }
+            from = from.offset_signed(operand.row_bytes() * i64::from(step));
+        }
+    }
+}
