@@ -5,3 +5,5 @@ pub(crate) mod eight;
 pub(crate) mod half;
 pub(crate) mod round;
 pub(crate) mod tensor;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tensor_avx2;

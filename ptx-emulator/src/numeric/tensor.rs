@@ -17,8 +17,12 @@ use super::round::{Round, narrow};
 /// Columns of a tile: the vector that one step works on.
 pub(crate) const COLUMNS: usize = 8;
 
+/// Biased exponent of the largest term from which f32 arithmetic does: what a product loses below 2^-126 is then cut anyway, and
+/// every scale and result is normal.
+pub(crate) const PLAIN: i32 = 32;
+
 /// Places below the leading bit of the largest term that the terms of a block keep.
-const PLACES: i32 = 24;
+pub(crate) const PLACES: i32 = 24;
 
 /// `sums += Σ a[k] · b[k]` over one block, for 8 columns.
 #[inline(always)]
@@ -35,10 +39,9 @@ pub(crate) fn add_products<const BLOCK: usize>(
             most[n] = most[n].max((products[k][n].to_bits() & 0x7fff_ffff) as i32);
         }
     }
-    // With the largest term at 2^-63 or above, what is lost below 2^-126 would be cut anyway; infinities and NaN are above.
     let mut plain = true;
     for most in most {
-        plain &= most == 0 || (64 << 23..255 << 23).contains(&most);
+        plain &= most == 0 || (PLAIN << 23..255 << 23).contains(&most);
     }
     if !plain {
         for n in 0..COLUMNS {
@@ -48,7 +51,7 @@ pub(crate) fn add_products<const BLOCK: usize>(
     }
     let (mut up, mut down) = ([0f32; COLUMNS], [0f32; COLUMNS]);
     for n in 0..COLUMNS {
-        let exponent = (most[n] >> 23).max(64);
+        let exponent = (most[n] >> 23).max(PLAIN);
         up[n] = f32::from_bits(((254 + PLACES - exponent) << 23) as u32);
         down[n] = f32::from_bits(((exponent - PLACES) << 23) as u32);
     }
@@ -170,7 +173,7 @@ mod tests {
         let mut next = || {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             // bf16 values with exponents that make some cases plain and some not.
-            f32::from_bits((seed & 0x8000_0000) | (90 + (seed >> 24 & 63)) << 23 | seed & 0x007f_0000)
+            f32::from_bits((seed & 0x8000_0000) | (60 + (seed >> 24 & 127)) << 23 | seed & 0x007f_0000)
         };
         for _ in 0..20_000 {
             let sum = next();

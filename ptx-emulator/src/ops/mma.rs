@@ -5,10 +5,14 @@
 //! then the same of the next columns. Registers of B hold B's columns as such rows. The accumulator's lane `l` has columns
 //! `2 (l % 4)` and the next of row `l / 4`, then of row `l / 4 + 8`.
 
-use super::{Cx, Flow, Handler, Instr, LANES};
+#[cfg(target_arch = "x86_64")]
+use super::has_avx2;
+use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
 use crate::numeric::eight::{e4m3_to_f32, e5m2_to_f32};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_f16};
 use crate::numeric::tensor::{COLUMNS, add_products};
+#[cfg(target_arch = "x86_64")]
+use crate::numeric::tensor_avx2 as avx2;
 use std::marker::PhantomData;
 
 /// Rows of a tile of A and of the accumulator.
@@ -48,6 +52,24 @@ pub(crate) trait Format {
     const PER_WORD: usize;
     /// Element `j` of a register; `other` tells apart the two types that share a format.
     fn element(word: u32, j: usize, other: bool) -> f32;
+    /// All elements of all lanes' registers in order, of which there are `32 · PER_WORD`.
+    #[inline(always)]
+    fn widen(words: &[u32; LANES], other: bool, to: &mut [f32]) {
+        for (&word, to) in words.iter().zip(to.chunks_exact_mut(Self::PER_WORD)) {
+            for (j, to) in to.iter_mut().enumerate() {
+                *to = Self::element(word, j, other);
+            }
+        }
+    }
+    /// The same for CPUs with AVX2.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2 and F16C.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn widen_avx2(words: &[u32; LANES], other: bool, to: &mut [f32]) {
+        Self::widen(words, other, to);
+    }
 }
 
 /// f16.
@@ -59,12 +81,29 @@ pub(crate) struct Tensor32;
 /// e4m3, or e5m2.
 pub(crate) struct Eight;
 
+/// `Format::widen_avx2` of a 16-bit type.
+#[cfg(target_arch = "x86_64")]
+macro_rules! widen_pairs {
+    ($widen:path) => {
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        unsafe fn widen_avx2(words: &[u32; LANES], _: bool, to: &mut [f32]) {
+            for (words, to) in words.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<8>().0) {
+                // SAFETY: 16 bytes; the CPU has the features by contract.
+                unsafe { $widen(words.as_ptr().cast(), to) };
+            }
+        }
+    };
+}
+
 impl Format for Half {
     const PER_WORD: usize = 2;
     #[inline(always)]
     fn element(word: u32, j: usize, _: bool) -> f32 {
         f16_to_f32(word >> (16 * j) & 0xffff)
     }
+    #[cfg(target_arch = "x86_64")]
+    widen_pairs!(avx2::widen_half);
 }
 
 impl Format for Brain {
@@ -73,6 +112,8 @@ impl Format for Brain {
     fn element(word: u32, j: usize, _: bool) -> f32 {
         bf16_to_f32(word >> (16 * j) & 0xffff)
     }
+    #[cfg(target_arch = "x86_64")]
+    widen_pairs!(avx2::widen_brain);
 }
 
 impl Format for Tensor32 {
@@ -89,6 +130,97 @@ impl Format for Eight {
     fn element(word: u32, j: usize, other: bool) -> f32 {
         let x = word >> (8 * j) & 0xff;
         if other { e5m2_to_f32(x) } else { e4m3_to_f32(x) }
+    }
+}
+
+/// How to work on a whole tile: with any CPU, or with AVX2.
+pub(crate) trait Machine {
+    /// The elements of a register of A or B, row after row.
+    ///
+    /// # Safety
+    /// The CPU must be of this kind.
+    unsafe fn widen<F: Format>(words: &[u32; LANES], other: bool, to: &mut [f32]);
+    /// Rows become columns: `to[k][n] = from[to.len() n + k]`.
+    ///
+    /// # Safety
+    /// As for `widen`.
+    unsafe fn transpose(from: &[f32], to: &mut [[f32; COLUMNS]]);
+    /// `sums += a · b`.
+    ///
+    /// # Safety
+    /// As for `widen`.
+    unsafe fn multiply<const K: usize, const BLOCK: usize>(
+        sums: &mut [[f32; COLUMNS]; ROWS],
+        a: &[[f32; K]; ROWS],
+        b: &[[f32; COLUMNS]; K],
+    );
+}
+
+/// Any CPU.
+pub(crate) struct Portable;
+/// A CPU with AVX2 and F16C.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx2;
+
+impl Machine for Portable {
+    #[inline(always)]
+    unsafe fn widen<F: Format>(words: &[u32; LANES], other: bool, to: &mut [f32]) {
+        F::widen(words, other, to);
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: &[f32], to: &mut [[f32; COLUMNS]]) {
+        let width = to.len();
+        for (k, row) in to.iter_mut().enumerate() {
+            for (n, x) in row.iter_mut().enumerate() {
+                *x = from[width * n + k];
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const K: usize, const BLOCK: usize>(
+        sums: &mut [[f32; COLUMNS]; ROWS],
+        a: &[[f32; K]; ROWS],
+        b: &[[f32; COLUMNS]; K],
+    ) {
+        for (row, sums) in a.iter().zip(sums) {
+            for (a, b) in row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
+                add_products(sums, a, b);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Machine for Avx2 {
+    #[inline(always)]
+    unsafe fn widen<F: Format>(words: &[u32; LANES], other: bool, to: &mut [f32]) {
+        // SAFETY: by contract.
+        unsafe { F::widen_avx2(words, other, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: &[f32], to: &mut [[f32; COLUMNS]]) {
+        let width = to.len();
+        if !width.is_multiple_of(8) || from.len() < width * COLUMNS {
+            // SAFETY: for any CPU.
+            return unsafe { Portable::transpose(from, to) };
+        }
+        for (step, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            // SAFETY: `from` has 8 rows of `width`; the CPU is right by contract.
+            unsafe { avx2::transpose(from.as_ptr().add(8 * step), width, to) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const K: usize, const BLOCK: usize>(
+        sums: &mut [[f32; COLUMNS]; ROWS],
+        a: &[[f32; K]; ROWS],
+        b: &[[f32; COLUMNS]; K],
+    ) {
+        // SAFETY: by contract.
+        unsafe { avx2::multiply::<K, BLOCK>(sums, a, b) }
     }
 }
 
@@ -110,45 +242,47 @@ impl Lists {
 }
 
 /// `mma` of floating types with `K` columns of A, added in blocks of `BLOCK`.
-pub(crate) struct Mma<F, const K: usize, const BLOCK: usize>(PhantomData<F>);
+pub(crate) struct Mma<M, F, const K: usize, const BLOCK: usize>(PhantomData<(M, F)>);
 
-impl<F: Format, const K: usize, const BLOCK: usize> Handler for Mma<F, K, BLOCK> {
+/// The handler for this CPU.
+pub(crate) fn pick_mma<F: Format, const K: usize, const BLOCK: usize>() -> Run {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        return pick::<Mma<Avx2, F, K, BLOCK>>();
+    }
+    pick::<Mma<Portable, F, K, BLOCK>>()
+}
+
+impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for Mma<M, F, K, BLOCK> {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         if let Err(flow) = whole_warp(cx, m) {
             return flow;
         }
-        let steps = K / (4 * F::PER_WORD);
+        // Columns of A in one register of all lanes.
+        let width = 4 * F::PER_WORD;
+        let steps = K / width;
         let lists = Lists::new(i, steps as u32);
         let mut a = [[0f32; K]; ROWS];
         let mut b = [[0f32; COLUMNS]; K];
-        // SAFETY: the decoder listed 32-bit registers, as many as the shape has.
+        let mut part = [0f32; 4 * LANES];
+        let part = &mut part[..8 * width];
+        // SAFETY: the decoder listed 32-bit registers, as many as the shape has, and picked the machine.
         unsafe {
             for step in 0..steps {
                 for upper in 0..2 {
-                    let words = cx.lanes::<u32>(cx.extra(lists.a + 2 * step as u32 + upper));
-                    for l in 0..LANES {
-                        for j in 0..F::PER_WORD {
-                            a[l / 4 + 8 * upper as usize][F::PER_WORD * (4 * step + l % 4) + j] =
-                                F::element(words[l], j, i.n & A_OTHER != 0);
-                        }
+                    let words = cx.lanes::<u32>(cx.extra(lists.a + (2 * step + upper) as u32));
+                    M::widen::<F>(words, i.n & A_OTHER != 0, part);
+                    for (row, part) in a[8 * upper..].iter_mut().zip(part.chunks_exact(width)) {
+                        row[width * step..width * (step + 1)].copy_from_slice(part);
                     }
                 }
                 let words = cx.lanes::<u32>(cx.extra(lists.b + step as u32));
-                for l in 0..LANES {
-                    for j in 0..F::PER_WORD {
-                        b[F::PER_WORD * (4 * step + l % 4) + j][l / 4] =
-                            F::element(words[l], j, i.n & B_OTHER != 0);
-                    }
-                }
+                M::widen::<F>(words, i.n & B_OTHER != 0, part);
+                M::transpose(part, &mut b[width * step..width * (step + 1)]);
             }
             let mut sums = load_sums(cx, i, lists.c);
-            for (row, sums) in a.iter().zip(&mut sums) {
-                let blocks = row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0);
-                for (a, b) in blocks {
-                    add_products(sums, a, b);
-                }
-            }
+            M::multiply::<K, BLOCK>(&mut sums, &a, &b);
             store_sums(cx, i, lists.d, &sums);
         }
         Flow::Next
@@ -173,9 +307,9 @@ unsafe fn load_sums(cx: &Cx, i: &Instr, list: u32) -> [[f32; COLUMNS]; ROWS] {
             } else {
                 let even = cx.lanes::<f32>(cx.extra(list + 2 * half));
                 let odd = cx.lanes::<f32>(cx.extra(list + 2 * half + 1));
-                for l in 0..LANES {
-                    rows[l / 4][2 * (l % 4)] = even[l];
-                    rows[l / 4][2 * (l % 4) + 1] = odd[l];
+                let pairs = even.as_chunks::<4>().0.iter().zip(odd.as_chunks::<4>().0);
+                for (row, (even, odd)) in rows.iter_mut().zip(pairs) {
+                    *row = [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]];
                 }
             }
         }
@@ -192,9 +326,10 @@ unsafe fn store_sums(cx: &mut Cx, i: &Instr, list: u32, sums: &[[f32; COLUMNS]; 
         for half in 0..2u32 {
             let rows = &sums[8 * half as usize..8 * half as usize + 8];
             let (mut even, mut odd) = ([0f32; LANES], [0f32; LANES]);
-            for l in 0..LANES {
-                even[l] = rows[l / 4][2 * (l % 4)];
-                odd[l] = rows[l / 4][2 * (l % 4) + 1];
+            let pairs = even.as_chunks_mut::<4>().0.iter_mut().zip(odd.as_chunks_mut::<4>().0);
+            for (row, (even, odd)) in rows.iter().zip(pairs) {
+                *even = [row[0], row[2], row[4], row[6]];
+                *odd = [row[1], row[3], row[5], row[7]];
             }
             if i.n & HALF_SUMS != 0 {
                 let mut words = [0u32; LANES];

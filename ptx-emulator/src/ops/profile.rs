@@ -85,27 +85,43 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
 /// Accesses of up to 4 bytes go out for all lanes at once, of 8 bytes for half a warp, of 16 for a quarter. In each part lanes that
 /// name the same word share it, and the part takes as many wavefronts as the busiest bank has words. Atomics do not share.
 fn wavefronts(m: u32, at: &[u64; LANES], size: u64, atomic: bool) -> (u64, u64) {
-    let lanes = (WAVEFRONT / size.max(4)).max(1) as usize;
+    // Accesses are aligned to their size, so that one of several words uses banks that no other shares in part.
+    let unit = size.clamp(4, WAVEFRONT);
+    let lanes = (WAVEFRONT / unit) as usize;
     let (mut total, mut least) = (0, 0);
     for first in (0..LANES).step_by(lanes) {
-        let mut words = [0u64; 2 * BANKS];
-        let mut count = 0;
-        for l in (first..first + lanes).filter(|l| m >> l & 1 != 0) {
-            for word in at[l] / 4..=(at[l] + size - 1) / 4 {
-                if count < words.len() && (atomic || !words[..count].contains(&word)) {
-                    words[count] = word;
-                    count += 1;
-                }
-            }
+        let part = m >> first & (!0u32 >> (LANES - lanes));
+        if part == 0 {
+            continue;
         }
-        let mut banks = [0u64; BANKS];
-        for &word in &words[..count] {
-            banks[word as usize % BANKS] += 1;
-        }
-        total += banks.iter().max().copied().unwrap_or(0);
-        least += u64::from(count != 0);
+        least += 1;
+        let units = || lanes_of(part).map(|l| at[first + l] / unit);
+        let mut seen = [u64::MAX; BANKS];
+        let alone = !atomic
+            && units().all(|u| {
+                let seen = &mut seen[u as usize % lanes];
+                *seen == u || std::mem::replace(seen, u) == u64::MAX
+            });
+        total += if alone { 1 } else { busiest(units(), lanes, atomic) };
     }
     (total, least)
+}
+
+/// The most units, different ones unless all count, that share a bank of `banks`.
+fn busiest(units: impl Iterator<Item = u64>, banks: usize, all: bool) -> u64 {
+    let mut found = [0u64; LANES];
+    let mut count = 0;
+    for unit in units {
+        if all || !found[..count].contains(&unit) {
+            found[count] = unit;
+            count += 1;
+        }
+    }
+    let mut load = [0u64; BANKS];
+    for &unit in &found[..count] {
+        load[unit as usize % banks] += 1;
+    }
+    load.iter().max().copied().unwrap_or(0)
 }
 
 /// Different sectors that the lanes touch.
