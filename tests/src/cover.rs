@@ -74,12 +74,11 @@ pub fn pairs() -> Vec<Pair> {
         pair.sort_unstable();
         pair
     });
+    let counts = PARAMETERS.map(|(_, values)| values.len());
     let mut all = vec![];
-    for p in 0..PARAMETERS.len() {
-        for q in p + 1..PARAMETERS.len() {
-            for a in 0..PARAMETERS[p].1.len() {
-                all.extend((0..PARAMETERS[q].1.len()).map(|b| [(p, a), (q, b)]));
-            }
+    for (p, &first) in counts.iter().enumerate() {
+        for (q, &second) in counts.iter().enumerate().skip(p + 1) {
+            all.extend((0..first).flat_map(|a| (0..second).map(move |b| [(p, a), (q, b)])));
         }
     }
     all.retain(|pair| !impossible.contains(pair));

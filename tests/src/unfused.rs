@@ -66,7 +66,7 @@ struct Row {
     ds: Vec<f64>,
     /// Those of the scores before the softcap.
     before_cap: Vec<f64>,
-    /// `p (|dp| + |delta|)`, and the same before the softcap.
+    /// `p (|dp| + |delta|)` with the size of what `delta` is the sum of, and the same before the softcap.
     cancelled: Vec<[f64; 2]>,
     /// What the sink's gradient is moved by, and the part of it that cancels.
     sink: [f64; 2],
@@ -169,7 +169,10 @@ impl Plain<'_> {
         let moved = r.compute(delta - dlse);
         let pairs = || p.iter().zip(&dp);
         let ds: Vec<f64> = pairs().map(|(p, dp)| r.store(r.compute(p * r.compute(dp - moved)))).collect();
-        let lost = pairs().map(|(p, dp)| p * (dp.abs() + delta.abs())).zip(&slopes);
+        // A delta that is small by chance has lost as much: its columns' errors are independent too.
+        let columns = dout.iter().zip(&out).map(|(dout, out)| (dout * out).powi(2)).sum::<f64>().sqrt();
+        let size = delta.abs().max(columns);
+        let lost = pairs().map(|(p, dp)| p * (dp.abs() + size)).zip(&slopes);
         let sink = r.store(r.compute(sink / sum));
         Some(Row {
             lse: r.compute(max + r.compute(sum.ln())),

@@ -1,6 +1,6 @@
 //! The same call gives the same bits, however often and by however many threads it is run.
 
-use flash_attention::{Causal, Device, Dtype, EmulatorOptions};
+use flash_attention::{Causal, Device, Dropout, Dtype, EmulatorOptions};
 use flash_attention_conformance::compare::first_difference;
 use flash_attention_conformance::devices::devices;
 use flash_attention_conformance::problem::{Pattern, Problem};
@@ -19,6 +19,12 @@ fn problem(dtype: Dtype) -> Problem {
         causal: Causal::LowerRight,
         mask: Some(([false, true, false], Pattern::Scattered)),
         bias: Some([true, false, true]),
+        window: [Some(90), None],
+        softcap: Some(5.0),
+        alibi: Some(false),
+        sinks: true,
+        dropout: Some(Dropout { p: 0.2, seed: 77, offset: 1 }),
+        dlse: true,
         seed: 5,
         ..Problem::default()
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flash_attention::{Backend, Causal, Device, Dtype, Error, Layout, Options, Tensor, sdpa};
+use flash_attention::{
+    Backend, Causal, Device, Dropout, Dtype, Error, Layout, Options, Ragged, Tensor, sdpa,
+};
 use flash_attention_conformance::devices::devices;
 use rstest::rstest;
 
@@ -184,6 +186,93 @@ fn the_call_that_the_others_change_is_right() {
 )]
 fn a_wrong_call_is_refused_in_words(#[case] change: fn(&mut Call), #[case] words: &[&str]) {
     refused(change, words);
+}
+
+/// The call as a ragged batch: sequences of 2 and 3 queries, 4 and 2 keys.
+fn ragged(c: &mut Call, query_offsets: &[usize], key_offsets: &[usize]) {
+    (c.q, c.k, c.v) = (c.floats(&[5, 4, 8]), c.floats(&[6, 2, 8]), c.floats(&[6, 2, 7]));
+    let (query_offsets, key_offsets) = (query_offsets.into(), key_offsets.into());
+    c.options.ragged = Some(Ragged { query_offsets, key_offsets });
+}
+
+#[rstest]
+#[case::softcap_0(|c: &mut Call| c.options.softcap = Some(0.0), &["softcap", "0", "finite and above 0"])]
+#[case::softcap_negative(|c: &mut Call| c.options.softcap = Some(-2.5), &["softcap", "-2.5", "above 0"])]
+#[case::softcap_nan(|c: &mut Call| c.options.softcap = Some(f32::NAN), &["softcap", "NaN", "finite"])]
+#[case::softcap_infinite(|c: &mut Call| c.options.softcap = Some(f32::INFINITY), &["softcap", "inf", "finite"])]
+#[case::slopes_of_key_heads(|c: &mut Call| c.options.alibi = Some(c.floats(&[2])), &["alibi", "[2]", "[4]"])]
+#[case::slopes_of_another_batch(|c: &mut Call| c.options.alibi = Some(c.floats(&[3, 4])), &["alibi", "[3, 4]", "[2, 4]"])]
+#[case::slopes_of_rank_3(|c: &mut Call| c.options.alibi = Some(c.floats(&[2, 4, 1])), &["alibi has 3 dimensions"])]
+#[case::slopes_of_f16(|c: &mut Call| c.options.alibi = Some(c.of(Dtype::F16, &[4])), &["alibi is f16", "f32"])]
+#[case::slopes_elsewhere(
+    |c: &mut Call| c.options.alibi = Some(c.floats(&[4]).to_device(&Device::emulator()).unwrap()),
+    &["alibi is on", "emulator", "q is on"],
+)]
+#[case::sinks_of_key_heads(|c: &mut Call| c.options.sinks = Some(c.floats(&[2])), &["sinks", "[2]", "[4]"])]
+#[case::sinks_of_bf16(|c: &mut Call| c.options.sinks = Some(c.of(Dtype::Bf16, &[4])), &["sinks is bf16", "f32"])]
+#[case::one_key_length(|c: &mut Call| c.options.key_lengths = Some(vec![3]), &["key_lengths", "1", "2, the batch entries"])]
+#[case::a_long_key_length(|c: &mut Call| c.options.key_lengths = Some(vec![6, 7]), &["key_lengths[1] is 7", "6"])]
+#[case::dropout_of_all(
+    |c: &mut Call| c.options.dropout = Some(Dropout { p: 1.0, seed: 0, offset: 0 }),
+    &["dropout", "1", "at least 0 and below 1"],
+)]
+#[case::dropout_of_less_than_nothing(
+    |c: &mut Call| c.options.dropout = Some(Dropout { p: -0.25, seed: 0, offset: 0 }),
+    &["dropout", "-0.25", "at least 0 and below 1"],
+)]
+#[case::dropout_nan(
+    |c: &mut Call| c.options.dropout = Some(Dropout { p: f32::NAN, seed: 0, offset: 0 }),
+    &["dropout", "NaN", "at least 0 and below 1"],
+)]
+#[case::offsets_that_start_late(|c: &mut Call| ragged(c, &[1, 2, 5], &[0, 4, 6]), &["query_offsets[0] is 1", "0"])]
+#[case::offsets_that_decrease(|c: &mut Call| ragged(c, &[0, 4, 3, 5], &[0, 2, 4, 6]), &["query_offsets[2] is 3", "4"])]
+#[case::offsets_that_overrun(|c: &mut Call| ragged(c, &[0, 2, 5], &[0, 4, 7]), &["key_offsets[2] is 7", "6, the rows of k"])]
+#[case::offsets_that_end_early(|c: &mut Call| ragged(c, &[0, 2, 4], &[0, 4, 6]), &["query_offsets[2] is 4", "5, the rows of q"])]
+#[case::no_offsets(|c: &mut Call| ragged(c, &[], &[0, 4, 6]), &["query_offsets", "0", "at least 1"])]
+#[case::offsets_of_another_batch(|c: &mut Call| ragged(c, &[0, 2, 5], &[0, 6]), &["key_offsets is 2", "3"])]
+#[case::offsets_of_a_dense_batch(
+    |c: &mut Call| {
+        let options = Ragged { query_offsets: vec![0, 2, 5], key_offsets: vec![0, 4, 6] };
+        c.options.ragged = Some(options);
+    },
+    &["q has 4 dimensions", "3 [total, heads, dim]"],
+)]
+#[case::lengths_of_a_ragged_batch(
+    |c: &mut Call| {
+        ragged(c, &[0, 2, 5], &[0, 4, 6]);
+        c.options.key_lengths = Some(vec![4, 2]);
+    },
+    &["key_lengths", "ragged"],
+)]
+#[case::mask_of_packed_rows(
+    |c: &mut Call| {
+        ragged(c, &[0, 2, 5], &[0, 4, 6]);
+        c.options.mask = Some(c.of(Dtype::U8, &[5, 6]));
+    },
+    &["mask", "[5, 6]", "4 keys"],
+)]
+fn a_wrong_option_is_refused_in_words(#[case] change: fn(&mut Call), #[case] words: &[&str]) {
+    refused(change, words);
+}
+
+#[rstest]
+#[case::shape(Dtype::F32, &[2, 4, 6], &["dlse", "[2, 4, 6]", "[2, 4, 5]"])]
+#[case::rank(Dtype::F32, &[2, 4, 5, 1], &["dlse", "[2, 4, 5, 1]", "[2, 4, 5]"])]
+#[case::dtype(Dtype::F16, &[2, 4, 5], &["dlse is f16", "f32"])]
+fn a_wrong_gradient_of_the_log_sum_exp_is_refused_in_words(
+    #[case] dtype: Dtype,
+    #[case] shape: &[usize],
+    #[case] words: &[&str],
+) {
+    for device in devices() {
+        let call = Call::new(device);
+        let forward = sdpa(&call.q, &call.k, &call.v).forward().unwrap();
+        let message =
+            forward.backward_with(&call.dout, Some(&call.of(dtype, shape))).unwrap_err().to_string();
+        for word in words {
+            assert!(message.contains(word), "on {device}: '{word}' is not in: {message}");
+        }
+    }
 }
 
 #[rstest]

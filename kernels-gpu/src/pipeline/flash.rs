@@ -14,7 +14,7 @@ use crate::softmax::{OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::mma_product::{self, Left};
 use crate::tiles::operand::Operand;
-use crate::tiles::swizzled::{LanePlaces, SwizzledTile};
+use crate::tiles::swizzled::{LanePlace, SwizzledTile};
 use core::marker::PhantomData;
 use cuda_std::mem::{self, SharedAddr};
 use cuda_std::{shared, thread, warp};
@@ -26,15 +26,15 @@ pub struct FlashBlock<C, const D: u32, const V: u32> {
     /// What the thread owns.
     pub place: MmaPlace,
     start: SharedAddr,
-    /// The lane's places in the keys and in the values.
-    keys: LanePlaces,
-    values: LanePlaces,
+    /// The lane's place in the keys and in the values.
+    keys: LanePlace,
+    values: LanePlace,
     config: PhantomData<C>,
 }
 
 /// A warp's queries: in registers, or where they lie.
 pub struct Queries<const D: u32> {
-    places: LanePlaces,
+    place: LanePlace,
 }
 
 impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
@@ -53,8 +53,8 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
             thread,
             place: MmaPlace::new(thread, C::TILE.warp_rows),
             start,
-            keys: keys.places(0, MatrixLane::columns_first(lane)),
-            values: values.places(0, MatrixLane::rows_first(lane)),
+            keys: keys.place(0, MatrixLane::columns_first(lane)),
+            values: values.place(0, MatrixLane::rows_first(lane)),
             config: PhantomData,
         }
     }
@@ -120,7 +120,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     pub fn queries(&self) -> Queries<D> {
         let tile = SwizzledTile::<D>::new(self.start);
         let first_row = self.thread / 32 * C::TILE.warp_rows;
-        Queries { places: tile.places(first_row, MatrixLane::rows_first(self.thread % 32)) }
+        Queries { place: tile.place(first_row, MatrixLane::rows_first(self.thread % 32)) }
     }
 
     /// Rounds and writes the warp's rows of the output, by way of shared memory, so that lanes write 16 bytes side by side.
@@ -239,9 +239,9 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
 
             // S = Q Kᵀ
             let queries = |m, k| -> Left {
-                mem::ldmatrix_x4::<0>(SwizzledTile::<D>::part(&self.queries.places, 16 * m, k))
+                mem::ldmatrix_x4::<0>(SwizzledTile::<D>::part(self.queries.place, 16 * m, k))
             };
-            let mut scores = mma_product::scores::<C, D>(queries, &block.keys);
+            let mut scores = mma_product::scores::<C, D>(queries, block.keys);
             between.scores(&mut scores);
 
             // P = softmax step
@@ -258,7 +258,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
             }
 
             // O += P V
-            mma_product::add_weighted::<C, V>(output, &scores, &block.values);
+            mma_product::add_weighted::<C, V>(output, &scores, block.values);
         }
     }
 }

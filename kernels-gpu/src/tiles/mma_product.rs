@@ -1,7 +1,7 @@
 //! The two products of attention on tensor cores.
 
 use super::mma_fragment::MmaTiles;
-use super::swizzled::{LanePlaces, SwizzledTile};
+use super::swizzled::{LanePlace, SwizzledTile};
 use crate::config::FlashConfig;
 use crate::element::HalfElement;
 use cuda_std::mem;
@@ -9,7 +9,7 @@ use cuda_std::mem;
 /// A warp's 16 rows and 16 columns of the left operand.
 pub type Left = [u32; 4];
 
-/// `scores = queries * keysᵀ`. `queries(m, k)` is the warp's row tile `m` of columns `16 k ..`; `keys` are a lane's places in the
+/// `scores = queries * keysᵀ`. `queries(m, k)` is the warp's row tile `m` of columns `16 k ..`; `keys` is the lane's place in the
 /// keys' tile.
 ///
 /// # Safety
@@ -17,7 +17,7 @@ pub type Left = [u32; 4];
 #[inline(always)]
 pub unsafe fn scores<C: FlashConfig, const COLUMNS: u32>(
     queries: impl Fn(usize, usize) -> Left,
-    keys: &LanePlaces,
+    keys: LanePlace,
 ) -> MmaTiles {
     let mut scores = MmaTiles::zero();
     for k in 0..C::DEPTH {
@@ -49,7 +49,7 @@ pub unsafe fn scores<C: FlashConfig, const COLUMNS: u32>(
 pub unsafe fn add_weighted<C: FlashConfig, const COLUMNS: u32>(
     output: &mut MmaTiles,
     weights: &MmaTiles,
-    values: &LanePlaces,
+    values: LanePlace,
 ) {
     for k in 0..C::SCORE_TILES / 2 {
         let mut left = [[0; 4]; 2];

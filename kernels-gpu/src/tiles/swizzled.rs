@@ -11,8 +11,10 @@ pub struct SwizzledTile<const COLUMNS: u32> {
     base: SharedAddr,
 }
 
-/// Places of a lane's chunks, as `ldmatrix` takes them: they repeat further on in the row.
-pub type LanePlaces = [SharedAddr; 4];
+/// The place of a lane's chunk in a tile's first 16 rows and columns, as `ldmatrix` takes it. Those of other parts follow by one
+/// exclusive or and a constant.
+#[derive(Clone, Copy)]
+pub struct LanePlace(SharedAddr);
 
 impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
     const SWIZZLE: Swizzle = Swizzle::new(COLUMNS);
@@ -27,20 +29,20 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         SwizzledTile { base }
     }
 
-    /// A lane's places for loads of 16 x 16 parts: of the first rows, all columns.
+    /// A lane's place for loads of 16 x 16 parts, of rows `first_row ..`, a multiple of 8.
     #[inline(always)]
-    pub fn places(&self, first_row: u32, lane: MatrixLane) -> LanePlaces {
-        core::array::from_fn(|pair| {
-            let chunk = 2 * (pair % Self::PAIRS) as u32 + lane.chunk;
-            self.base.offset(Self::SWIZZLE.at(first_row + lane.row, chunk))
-        })
+    pub fn place(&self, first_row: u32, lane: MatrixLane) -> LanePlace {
+        LanePlace(self.chunk(first_row + lane.row, lane.chunk))
     }
 
     /// The place of the part `rows` further down (a multiple of 8) and `pair` pairs of chunks to the right.
+    ///
+    /// Rows begin at multiples of a whole period, so that the bits of a chunk within it can be exchanged alone.
     #[inline(always)]
-    pub fn part(places: &LanePlaces, rows: usize, pair: usize) -> SharedAddr {
+    pub fn part(place: LanePlace, rows: usize, pair: usize) -> SharedAddr {
         let right = (pair / Self::PAIRS) as u32 * Self::GROUP * 16;
-        places[pair % Self::PAIRS].offset(rows as u32 * Self::SWIZZLE.row_bytes + right)
+        let within = SharedAddr::new(place.0.get() ^ ((pair % Self::PAIRS) as u32 * 32));
+        within.offset(rows as u32 * Self::SWIZZLE.row_bytes + right)
     }
 
     /// The place of a chunk.
