@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use cuda_builder::{CudaBuilder, NvvmArch};
-use flash_attention_abi::ENTRY_POINTS;
+use flash_attention_abi::{ENTRY_POINTS, FLASH_ENTRY_POINTS};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
@@ -32,7 +32,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: this is a build script")?);
     let modules = if Path::new(DEVICE_CRATE).join("Cargo.toml").is_file() {
         let built = out.join("ptx");
-        CudaBuilder::new(DEVICE_CRATE).arch(NvvmArch::Compute70).release(true).copy_to(&built).build()?;
+        build(&out, &built)?;
         if let Err(error) = mirror(&built, Path::new(PREBUILT)) {
             println!(
                 "cargo:warning=the PTX cannot be copied to {PREBUILT}, so that `cargo package` lacks it: {error}"
@@ -48,6 +48,31 @@ fn run() -> Result<(), Box<dyn Error>> {
         );
     };
     embed(&modules, &out)
+}
+
+/// Compiles both families of kernels, each for the least target that has its instructions, into one folder.
+fn build(out: &Path, built: &Path) -> Result<(), Box<dyn Error>> {
+    let families: [(&str, NvvmArch, &[&str]); 2] =
+        [("efficient", NvvmArch::Compute70, &[]), ("flash", NvvmArch::Compute80, &["--features", "flash"])];
+    let mut all = BTreeSet::new();
+    fs::create_dir_all(built)?;
+    for (name, arch, arguments) in families {
+        let folder = out.join(name);
+        CudaBuilder::new(DEVICE_CRATE)
+            .arch(arch)
+            .build_args(arguments)
+            .release(true)
+            .copy_to(&folder)
+            .build()?;
+        for module in modules(&folder)? {
+            copy_if_new(&folder, built, &module)?;
+            all.insert(module);
+        }
+    }
+    for name in modules(built)?.difference(&all) {
+        fs::remove_file(built.join(name).with_extension("ptx"))?;
+    }
+    Ok(())
 }
 
 /// The modules in a folder, by file name.
@@ -70,11 +95,17 @@ fn mirror(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
         fs::remove_file(to.join(name).with_extension("ptx"))?;
     }
     for name in wanted {
-        let (source, target) = (from.join(&name).with_extension("ptx"), to.join(&name).with_extension("ptx"));
-        let text = fs::read(source)?;
-        if fs::read(&target).ok().as_ref() != Some(&text) {
-            fs::write(target, text)?;
-        }
+        copy_if_new(from, to, &name)?;
+    }
+    Ok(())
+}
+
+/// Copies a module; a file that is the same is not touched.
+fn copy_if_new(from: &Path, to: &Path, name: &str) -> Result<(), Box<dyn Error>> {
+    let (source, target) = (from.join(name).with_extension("ptx"), to.join(name).with_extension("ptx"));
+    let text = fs::read(source)?;
+    if fs::read(&target).ok().as_ref() != Some(&text) {
+        fs::write(target, text)?;
     }
     Ok(())
 }
@@ -82,12 +113,14 @@ fn mirror(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
 /// Compresses the modules and writes the table that `src/ptx.rs` includes. The modules must be those of the list in `abi`.
 fn embed(folder: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let found = modules(folder)?;
-    let expected: BTreeSet<String> = ENTRY_POINTS.iter().map(|entry| entry.name.to_string()).collect();
+    let names =
+        ENTRY_POINTS.iter().map(|entry| entry.name).chain(FLASH_ENTRY_POINTS.iter().map(|entry| entry.name));
+    let expected: BTreeSet<String> = names.map(String::from).collect();
     let listed = |names: BTreeSet<&String>| names.into_iter().cloned().collect::<Vec<_>>().join(", ");
     if found != expected {
         let (missing, extra) = (expected.difference(&found).collect(), found.difference(&expected).collect());
         return Err(format!(
-            "the kernels are not those of the list in abi: missing are [{}], not in the list are [{}]",
+            "the kernels are not those of the lists in abi: missing are [{}], not in the list are [{}]",
             listed(missing),
             listed(extra)
         )

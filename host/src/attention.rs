@@ -226,11 +226,11 @@ impl Sdpa<'_> {
                 let outcome = math::forward(&problem)?;
                 (outcome.out, outcome.lse, outcome.weights)
             }
-            Backend::Efficient => {
-                let (out, lse) = efficient::forward(&problem)?;
+            Backend::Flash | Backend::Efficient => {
+                let (out, lse) = efficient::forward(&problem, backend)?;
                 (out, lse, None)
             }
-            Backend::Flash | Backend::Auto => return Err(unreachable_backend(backend)),
+            Backend::Auto => return Err(unreachable_backend(backend)),
         };
         Ok((Forward { problem, backend, out, lse }, weights))
     }

@@ -74,8 +74,10 @@ impl Forward {
         }
         let gradients = match self.backend {
             Backend::Math => math::backward(problem, &dout, dlse.as_ref()),
-            Backend::Efficient => efficient::backward(problem, &self.out, &self.lse, &dout, dlse.as_ref()),
-            Backend::Flash | Backend::Auto => Err(unreachable_backend(self.backend)),
+            Backend::Flash | Backend::Efficient => {
+                efficient::backward(problem, &self.out, &self.lse, &dout, dlse.as_ref())
+            }
+            Backend::Auto => Err(unreachable_backend(self.backend)),
         }?;
         let [q, k, v] = &problem.given;
         Ok(Gradients {

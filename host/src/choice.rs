@@ -4,10 +4,11 @@ use std::fmt;
 
 use flash_attention_abi::tile::MAX_HEAD_DIM;
 
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Backend;
 use crate::plan;
-use crate::problem::{Problem, Sizes};
+use crate::problem::{Problem, Sizes, shape4};
 use crate::view::checked_count;
 
 /// Whether one backend can run a problem.
@@ -46,7 +47,7 @@ impl Explanation {
         let ask = |backend| Verdict {
             backend,
             reasons: match backend {
-                Backend::Flash => vec!["the Flash kernels are not in this version".into()],
+                Backend::Flash => flash(problem),
                 Backend::Efficient => efficient(problem),
                 Backend::Math => math(problem),
                 Backend::Auto => vec![],
@@ -98,12 +99,19 @@ impl fmt::Display for Explanation {
     }
 }
 
-fn efficient(problem: &Problem) -> Vec<String> {
+/// The compute capability that the kernels of `Efficient` need.
+const EFFICIENT_CAPABILITY: (i32, i32) = (7, 0);
+
+/// The compute capability that the kernels of `Flash` need.
+const FLASH_CAPABILITY: (i32, i32) = (8, 0);
+
+/// What both fused backends say.
+fn fused(problem: &Problem, capability: (i32, i32)) -> Vec<String> {
     let mut reasons = vec![];
     match problem.device().accelerator() {
         None => reasons
             .push("its kernels run on CUDA devices and the emulator, and the tensors are on cpu".into()),
-        Some(accelerator) => reasons.extend(accelerator.refusal()),
+        Some(accelerator) => reasons.extend(accelerator.refusal(capability)),
     }
     for (what, columns) in [("head dim", problem.sizes.head_dim), ("value head dim", problem.sizes.value_dim)]
     {
@@ -121,11 +129,37 @@ fn efficient(problem: &Problem) -> Vec<String> {
             "the gradient of the sinks would add up {rows} queries a head, and at most {limit} are allowed"
         ));
     }
+    // Both go backward by the kernels of `Efficient`.
     if let Some((kernel, blocks)) = plan::excessive_grid(&problem.sizes) {
-        reasons.push(format!(
-            "the {kernel} kernel would need {blocks} blocks, and at most {} can be launched",
-            plan::MAX_GRID
-        ));
+        reasons.push(too_many_blocks(kernel, blocks));
+    }
+    reasons
+}
+
+fn too_many_blocks(kernel: &str, blocks: u128) -> String {
+    format!("the {kernel} kernel would need {blocks} blocks, and at most {} can be launched", plan::MAX_GRID)
+}
+
+fn efficient(problem: &Problem) -> Vec<String> {
+    fused(problem, EFFICIENT_CAPABILITY)
+}
+
+fn flash(problem: &Problem) -> Vec<String> {
+    let mut reasons = fused(problem, FLASH_CAPABILITY);
+    if problem.dtype() == Dtype::F32 {
+        reasons.push("tensor cores multiply f16 and bf16, and the tensors are f32".into());
+    }
+    for (what, tensor) in [("q", &problem.q), ("k", &problem.k), ("v", &problem.v)] {
+        if !plan::is_aligned(tensor) {
+            let bytes = shape4(tensor)[3] * tensor.dtype().size();
+            reasons.push(format!(
+                "it copies 16 bytes at a time, and {what} has rows of {bytes} bytes that do not all begin and end at \
+                 multiples of 16"
+            ));
+        }
+    }
+    if let Some(blocks) = plan::flash::excessive_grid(problem) {
+        reasons.push(too_many_blocks("forward", blocks));
     }
     reasons
 }

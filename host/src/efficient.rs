@@ -1,4 +1,4 @@
-//! The `Efficient` backend: allocates what the kernels write, and launches the plan.
+//! The fused backends, `Efficient` and `Flash`: allocates what the kernels write, and launches the plan.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use crate::autograd::Gradients;
 use crate::device::accelerator::{Accelerator, Launch};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::options::Backend;
 use crate::plan::{self, BackwardTensors, ForwardTensors, Indices};
 use crate::problem::{Problem, Sizes};
 use crate::tensor::Tensor;
@@ -28,19 +29,20 @@ fn allocate(problem: &Problem, heads: usize, rows: usize, columns: usize) -> Res
     Tensor::uninitialized(problem.device(), problem.dtype(), &problem.outer_shape(heads, rows, columns))
 }
 
-/// Output and log-sum-exp.
-pub(crate) fn forward(problem: &Problem) -> Result<(Tensor, Tensor)> {
+/// Output and log-sum-exp, by the kernels of one of the two.
+pub(crate) fn forward(problem: &Problem, backend: Backend) -> Result<(Tensor, Tensor)> {
     accelerator(problem)?;
     let Sizes { query_heads, value_dim, .. } = problem.sizes;
     let out = allocate(problem, query_heads, problem.query_rows(), value_dim)?;
     let lse = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let written = ForwardTensors { out: &problem.heads_first(&out)?, lse: &lse };
     let indices = Indices::new(problem)?;
-    launch(problem, &[plan::forward(problem, &indices, &written)?])?;
+    let plan = if backend == Backend::Flash { plan::flash::forward } else { plan::forward };
+    launch(problem, &[plan(problem, &indices, &written)?])?;
     Ok((out, lse))
 }
 
-/// The gradients. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
+/// The gradients, by the kernels of `Efficient` whichever forward ran. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
 pub(crate) fn backward(
     problem: &Problem,
     out: &Tensor,

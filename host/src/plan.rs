@@ -64,6 +64,16 @@ pub(crate) struct BackwardTensors<'a> {
 
 /// The one launch of forward. The problem is one that `Efficient` can run.
 pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTensors<'_>) -> Result<Launch> {
+    let params = forward_parameters(problem, indices, written)?;
+    launch(problem, Kernel::Forward, &params.problem, params.as_bytes())
+}
+
+/// What the forward kernels of either family take.
+fn forward_parameters(
+    problem: &Problem,
+    indices: &Indices,
+    written: &ForwardTensors<'_>,
+) -> Result<ForwardParams> {
     let mut params = ForwardParams {
         q: operand(&problem.q),
         k: operand(&problem.k),
@@ -80,7 +90,7 @@ pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTen
         (abi::ALIGNED_V, &problem.v),
         (abi::ALIGNED_OUT, written.out),
     ]);
-    launch(problem, Kernel::Forward, &params.problem, params.as_bytes())
+    Ok(params)
 }
 
 /// The launches of backward, in order. The problem is one that `Efficient` can run.
@@ -277,14 +287,17 @@ fn operand(tensor: &Tensor) -> TensorParam {
 
 /// The bits of the tensors whose rows all start, and end, at multiples of 16 bytes.
 fn aligned(tensors: &[(u32, &Tensor)]) -> u32 {
-    let is_aligned = |tensor: &Tensor| {
-        let TensorParam { address, batch_stride, head_stride, row_stride } = operand(tensor);
-        let strides = [batch_stride, head_stride, row_stride].map(|bytes| bytes as u64);
-        let columns = (shape4(tensor)[3] * tensor.dtype().size()) as u64;
-        [address, columns].into_iter().chain(strides).all(|bytes| bytes.is_multiple_of(16))
-    };
     tensors.iter().filter(|(_, tensor)| is_aligned(tensor)).map(|(bit, _)| bit).sum()
 }
 
+/// Whether a tensor's rows all start, and end, at multiples of 16 bytes.
+pub(crate) fn is_aligned(tensor: &Tensor) -> bool {
+    let TensorParam { address, batch_stride, head_stride, row_stride } = operand(tensor);
+    let strides = [batch_stride, head_stride, row_stride].map(|bytes| bytes as u64);
+    let columns = (shape4(tensor)[3] * tensor.dtype().size()) as u64;
+    [address, columns].into_iter().chain(strides).all(|bytes| bytes.is_multiple_of(16))
+}
+
+pub(crate) mod flash;
 #[cfg(test)]
 mod tests;

@@ -35,8 +35,8 @@ pub(crate) trait Accelerator: Debug + Send + Sync {
     /// What it is.
     fn kind(&self) -> Kind;
 
-    /// Why it cannot run the kernels, if it cannot.
-    fn refusal(&self) -> Option<String> {
+    /// Why it cannot run kernels that need this compute capability, if it cannot.
+    fn refusal(&self, _least: (i32, i32)) -> Option<String> {
         None
     }
 

@@ -132,9 +132,9 @@ impl Accelerator for Cuda {
         Kind::Cuda
     }
 
-    fn refusal(&self) -> Option<String> {
-        let ((major, minor), (least_major, least_minor)) = (self.capability, LEAST_CAPABILITY);
-        (self.capability < LEAST_CAPABILITY).then(|| {
+    fn refusal(&self, least: (i32, i32)) -> Option<String> {
+        let ((major, minor), (least_major, least_minor)) = (self.capability, least);
+        (self.capability < least).then(|| {
             format!(
                 "the compute capability {major}.{minor} of {} is below {least_major}.{least_minor}",
                 self.name()
