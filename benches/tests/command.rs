@@ -73,6 +73,36 @@ fn a_failed_run_leaves_the_files_that_were_there() {
 }
 
 #[rstest]
+#[case("emulator --quick")]
+#[case("nested --quick --device emulator")]
+fn a_backend_without_kernels_has_nothing_to_count(#[case] line: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench(&format!("{line} --backend math --json results.json"), folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nothing to count"), "{}", text(&output.stderr));
+    assert!(!folder.path().join("results.json").exists());
+}
+
+#[test]
+fn the_emulator_counts_forward_of_every_backend_and_backward_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench("emulator --quick --json results.json", folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("results.json")).unwrap()).unwrap();
+    let rows = json["results"].as_array().unwrap();
+    let kernels: Vec<&str> = rows.iter().map(|row| row["kernel"].as_str().unwrap()).collect();
+    let all = [
+        "flash_forward_f16_d64",
+        "forward_f16_d64",
+        "delta_f16",
+        "grad_key_value_f16_d64",
+        "grad_query_f16_d64",
+    ];
+    assert_eq!(kernels, all);
+}
+
+#[rstest]
 #[case("nonsense", "nonsense")]
 #[case("cpu --repeats 0", "--repeats")]
 #[case("sweep --device emulator", "the preset sweep runs on CUDA devices only, not on emulator")]
