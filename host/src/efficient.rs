@@ -42,13 +42,14 @@ pub(crate) fn forward(problem: &Problem, backend: Backend) -> Result<(Tensor, Te
     Ok((out, lse))
 }
 
-/// The gradients, by the kernels of `Efficient` whichever forward ran. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
+/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
 pub(crate) fn backward(
     problem: &Problem,
     out: &Tensor,
     lse: &Tensor,
     dout: &Tensor,
     dlse: Option<&Tensor>,
+    backend: Backend,
 ) -> Result<Gradients> {
     accelerator(problem)?;
     let Sizes { query_heads, key_heads, head_dim, value_dim, .. } = problem.sizes;
@@ -83,6 +84,6 @@ pub(crate) fn backward(
         dbias: dbias_full.as_ref(),
         dsinks: dsinks.as_ref(),
     };
-    launch(problem, &plan::backward(problem, &indices, &tensors)?)?;
+    launch(problem, &plan::backward(problem, &indices, &tensors, backend == Backend::Flash)?)?;
     Ok(Gradients { dq, dk, dv, dbias, dsinks })
 }

@@ -55,7 +55,7 @@ pub fn build() -> Result<(Vec<Module>, String)> {
         .chain(FLASH_ENTRY_POINTS.iter().map(|entry| Module {
             name: entry.name,
             folder: flash.dir.clone(),
-            threads: entry.kernel.tile(entry.head_dim, entry.value_dim).threads(),
+            threads: entry.kernel.threads(entry.head_dim, entry.value_dim),
             kind: Kind::Flash(entry.kernel),
         }))
         .collect();
@@ -149,7 +149,7 @@ fn problems(module: &Module, text: &str) -> Result<Vec<String>> {
         Kind::Efficient(Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias) => {
             &["fma.rn.f32", "ld.global.nc", "ld.shared.v4.f32", "ex2.approx.ftz.f32"]
         }
-        Kind::Flash(FlashKernel::Forward | FlashKernel::General) => &[
+        Kind::Flash(_) => &[
             "mma.sync.aligned.m16n8k16",
             "ldmatrix.sync.aligned.m8n8.x4.shared",
             "ldmatrix.sync.aligned.m8n8.x4.trans.shared",

@@ -114,16 +114,16 @@ impl PerQuery {
     /// # Safety
     /// The numbers are readable.
     #[inline(always)]
-    pub unsafe fn of_rows<C: KernelConfig>(
+    pub unsafe fn of_rows<L: ScoreLayout>(
         &self,
-        place: ThreadPlace,
+        place: L::Place,
         first_query: u32,
         otherwise: f32,
     ) -> RowVector {
         let mut values = [0.0; MAX_ROWS];
-        for i in 0..C::ROWS {
+        for i in 0..L::ROWS {
             // SAFETY: the caller's.
-            values[i] = unsafe { self.get_or(first_query + place.row(i as u32), otherwise) };
+            values[i] = unsafe { self.get_or(first_query + L::row(place, i), otherwise) };
         }
         values
     }
