@@ -23,3 +23,8 @@ pub mod problem;
 pub mod strategy;
 pub mod truth;
 pub mod unfused;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
