@@ -204,8 +204,10 @@ fn problems(one: &Assembled<'_>) -> Vec<String> {
         ));
     }
     if let (Some(found), Some(step)) = (&one.plain_loop, block.step) {
-        for (name, n) in &found.foreign {
-            problems.push(format!("the plain loop has {n} x {name}"));
+        if !found.foreign.is_empty() {
+            let foreign: Vec<String> =
+                found.foreign.iter().map(|(name, n)| format!("{n} x {name}")).collect();
+            problems.push(format!("the plain loop has {}", foreign.join(", ")));
         }
         // A step, or several where the assembler unrolls.
         if found.products == 0 || !found.products.is_multiple_of(step.products) {
@@ -250,8 +252,10 @@ pub fn check(accept: bool) -> Result<()> {
     }
     let (modules, _) = ptx::build()?;
     let mut assembled = assemble_all(&tools, &modules)?;
-    let place = |one: &Assembled<'_>| modules.iter().position(|module| module.name == one.module.name);
-    assembled.sort_by_key(place);
+    assembled.sort_by_key(|one| {
+        let target = TARGETS.iter().position(|target| target.name == one.target.name);
+        (modules.iter().position(|module| module.name == one.module.name), target)
+    });
     report::print(&assembled);
 
     let mut failures: Vec<String> = assembled.iter().flat_map(problems).collect();
