@@ -56,3 +56,6 @@ pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTen
         parameters: params.as_bytes().to_vec(),
     })
 }
+
+#[cfg(test)]
+mod tests;
