@@ -236,15 +236,31 @@ const _: () = {
     let mut i = 0;
     while i < FLASH_HEAD_DIMS.len() {
         let (head_dim, value_dim) = FLASH_HEAD_DIMS[i];
-        let tile = flash_forward_tile(head_dim, value_dim);
+        let tiles = [flash_forward_tile(head_dim, value_dim), flash_general_tile(head_dim, value_dim)];
+        let mut t = 0;
+        while t < tiles.len() {
+            let tile = tiles[t];
+            assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
+            // The output leaves through the place of queries, keys and values.
+            assert!(tile.block_rows() * value_dim * 2 <= tile.shared_bytes());
+            assert!(copies_whole(tile.block_rows(), head_dim, tile.threads()));
+            assert!(copies_whole(tile.block_keys, head_dim, tile.threads()));
+            assert!(copies_whole(tile.block_keys, value_dim, tile.threads()));
+            // Dropout's words serve 32 keys.
+            assert!(tile.block_keys.is_multiple_of(32));
+            t += 1;
+        }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < FLASH_GRAD_HEAD_DIMS.len() {
+        let (head_dim, value_dim) = FLASH_GRAD_HEAD_DIMS[i];
+        let tile = flash_grad_tile(head_dim, value_dim);
         assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
-        // The output leaves through the place of the queries.
-        assert!(value_dim <= head_dim || tile.block_rows() * value_dim * 2 <= tile.shared_bytes());
-        // Each thread copies whole 16-byte pieces, in rows that lie a multiple of 8 apart.
-        assert!(
-            tile.block_keys.is_multiple_of(tile.threads() / 4)
-                || tile.block_keys.is_multiple_of(tile.threads() / 8)
-        );
+        assert!(copies_whole(tile.block_rows(), head_dim, tile.threads()));
+        assert!(copies_whole(tile.block_rows(), value_dim, tile.threads()));
+        assert!(copies_whole(tile.step, head_dim, tile.threads()));
+        assert!(copies_whole(tile.step, value_dim, tile.threads()));
         i += 1;
     }
 };

@@ -41,6 +41,7 @@
 //! 7. `exec`: grids to blocks, blocks to warps, warps to paths; `ops`: what each instruction does to 32 lanes.
 
 mod cfg;
+mod checks;
 mod decode;
 mod emulator;
 mod error;

@@ -30,7 +30,7 @@ pub const STEPS: u32 = 2;
 /// Barriers in the source: one in each step, one before a head's first, and one before results go through shared memory.
 pub const BARRIERS: u32 = STEPS + 2;
 
-/// Queries of a step that one thread owns at most.
+/// Queries of a step that one thread owns.
 const MAX_COLUMNS: usize = 8;
 
 /// The kernel, for padded columns `D` of q and k and `V` of v.
@@ -39,7 +39,7 @@ const MAX_COLUMNS: usize = 8;
 /// Launched as the host's plan says, on tensors that are as `params` describes them.
 #[inline(always)]
 pub unsafe fn flash_grad_key_value<C: FlashGradConfig, const D: u32, const V: u32>(params: &BackwardParams) {
-    const { assert!(C::COLUMNS <= MAX_COLUMNS) };
+    const { assert!(C::TILE.step == 32 && C::COLUMNS == MAX_COLUMNS) };
     let problem = &params.problem;
     // SAFETY: the caller's.
     unsafe { assume_checked(problem) };
@@ -143,7 +143,9 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
             parity ^= 1;
         }
         for index in range.plain_begin..range.plain_end {
-            let numbers = numbers(index * C::TILE.step);
+            let first_query = index * C::TILE.step;
+            let lse = lse.of_32_columns(block.place, first_query);
+            let delta = delta.of_32_columns(block.place, first_query);
             block.arrive();
             let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
             if next != NOWHERE {
@@ -151,12 +153,12 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
             }
             // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
             let mut weights = block.scores(parity);
-            flash_grad::weights::<C>(&mut weights, factor, |_, j| numbers[j][0]);
+            flash_grad::weights::<C>(&mut weights, factor, |_, j| lse[j] * LOG2_E);
             // dPᵀ = V dOᵀ, dV += Pᵀ dO
             let mut grads = block.weight_gradients(parity);
             block.add_value(grad_value, &weights, parity);
             // dSᵀ = Pᵀ (dPᵀ - delta), dK += dSᵀ Q
-            flash_grad::scores::<C>(&mut grads, &mut weights, |_, j| numbers[j][1]);
+            flash_grad::scores::<C>(&mut grads, &mut weights, |_, j| delta[j]);
             block.add_wide(grad_key, &grads, parity);
             parity ^= 1;
         }
