@@ -98,7 +98,6 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
 
         let finished = softmax.finalize();
         output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &finished.inverse_sum);
-        let QueryBlock { sequence, head, .. } = work.recomputed(problem);
         PerQuery::new(&params.lse, &sequence, head).store_rows::<C>(
             &finished.lse,
             block.place,

@@ -20,7 +20,7 @@ use crate::score::{KeyRows, ScoreRules, TilePlace};
 use crate::sequence::Sequence;
 use crate::tiles::mma_fragment::MmaTiles;
 use core::f32::consts::LOG2_E;
-use cuda_std::{hint, thread};
+use cuda_std::thread;
 use flash_attention_abi::{BackwardParams, TensorParam};
 use flash_attention_geometry::grid::Work;
 
@@ -76,9 +76,6 @@ pub unsafe fn flash_grad_key_value<C: FlashGradConfig, const D: u32, const V: u3
             );
         }
         block.arrive();
-        // Hidden from the optimiser, so that it does not keep the places of the results in registers throughout.
-        let (batch, key_head) = (hint::opaque(batch), hint::opaque(key_head));
-        let sequence = Sequence::new(problem, batch);
         let dk = sequence.of_key_rows(&params.dk, key_head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, key_head, problem.value_dim, true);
         block.store_wide(&mut grad_key, problem.scale, &dk, first_key);
