@@ -92,3 +92,6 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[La
     };
     Ok([one(FlashKernel::GradKeyValue, keys, key_heads)?, one(FlashKernel::GradQuery, queries, query_heads)?])
 }
+
+#[cfg(test)]
+mod tests;
