@@ -5,7 +5,7 @@
 //! for a newer target.
 
 use crate::Dtype;
-use crate::flash::{FlashTile, flash_forward_tile, flash_general_tile};
+use crate::flash::{FlashTile, flash_forward_tile, flash_general_tile, flash_grad_tile};
 
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,11 +25,21 @@ pub enum Kernel {
 }
 
 impl FlashKernel {
-    /// The division of its work.
+    /// The division of a forward kernel's work. The backward kernels' is [`flash_grad_tile`].
     pub const fn tile(self, head_dim: u32, value_dim: u32) -> FlashTile {
         match self {
             FlashKernel::Forward => flash_forward_tile(head_dim, value_dim),
-            FlashKernel::General => flash_general_tile(head_dim, value_dim),
+            _ => flash_general_tile(head_dim, value_dim),
+        }
+    }
+
+    /// Threads of a block.
+    pub const fn threads(self, head_dim: u32, value_dim: u32) -> u32 {
+        match self {
+            FlashKernel::Forward | FlashKernel::General => self.tile(head_dim, value_dim).threads(),
+            FlashKernel::GradKeyValue | FlashKernel::GradQuery => {
+                flash_grad_tile(head_dim, value_dim).threads()
+            }
         }
     }
 }
@@ -176,6 +186,10 @@ pub enum FlashKernel {
     Forward,
     /// The same with bias, mask, softcap, ALiBi, sinks and dropout.
     General,
+    /// `dk` and `dv`, for problems of [`FlashKernel::Forward`]. Grid: key blocks x key heads x batch.
+    GradKeyValue,
+    /// `dq`, for the same. Grid: query blocks x query heads x batch.
+    GradQuery,
 }
 
 /// One compiled specialisation for tensor cores.
@@ -200,16 +214,28 @@ macro_rules! for_each_flash_entry_point {
         $each! {
             Forward F16 32 32 flash_forward_f16_d32;
             General F16 32 32 flash_general_f16_d32;
+            GradKeyValue F16 32 32 flash_grad_key_value_f16_d32;
+            GradQuery F16 32 32 flash_grad_query_f16_d32;
             Forward F16 64 64 flash_forward_f16_d64;
             General F16 64 64 flash_general_f16_d64;
+            GradKeyValue F16 64 64 flash_grad_key_value_f16_d64;
+            GradQuery F16 64 64 flash_grad_query_f16_d64;
             Forward F16 96 96 flash_forward_f16_d96;
             General F16 96 96 flash_general_f16_d96;
+            GradKeyValue F16 96 96 flash_grad_key_value_f16_d96;
+            GradQuery F16 96 96 flash_grad_query_f16_d96;
             Forward F16 64 128 flash_forward_f16_d64_128;
             General F16 64 128 flash_general_f16_d64_128;
+            GradKeyValue F16 64 128 flash_grad_key_value_f16_d64_128;
+            GradQuery F16 64 128 flash_grad_query_f16_d64_128;
             Forward F16 128 64 flash_forward_f16_d128_64;
             General F16 128 64 flash_general_f16_d128_64;
+            GradKeyValue F16 128 64 flash_grad_key_value_f16_d128_64;
+            GradQuery F16 128 64 flash_grad_query_f16_d128_64;
             Forward F16 128 128 flash_forward_f16_d128;
             General F16 128 128 flash_general_f16_d128;
+            GradKeyValue F16 128 128 flash_grad_key_value_f16_d128;
+            GradQuery F16 128 128 flash_grad_query_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
             General F16 192 128 flash_general_f16_d192_128;
             Forward F16 192 192 flash_forward_f16_d192;
@@ -218,16 +244,28 @@ macro_rules! for_each_flash_entry_point {
             General F16 256 256 flash_general_f16_d256;
             Forward Bf16 32 32 flash_forward_bf16_d32;
             General Bf16 32 32 flash_general_bf16_d32;
+            GradKeyValue Bf16 32 32 flash_grad_key_value_bf16_d32;
+            GradQuery Bf16 32 32 flash_grad_query_bf16_d32;
             Forward Bf16 64 64 flash_forward_bf16_d64;
             General Bf16 64 64 flash_general_bf16_d64;
+            GradKeyValue Bf16 64 64 flash_grad_key_value_bf16_d64;
+            GradQuery Bf16 64 64 flash_grad_query_bf16_d64;
             Forward Bf16 96 96 flash_forward_bf16_d96;
             General Bf16 96 96 flash_general_bf16_d96;
+            GradKeyValue Bf16 96 96 flash_grad_key_value_bf16_d96;
+            GradQuery Bf16 96 96 flash_grad_query_bf16_d96;
             Forward Bf16 64 128 flash_forward_bf16_d64_128;
             General Bf16 64 128 flash_general_bf16_d64_128;
+            GradKeyValue Bf16 64 128 flash_grad_key_value_bf16_d64_128;
+            GradQuery Bf16 64 128 flash_grad_query_bf16_d64_128;
             Forward Bf16 128 64 flash_forward_bf16_d128_64;
             General Bf16 128 64 flash_general_bf16_d128_64;
+            GradKeyValue Bf16 128 64 flash_grad_key_value_bf16_d128_64;
+            GradQuery Bf16 128 64 flash_grad_query_bf16_d128_64;
             Forward Bf16 128 128 flash_forward_bf16_d128;
             General Bf16 128 128 flash_general_bf16_d128;
+            GradKeyValue Bf16 128 128 flash_grad_key_value_bf16_d128;
+            GradQuery Bf16 128 128 flash_grad_query_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
             General Bf16 192 128 flash_general_bf16_d192_128;
             Forward Bf16 192 192 flash_forward_bf16_d192;
@@ -299,7 +337,13 @@ mod tests {
                     assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
                 }
             }
+            for dims in crate::flash::FLASH_GRAD_HEAD_DIMS {
+                assert!(find_flash(FlashKernel::GradKeyValue, dtype, dims).is_some());
+                assert!(find_flash(FlashKernel::GradQuery, dtype, dims).is_some());
+            }
         }
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 4 * crate::flash::FLASH_HEAD_DIMS.len());
+        let (forward, backward) =
+            (crate::flash::FLASH_HEAD_DIMS.len(), crate::flash::FLASH_GRAD_HEAD_DIMS.len());
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 4 * (forward + backward));
     }
 }

@@ -104,12 +104,115 @@ pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     FlashTile { head_dim, value_dim, warps, warp_rows: 16, block_keys, keep_queries: false, min_blocks: 1 }
 }
 
+/// Columns of q and k, and of v, for which there are backward kernels: above 128 the gradients of 16 rows of k and v would not
+/// fit in registers, and the kernels of `Efficient` go backward.
+pub const FLASH_GRAD_HEAD_DIMS: [(u32, u32); 6] =
+    [(32, 32), (64, 64), (96, 96), (64, 128), (128, 64), (128, 128)];
+
+/// How a backward kernel of the family divides its work: a block owns some rows (queries for `dq`, keys for `dk/dv`), which stay
+/// in shared memory, and meets `step` columns (keys, or queries) at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlashGradTile {
+    /// Padded columns of q and k.
+    pub head_dim: u32,
+    /// Padded columns of v and dout.
+    pub value_dim: u32,
+    /// Warps of a block.
+    pub warps: u32,
+    /// Rows of a warp: 16 or 32.
+    pub warp_rows: u32,
+    /// Columns a step, a multiple of 16. Two steps' operands are in shared memory: one is used, one is on its way.
+    pub step: u32,
+    /// Blocks a multiprocessor that the register allocation should leave room for.
+    pub min_blocks: u32,
+}
+
+impl FlashGradTile {
+    /// Threads of a block.
+    pub const fn threads(&self) -> u32 {
+        self.warps * 32
+    }
+
+    /// Rows of a block.
+    pub const fn block_rows(&self) -> u32 {
+        self.warps * self.warp_rows
+    }
+
+    /// Byte offset of the block's own rows of `value_dim` columns in dynamic shared memory; those of `head_dim` lie before them.
+    pub const fn value_rows_offset(&self) -> u32 {
+        self.block_rows() * self.head_dim * 2
+    }
+
+    /// Byte offset of the first step's operands.
+    pub const fn steps_offset(&self) -> u32 {
+        self.block_rows() * (self.head_dim + self.value_dim) * 2
+    }
+
+    /// Byte offset, within a step's operands, of those of `value_dim` columns.
+    pub const fn step_values_offset(&self) -> u32 {
+        self.step * self.head_dim * 2
+    }
+
+    /// Bytes of a step's operands.
+    pub const fn step_bytes(&self) -> u32 {
+        self.step * (self.head_dim + self.value_dim) * 2
+    }
+
+    /// Dynamic shared memory of a block.
+    pub const fn shared_bytes(&self) -> u32 {
+        self.steps_offset() + 2 * self.step_bytes()
+    }
+
+    /// Products of 16 x 16 by 16 x 8 that a warp computes in a step: scores, gradients of weights, and one sum of `head_dim`
+    /// columns; with `values` one of `value_dim` columns too.
+    pub const fn products(&self, values: bool) -> u32 {
+        let (rows, tiles) = (self.warp_rows / 16, self.step / 8);
+        let scores = rows * tiles * (self.head_dim / 16 + self.value_dim / 16);
+        let sums = self.head_dim / 8 + if values { self.value_dim / 8 } else { 0 };
+        scores + rows * sums * (tiles / 2)
+    }
+
+    /// Loads of four 8 x 8 matrices in a step.
+    pub const fn matrix_loads(&self, values: bool) -> u32 {
+        let (rows, pairs) = (self.warp_rows / 16, self.step / 16);
+        let depth = self.head_dim / 16 + self.value_dim / 16;
+        let sums = self.head_dim / 16 + if values { self.value_dim / 16 } else { 0 };
+        rows * depth + pairs * depth + pairs * sums
+    }
+}
+
+/// `dq` and `dk/dv`.
+///
+/// | head dims | rows, columns a step | why |
+/// |---|---|---|
+/// | 32, 64 | 4 x 32, 32 | dk and dv of 32 rows take 128 registers at 64; each load of a streamed operand feeds two products |
+/// | 128, (64, 128), (128, 64) | 8 x 16, 32 | dk and dv of 16 rows take 128 registers at 128; 96 KiB |
+/// | 96 | 4 x 16, 32 | rows of 192 bytes are copied by 4 threads each: 128 threads copy a step's 32 rows at once |
+pub const fn flash_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
+    let (warps, warp_rows) = match (head_dim, value_dim) {
+        (32, 32) | (64, 64) => (4, 32),
+        (96, 96) => (4, 16),
+        (128, 128) | (64, 128) | (128, 64) => (8, 16),
+        _ => panic!("no tile for these head dims"),
+    };
+    FlashGradTile { head_dim, value_dim, warps, warp_rows, step: 32, min_blocks: 1 }
+}
+
 /// The padded head dims of a problem with `d` columns of q and k and `dv` of v, or `None` where no kernel holds them.
 pub const fn flash_head_dims(d: u32, dv: u32) -> Option<(u32, u32)> {
+    smallest(&FLASH_HEAD_DIMS, d, dv)
+}
+
+/// The same of the backward kernels.
+pub const fn flash_grad_head_dims(d: u32, dv: u32) -> Option<(u32, u32)> {
+    smallest(&FLASH_GRAD_HEAD_DIMS, d, dv)
+}
+
+const fn smallest(pairs: &[(u32, u32)], d: u32, dv: u32) -> Option<(u32, u32)> {
     let mut best: Option<(u32, u32)> = None;
     let mut i = 0;
-    while i < FLASH_HEAD_DIMS.len() {
-        let (head, value) = FLASH_HEAD_DIMS[i];
+    while i < pairs.len() {
+        let (head, value) = pairs[i];
         let smaller = match best {
             Some((h, v)) => head + value < h + v,
             None => true,
@@ -122,19 +225,42 @@ pub const fn flash_head_dims(d: u32, dv: u32) -> Option<(u32, u32)> {
     best
 }
 
+/// Whether all threads copy as many rows: a row is copied by 8 threads, or by 4 where it is not whole 128-byte lines (the
+/// period of `Swizzle` in `geometry`).
+const fn copies_whole(rows: u32, columns: u32, threads: u32) -> bool {
+    let group = if columns.is_multiple_of(64) { 8 } else { 4 };
+    rows.is_multiple_of(threads / group) && rows >= threads / group
+}
+
 const _: () = {
     let mut i = 0;
     while i < FLASH_HEAD_DIMS.len() {
         let (head_dim, value_dim) = FLASH_HEAD_DIMS[i];
-        let tile = flash_forward_tile(head_dim, value_dim);
+        let tiles = [flash_forward_tile(head_dim, value_dim), flash_general_tile(head_dim, value_dim)];
+        let mut t = 0;
+        while t < tiles.len() {
+            let tile = tiles[t];
+            assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
+            // The output leaves through the place of queries, keys and values.
+            assert!(tile.block_rows() * value_dim * 2 <= tile.shared_bytes());
+            assert!(copies_whole(tile.block_rows(), head_dim, tile.threads()));
+            assert!(copies_whole(tile.block_keys, head_dim, tile.threads()));
+            assert!(copies_whole(tile.block_keys, value_dim, tile.threads()));
+            // Dropout's words serve 32 keys.
+            assert!(tile.block_keys.is_multiple_of(32));
+            t += 1;
+        }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < FLASH_GRAD_HEAD_DIMS.len() {
+        let (head_dim, value_dim) = FLASH_GRAD_HEAD_DIMS[i];
+        let tile = flash_grad_tile(head_dim, value_dim);
         assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
-        // The output leaves through the place of the queries.
-        assert!(value_dim <= head_dim || tile.block_rows() * value_dim * 2 <= tile.shared_bytes());
-        // Each thread copies whole 16-byte pieces, in rows that lie a multiple of 8 apart.
-        assert!(
-            tile.block_keys.is_multiple_of(tile.threads() / 4)
-                || tile.block_keys.is_multiple_of(tile.threads() / 8)
-        );
+        assert!(copies_whole(tile.block_rows(), head_dim, tile.threads()));
+        assert!(copies_whole(tile.block_rows(), value_dim, tile.threads()));
+        assert!(copies_whole(tile.step, head_dim, tile.threads()));
+        assert!(copies_whole(tile.step, value_dim, tile.threads()));
         i += 1;
     }
 };

@@ -35,11 +35,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 
-    /// Measurements of each thing, of which the median counts [default: CUDA 30, CPU 5, emulator 3].
+    /// Measurements of each thing, of which the median counts [default: CUDA 30, CPU 5, emulator 3;
+    /// nested on the emulator 1].
     #[arg(long, value_name = "N")]
     pub repeats: Option<NonZeroU32>,
 
-    /// Runs before the first measurement [default: CUDA 5, else 1].
+    /// Runs before the first measurement [default: CUDA 5, else 1; nested on the emulator 0].
     #[arg(long, value_name = "N")]
     pub warmup: Option<u32>,
 
@@ -59,6 +60,9 @@ pub enum Preset {
     Tutorial,
     /// Forward and backward, seq 512 to 16384, d 64, 128 and 256, causal and not, in TFLOP/s; needs a GPU.
     Sweep,
+    /// Ragged against padded batches: batch 32, at most 512 tokens, half of it padding, 8 heads of 64, forward and backward, in
+    /// microseconds; needs a GPU. With --device emulator it counts instructions and bytes of 1 head instead.
+    Nested,
     /// Instructions, bytes and speed of every kernel on the emulator; under a minute.
     Emulator,
     /// The Math backend on the CPU, in GFLOP/s.
@@ -71,6 +75,7 @@ impl Preset {
         match self {
             Preset::Tutorial => "tutorial",
             Preset::Sweep => "sweep",
+            Preset::Nested => "nested",
             Preset::Emulator => "emulator",
             Preset::Cpu => "cpu",
         }
@@ -85,12 +90,26 @@ impl Preset {
         }
     }
 
-    /// Where it runs.
+    /// Where it runs when no device is named.
     fn kind(self) -> Kind {
         match self {
-            Preset::Tutorial | Preset::Sweep => Kind::Cuda,
+            Preset::Tutorial | Preset::Sweep | Preset::Nested => Kind::Cuda,
             Preset::Emulator => Kind::Emulator,
             Preset::Cpu => Kind::Cpu,
+        }
+    }
+
+    fn runs_on(self, kind: Kind) -> bool {
+        kind == self.kind() || (self == Preset::Nested && kind == Kind::Emulator)
+    }
+
+    /// Where it runs, in words.
+    fn place(self) -> &'static str {
+        match self {
+            Preset::Tutorial | Preset::Sweep => "CUDA devices",
+            Preset::Nested => "CUDA devices and the emulator",
+            Preset::Emulator => "the emulator",
+            Preset::Cpu => "the CPU",
         }
     }
 }
@@ -128,9 +147,18 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The backends to measure.
+    /// The backends to measure. `Math` computes on the CPU, so that beside kernels it is measured only where it is named.
     pub fn backends(&self) -> Vec<Backend> {
-        self.backend.map_or(Backend::ORDER.to_vec(), |backend| vec![backend])
+        let measured = |&backend: &Backend| backend != Backend::Math || self.device.kind() == Kind::Cpu;
+        self.backend
+            .map_or_else(|| Backend::ORDER.into_iter().filter(measured).collect(), |backend| vec![backend])
+    }
+
+    /// Which backends are left out, in words.
+    pub fn notes(&self) -> Vec<String> {
+        let left_out =
+            Backend::ORDER.into_iter().filter(|b| self.backend.is_none() && !self.backends().contains(b));
+        left_out.map(|backend| format!("not measured: {backend}, which computes on the CPU")).collect()
     }
 }
 
@@ -156,10 +184,10 @@ impl Arguments {
             name => Some(kind_of(name)?),
         };
         if let (Some(preset), Some(kind)) = (self.preset, wanted)
-            && preset.kind() != kind
+            && !preset.runs_on(kind)
         {
-            let place = place(preset.kind());
-            return Err(format!("the preset {} runs on {place} only, not on {}", preset.name(), self.device));
+            let (name, place) = (preset.name(), preset.place());
+            return Err(format!("the preset {name} runs on {place} only, not on {}", self.device));
         }
         let emulator =
             || Device::emulator_with(EmulatorOptions::default().threads(threads.unwrap_or_default()));
@@ -174,9 +202,15 @@ impl Arguments {
             Some(_) => match gpu() {
                 Ok(device) => device,
                 Err(error) => {
-                    let preset = self.preset.unwrap_or(Preset::Sweep).name();
+                    let preset = self.preset.unwrap_or(Preset::Sweep);
+                    let instead = if preset.runs_on(Kind::Emulator) {
+                        "; with --device emulator it counts instructions and bytes"
+                    } else {
+                        ""
+                    };
                     return Ok(Start::NoGpu(format!(
-                        "the preset {preset} needs a GPU, so nothing was measured: {error}"
+                        "the preset {} needs a GPU, so nothing was measured: {error}{instead}",
+                        preset.name()
                     )));
                 }
             },
@@ -200,6 +234,8 @@ impl Arguments {
             (Kind::Cuda, false) => (5, 30),
             (Kind::Cuda, true) => (2, 5),
             (Kind::Cpu, false) => (1, 5),
+            // It counts, and counts do not vary.
+            _ if self.preset == Some(Preset::Nested) => (0, 1),
             (_, false) => (1, 3),
             (_, true) => (0, 1),
         };
@@ -207,14 +243,6 @@ impl Arguments {
             warmup: self.warmup.unwrap_or(warmup),
             repeats: self.repeats.map_or(repeats, NonZeroU32::get),
         }
-    }
-}
-
-fn place(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Emulator => "the emulator",
-        Kind::Cpu => "the CPU",
-        _ => "CUDA devices",
     }
 }
 
@@ -257,6 +285,7 @@ mod tests {
     #[case("--device emulator", Preset::Emulator, Kind::Emulator)]
     #[case("cpu", Preset::Cpu, Kind::Cpu)]
     #[case("--device cpu", Preset::Cpu, Kind::Cpu)]
+    #[case("nested --device emulator", Preset::Nested, Kind::Emulator)]
     fn preset_and_device_name_each_other(#[case] line: &str, #[case] preset: Preset, #[case] kind: Kind) {
         let setup = setup(line);
         assert_eq!((setup.preset, setup.device.kind()), (preset, kind));
@@ -265,6 +294,7 @@ mod tests {
     #[rstest]
     #[case("tutorial --device cpu", "the preset tutorial runs on CUDA devices only, not on cpu")]
     #[case("emulator --device cuda:1", "the preset emulator runs on the emulator only, not on cuda:1")]
+    #[case("nested --device cpu", "the preset nested runs on CUDA devices and the emulator only, not on cpu")]
     #[case("--device tpu", "'tpu' is not a device; allowed are auto, cuda, cuda:N, emulator and cpu")]
     fn what_does_not_fit_together_is_an_error(#[case] line: &str, #[case] sentence: &str) {
         assert_eq!(parse(line).start().unwrap_err(), sentence);
@@ -280,6 +310,7 @@ mod tests {
     fn counts_default_by_device_and_can_be_given() {
         assert_eq!(setup("cpu").schedule, Schedule { warmup: 1, repeats: 5 });
         assert_eq!(setup("cpu --quick --warmup 7").schedule, Schedule { warmup: 7, repeats: 1 });
+        assert_eq!(setup("nested --device emulator").schedule, Schedule { warmup: 0, repeats: 1 });
         assert_eq!(setup("emulator --repeats 2 --threads 3").schedule.repeats, 2);
         assert!(Arguments::try_parse_from(["bench", "--repeats", "0"]).is_err());
         assert!(Arguments::try_parse_from(["bench", "--dtype", "u8"]).is_err());
@@ -289,5 +320,15 @@ mod tests {
     fn every_backend_is_measured_unless_one_is_named() {
         assert_eq!(setup("cpu").backends(), Backend::ORDER);
         assert_eq!(setup("cpu --backend math").backends(), [Backend::Math]);
+        assert!(setup("cpu").notes().is_empty());
+    }
+
+    #[test]
+    fn math_is_not_measured_beside_kernels_unless_it_is_named() {
+        let both = setup("nested --device emulator");
+        assert_eq!(both.backends(), [Backend::Flash, Backend::Efficient]);
+        assert_eq!(both.notes(), ["not measured: math, which computes on the CPU"]);
+        let named = setup("nested --device emulator --backend math");
+        assert_eq!((named.backends(), named.notes()), (vec![Backend::Math], vec![]));
     }
 }

@@ -67,7 +67,11 @@ fn shapes(work: &Workload) -> [[usize; 4]; 4] {
     [shape(queries, head_dim), shape(keys, head_dim), shape(keys, value_dim), shape(queries, value_dim)]
 }
 
-fn normal(device: &Device, dtype: Dtype, seed: u64, count: usize) -> Result<Tensor> {
+/// `count` normal numbers, the same for the same seed.
+///
+/// # Errors
+/// Where the device has not that much memory.
+pub fn normal(device: &Device, dtype: Dtype, seed: u64, count: usize) -> Result<Tensor> {
     let mut random = SmallRng::seed_from_u64(seed);
     let numbers = (0..count).map(|_| -> f32 { StandardNormal.sample(&mut random) });
     match dtype {

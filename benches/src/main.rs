@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `tutorial` | forward, batch 32, heads 32, seq 1024, d 32, every backend, in microseconds | CUDA |
 //! | `sweep` | forward and backward, batch * seq = 16384, hidden 2048, TFLOP/s | CUDA |
+//! | `nested` | a batch of which half would be padding, packed and padded: microseconds, or on the emulator instructions and bytes | CUDA, the emulator |
 //! | `emulator` | instructions, bytes and speed of every kernel | the emulator |
 //! | `cpu` | `Math`, forward and backward, GFLOP/s | the CPU |
 //!

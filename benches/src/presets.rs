@@ -2,6 +2,7 @@
 
 mod cpu;
 mod emulator;
+mod nested;
 mod sweep;
 mod tutorial;
 
@@ -20,6 +21,7 @@ pub fn run(setup: &Setup) -> Result<Report, String> {
     let report = match setup.preset {
         Preset::Tutorial => tutorial::run(setup, environment),
         Preset::Sweep => sweep::run(setup, environment),
+        Preset::Nested => nested::run(setup, environment),
         Preset::Emulator => emulator::run(setup, environment),
         Preset::Cpu => cpu::run(setup, environment),
     };
@@ -38,7 +40,8 @@ fn timed(
     units: ((&str, f64), (&str, f64)),
     panels: Vec<Panel>,
 ) -> Report {
-    let mut notes = timings.notes();
+    let mut notes = setup.notes();
+    notes.extend(timings.notes());
     if environment.cold_l2 {
         notes.push("times are from device events around the kernels, each with a cold L2 cache".into());
     }

@@ -159,15 +159,16 @@ impl Role {
 
     /// What a kernel of this name computes, if that is known here.
     pub fn of(kernel: &str) -> Option<Role> {
-        Role::ALL.into_iter().find(|role| kernel.starts_with(role.prefix()))
+        let named = |role: &Role| role.prefixes().iter().any(|prefix| kernel.starts_with(prefix));
+        Role::ALL.into_iter().find(named)
     }
 
-    fn prefix(self) -> &'static str {
+    fn prefixes(self) -> &'static [&'static str] {
         match self {
-            Role::Forward => "forward",
-            Role::Delta => "delta",
-            Role::GradKeyValue => "grad_key_value",
-            Role::GradQuery => "grad_query",
+            Role::Forward => &["forward", "flash_forward", "flash_general"],
+            Role::Delta => &["delta"],
+            Role::GradKeyValue => &["grad_key_value", "flash_grad_key_value"],
+            Role::GradQuery => &["grad_query", "flash_grad_query"],
         }
     }
 
@@ -274,6 +275,10 @@ mod tests {
 
     #[rstest]
     #[case("forward_f16_d64", Some(Role::Forward))]
+    #[case("flash_forward_bf16_d192_128", Some(Role::Forward))]
+    #[case("flash_general_f16_d64", Some(Role::Forward))]
+    #[case("flash_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
+    #[case("flash_grad_query_bf16_d128_64", Some(Role::GradQuery))]
     #[case("delta_bf16", Some(Role::Delta))]
     #[case("grad_key_value_f32_d256", Some(Role::GradKeyValue))]
     #[case("grad_query_f32_d256", Some(Role::GradQuery))]

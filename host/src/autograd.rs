@@ -75,7 +75,7 @@ impl Forward {
         let gradients = match self.backend {
             Backend::Math => math::backward(problem, &dout, dlse.as_ref()),
             Backend::Flash | Backend::Efficient => {
-                efficient::backward(problem, &self.out, &self.lse, &dout, dlse.as_ref())
+                efficient::backward(problem, &self.out, &self.lse, &dout, dlse.as_ref(), self.backend)
             }
             Backend::Auto => Err(unreachable_backend(self.backend)),
         }?;

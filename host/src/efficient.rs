@@ -47,13 +47,15 @@ pub(crate) fn forward_into(problem: &Problem, backend: Backend, out: &Tensor, ls
     launch(problem, &[plan(problem, &indices, &written)?])
 }
 
-/// The gradients, by the kernels of `Efficient` whichever forward ran. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
+/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as
+/// [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
 pub(crate) fn backward(
     problem: &Problem,
     out: &Tensor,
     lse: &Tensor,
     dout: &Tensor,
     dlse: Option<&Tensor>,
+    backend: Backend,
 ) -> Result<Gradients> {
     accelerator(problem)?;
     let Sizes { query_heads, key_heads, head_dim, value_dim, .. } = problem.sizes;
@@ -66,7 +68,7 @@ pub(crate) fn backward(
     let dbias = bias.map(|bias| like(bias, problem.dtype())).transpose()?;
     let dsinks = problem.sinks.as_ref().map(|sinks| like(sinks, Dtype::F32)).transpose()?;
     let gradients = Gradients { dq, dk, dv, dbias, dsinks };
-    backward_into(problem, out, lse, dout, dlse, &gradients)?;
+    backward_into(problem, out, lse, dout, dlse, &gradients, backend)?;
     Ok(gradients)
 }
 
@@ -79,6 +81,7 @@ pub(crate) fn backward_into(
     dout: &Tensor,
     dlse: Option<&Tensor>,
     gradients: &Gradients,
+    backend: Backend,
 ) -> Result<()> {
     let dlse = dlse.map(Tensor::contiguous).transpose()?;
     let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
@@ -96,5 +99,6 @@ pub(crate) fn backward_into(
         dbias: dbias.as_ref(),
         dsinks: gradients.dsinks.as_ref(),
     };
-    launch(problem, &plan::backward(problem, &indices, &tensors)?)
+    let flash = backend == Backend::Flash;
+    launch(problem, &plan::backward(problem, &indices, &tensors, flash)?)
 }

@@ -319,7 +319,7 @@ impl Sdpa<'_> {
             dbias: into.dbias.cloned(),
             dsinks: into.dsinks.cloned(),
         };
-        efficient::backward_into(&problem, out, lse, &dout, dlse, &gradients)?;
+        efficient::backward_into(&problem, out, lse, &dout, dlse, &gradients, backend)?;
         Ok(backend)
     }
 }

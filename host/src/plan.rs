@@ -93,12 +93,37 @@ fn forward_parameters(
     Ok(params)
 }
 
-/// The launches of backward, in order. The problem is one that `Efficient` can run.
+/// The launches of backward, in order. The problem is one that `Efficient` or, with `flash`, `Flash` can run; `Flash` leaves to
+/// `Efficient` what its kernels do not compute.
 pub(crate) fn backward(
     problem: &Problem,
     indices: &Indices,
     tensors: &BackwardTensors<'_>,
+    flash: bool,
 ) -> Result<Vec<Launch>> {
+    let params = backward_parameters(problem, indices, tensors)?;
+    let own = |kernel| launch(problem, kernel, &params.problem, params.as_bytes());
+    let mut launches = vec![own(Kernel::Delta)?];
+    if flash && flash::goes_backward(problem, tensors) {
+        launches.extend(flash::backward(problem, &params)?);
+    } else {
+        launches.extend([own(Kernel::GradKeyValue)?, own(Kernel::GradQuery)?]);
+    }
+    if tensors.dbias.is_some() {
+        launches.push(own(Kernel::GradBias)?);
+    }
+    if tensors.dsinks.is_some() {
+        launches.push(own(Kernel::GradSink)?);
+    }
+    Ok(launches)
+}
+
+/// What the backward kernels of either family take.
+fn backward_parameters(
+    problem: &Problem,
+    indices: &Indices,
+    tensors: &BackwardTensors<'_>,
+) -> Result<BackwardParams> {
     let mut params = BackwardParams {
         q: operand(&problem.q),
         k: operand(&problem.k),
@@ -127,14 +152,7 @@ pub(crate) fn backward(
         (abi::ALIGNED_DK, tensors.dk),
         (abi::ALIGNED_DV, tensors.dv),
     ]);
-    let mut kernels = vec![Kernel::Delta, Kernel::GradKeyValue, Kernel::GradQuery];
-    if tensors.dbias.is_some() {
-        kernels.push(Kernel::GradBias);
-    }
-    if tensors.dsinks.is_some() {
-        kernels.push(Kernel::GradSink);
-    }
-    kernels.into_iter().map(|kernel| launch(problem, kernel, &params.problem, params.as_bytes())).collect()
+    Ok(params)
 }
 
 /// The first kernel whose grid would be too large, with its blocks. The gradient of a bias counts as if the bias had its

@@ -4,7 +4,9 @@ use crate::element::{Element, HalfElement};
 use crate::tiles::fragment::{MAX_ROWS, Output, Scores};
 use crate::tiles::layout::ScoreLayout;
 use crate::tiles::mma_fragment::{MAX_TILES, MmaTiles};
-use flash_attention_abi::flash::{FlashTile, flash_forward_tile, flash_general_tile};
+use flash_attention_abi::flash::{
+    FlashGradTile, FlashTile, flash_forward_tile, flash_general_tile, flash_grad_tile,
+};
 use flash_attention_abi::tile::{
     BLOCK_COLUMNS, COLUMNS_PER_THREAD, WARP_COLUMNS, backward_tile, forward_tile,
 };
@@ -144,6 +146,63 @@ flash_config! {
 flash_config! {
     /// The same with everything else that may happen to scores and weights.
     FlashGeneral, flash_general_tile, true
+}
+
+/// What a backward kernel for tensor cores is specialised for.
+pub trait FlashGradConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 'static {
+    /// Storage type of all tensors.
+    type Element: HalfElement;
+    /// Division of the work.
+    const TILE: FlashGradTile;
+
+    /// 16-row tiles of a warp.
+    const ROW_TILES: usize = (Self::TILE.warp_rows / 16) as usize;
+    /// 8-column tiles of a step.
+    const STEP_TILES: usize = (Self::TILE.step / 8) as usize;
+    /// The assumptions that the types make.
+    const GRAD_VALID: () = {
+        let widest = if Self::TILE.head_dim > Self::TILE.value_dim {
+            Self::TILE.head_dim
+        } else {
+            Self::TILE.value_dim
+        };
+        assert!(Self::ROW_TILES * Self::STEP_TILES <= MAX_TILES);
+        assert!(Self::ROW_TILES * (widest / 8) as usize <= MAX_TILES);
+    };
+}
+
+/// Backward on tensor cores for a storage type and padded head dims.
+pub struct FlashGrad<E, const HEAD_DIM: u32, const VALUE_DIM: u32>(core::marker::PhantomData<E>);
+
+impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> FlashGradConfig
+    for FlashGrad<E, HEAD_DIM, VALUE_DIM>
+{
+    type Element = E;
+    const TILE: FlashGradTile = flash_grad_tile(HEAD_DIM, VALUE_DIM);
+}
+
+impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout
+    for FlashGrad<E, HEAD_DIM, VALUE_DIM>
+{
+    type Fragment = MmaTiles;
+    type Place = MmaPlace;
+    const ROWS: usize = 2 * Self::ROW_TILES;
+    const COLUMNS: usize = 2 * Self::STEP_TILES;
+
+    #[inline(always)]
+    fn element(fragment: &mut MmaTiles, i: usize, j: usize) -> &mut f32 {
+        &mut fragment.tiles[i / 2 * Self::STEP_TILES + j / 2][2 * (i % 2) + j % 2]
+    }
+
+    #[inline(always)]
+    fn row(place: MmaPlace, i: usize) -> u32 {
+        place.row(i as u32)
+    }
+
+    #[inline(always)]
+    fn column(place: MmaPlace, j: usize) -> u32 {
+        place.column(j as u32)
+    }
 }
 
 /// Tells the compiler what the host has checked: nothing is divided by zero, so that kernels contain no panic.

@@ -192,12 +192,13 @@ impl<E: Element> ScoreRules<E> {
         self.scale_log2
     }
 
-    /// Sends those of a tile's raw scores that lie outside of sequence and band to minus infinity.
+    /// Sets those of a tile that lie outside of sequence and band to `value`.
     #[inline(always)]
     pub fn hide_outside<L: ScoreLayout, O: Orientation>(
         &self,
         scores: &mut L::Fragment,
         tile: TilePlace<L::Place>,
+        value: f32,
     ) {
         let place = tile.hidden();
         let (first_row, first_column) = place.firsts::<O>();
@@ -205,7 +206,7 @@ impl<E: Element> ScoreRules<E> {
             let columns = self.visible.0.columns::<O>(first_row + L::row(place.thread, i));
             for j in 0..L::COLUMNS {
                 if !columns.contains(first_column + L::column(place.thread, j)) {
-                    *L::element(scores, i, j) = f32::NEG_INFINITY;
+                    *L::element(scores, i, j) = value;
                 }
             }
         }
@@ -238,7 +239,7 @@ impl<E: Element> ScoreRules<E> {
             if self.bias.given() || self.visible.1.given() {
                 map::<L, O>(scores, place, |score, query, key| self.bias_and_visibility(score, query, key));
             } else {
-                self.hide_outside::<L, O>(scores, tile);
+                self.hide_outside::<L, O>(scores, tile, f32::NEG_INFINITY);
             }
         }
     }

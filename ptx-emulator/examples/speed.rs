@@ -1,7 +1,7 @@
 //! Speed of the emulator on an inner loop as a tiled matrix product has it: 16-byte shared loads, then many FMAs; and on loops
 //! of other kinds. Prints thread-instructions per second of processor time.
 //!
-//! `cargo run --release -p ptx-emulator --example speed`; with `-- --counters` also what counting costs, with names only
+//! `cargo run --release -p ptx-emulator --example speed`; with `-- --counters --checks` also what these cost, with names only
 //! those loops.
 
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
@@ -44,7 +44,6 @@ fn kernel(name: &str, rounds: u32, setup: &str, body: &str) -> String {
 }
 
 fn main() {
-    let with_counters = std::env::args().any(|a| a == "--counters");
     let mut fma = String::new();
     let mut zero = String::new();
     for k in 0..32 {
@@ -154,17 +153,20 @@ fn main() {
         if stats.matrix_flops > 0 {
             print!(", {:.1} GFLOP/s/core of mma", stats.matrix_flops as f64 / seconds / 1e9);
         }
-        if with_counters {
-            let options = LaunchOptions { counters: true, ..LaunchOptions::default() };
+        for (option, counters, checks) in [("counters", true, false), ("checks", false, true)] {
+            if !std::env::args().any(|a| a.strip_prefix("--") == Some(option)) {
+                continue;
+            }
+            let options = LaunchOptions { counters, checks, ..LaunchOptions::default() };
             let (before, started) = (processor_seconds(), Instant::now());
             emulator
                 .launch_with(&module, entry.name(), shape, &[&out.to_le_bytes()], &options)
                 .expect("the kernel is good");
-            let counting = match (before, processor_seconds()) {
+            let watched = match (before, processor_seconds()) {
                 (Some(before), Some(after)) => after - before,
                 _ => started.elapsed().as_secs_f64() * threads as f64,
             };
-            print!(", {:.1} times as long with counters", counting / seconds);
+            print!(", {:.1} times as long with {option}", watched / seconds);
         }
         println!();
     }

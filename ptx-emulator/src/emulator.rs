@@ -51,6 +51,11 @@ pub struct LaunchConfig {
 pub struct LaunchOptions<'a> {
     /// Fills `LaunchStats::counters`. Kernels whose time goes to memory accesses then take several times as long.
     pub counters: bool,
+    /// Looks for reads of shared and global memory that nobody wrote, races in shared memory, accesses to bytes that an
+    /// asynchronous copy still owns, and barriers that a part of the threads reach. The first one ends the launch with
+    /// `LaunchError::Fault`. Global memory is checked where all launches so far had checks: after others, what they could have
+    /// written counts as written.
+    pub checks: bool,
     /// Called after every block, from several threads: blocks done, blocks in all.
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
 }
@@ -75,7 +80,8 @@ impl Emulator {
         &self.config
     }
 
-    /// Allocates zeroed global memory; the address is a multiple of 256. 0 bytes are allowed.
+    /// Allocates zeroed global memory; the address is a multiple of 256. 0 bytes are allowed. For `LaunchOptions::checks` the
+    /// bytes count as unwritten, as on a device, until `write`, `fill` or a kernel writes them.
     pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
         self.memory.alloc(bytes, false)
     }
@@ -145,6 +151,10 @@ impl Emulator {
         };
         exec::check(found, &self.config, &config, args)?;
         let symbols = self.load(module)?;
+        if !options.checks {
+            // Nobody notes what this launch writes.
+            self.memory.complete(None);
+        }
         let memory = self.memory.view();
         let setup =
             Setup { entry: found, text: &module.lines, limits: &self.config, config, args, memory, options };
@@ -171,6 +181,8 @@ impl Emulator {
                 continue;
             }
             let address = self.memory.alloc(variable.size.unwrap_or(0), variable.space == Space::Const)?;
+            // Variables without an initialiser are zero.
+            self.memory.complete(Some(address));
             symbols.insert(variable.name.clone(), address);
         }
         for variable in module.variables.iter().filter(placed).filter(|v| !v.initial.is_empty()) {

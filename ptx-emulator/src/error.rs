@@ -82,6 +82,8 @@ pub enum MemoryError {
 pub(crate) struct Fault {
     pub lane: u32,
     pub what: String,
+    /// Where in the program the other party was.
+    pub other: Option<u32>,
 }
 
 /// Where a kernel failed.

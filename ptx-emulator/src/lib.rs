@@ -35,12 +35,14 @@
 //! 1. `syntax::lexer`: text to tokens.
 //! 2. `syntax::parser`: tokens to directives and statements, with no knowledge of any instruction.
 //! 3. `decode::scope`, `decode::function`: names to registers and addresses.
-//! 4. `decode::{arith, bit, convert, data, warp, control}`: statements to handlers with register offsets.
+//! 4. `decode::{arith, bit, convert, data, matrix, warp, control}`: statements to handlers with register offsets.
 //! 5. `cfg`: where diverged lanes meet again.
 //! 6. `decode::layout`: an entry's functions as one run of instructions.
-//! 7. `exec`: grids to blocks, blocks to warps, warps to paths; `ops`: what each instruction does to 32 lanes.
+//! 7. `exec`: grids to blocks, blocks to warps, warps to paths; `ops`: what each instruction does to 32 lanes;
+//!    `checks`: what it may not do.
 
 mod cfg;
+mod checks;
 mod decode;
 mod emulator;
 mod error;

@@ -2,7 +2,7 @@
 
 use crate::error::MemoryError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Size of each window.
@@ -31,18 +31,25 @@ pub(crate) struct Segment {
     pub end: u64,
     pub host: *mut u8,
     pub read_only: bool,
+    /// A bit for each byte that has been written, in words of 64; null where all count as written.
+    pub written: *const AtomicU64,
 }
 
 impl Segment {
     /// Contains no address.
     pub(crate) const EMPTY: Segment =
-        Segment { start: 1, end: 0, host: std::ptr::null_mut(), read_only: false };
+        Segment { start: 1, end: 0, host: std::ptr::null_mut(), read_only: false, written: std::ptr::null() };
 }
 
 /// Memory of an allocation; freed when the last user lets go.
 struct Block {
     host: *mut u8,
     layout: Layout,
+    /// A bit for each byte that has been written.
+    written: *mut AtomicU64,
+    written_layout: Layout,
+    /// Whether all bytes count as written.
+    complete: AtomicBool,
 }
 
 // SAFETY: the memory is only accessed through atomics, by the emulator's threads and by the host's copies.
@@ -53,7 +60,30 @@ unsafe impl Sync for Block {}
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout in `Memory::alloc`.
-        unsafe { dealloc(self.host, self.layout) }
+        unsafe {
+            dealloc(self.host, self.layout);
+            dealloc(self.written.cast(), self.written_layout);
+        }
+    }
+}
+
+impl Block {
+    /// Notes that bytes have been written, which must lie in the block.
+    fn mark(&self, from: u64, len: u64) {
+        let end = from + len;
+        let mut at = from;
+        while at < end {
+            let next = (at / 64 * 64 + 64).min(end);
+            let bits = (u64::MAX >> (64 - (next - at))) << (at % 64);
+            // SAFETY: the words cover the block.
+            let word = unsafe { &*self.written.add((at / 64) as usize) };
+            if bits == u64::MAX {
+                word.store(bits, Relaxed)
+            } else {
+                _ = word.fetch_or(bits, Relaxed)
+            }
+            at = next;
+        }
     }
 }
 
@@ -72,6 +102,7 @@ impl Allocation {
             end: self.start + self.len,
             host: self.block.host,
             read_only: self.read_only,
+            written: if self.block.complete.load(Relaxed) { std::ptr::null() } else { self.block.written },
         }
     }
 }
@@ -164,14 +195,39 @@ impl Memory {
         let layout = layout.ok_or(MemoryError::Host { asked: len })?;
         // SAFETY: the layout has a size above 0.
         let host = unsafe { alloc_zeroed(layout) };
-        if host.is_null() {
+        // As many zero bits as bytes; pages that nobody touches cost nothing.
+        let words = (len.div_ceil(64).max(1) * 8) as usize;
+        let written_layout =
+            Layout::from_size_align(words, 8).map_err(|_| MemoryError::Host { asked: len })?;
+        // SAFETY: the layout has a size above 0.
+        let written = unsafe { alloc_zeroed(written_layout) };
+        if host.is_null() || written.is_null() {
+            // SAFETY: allocated above with these layouts.
+            unsafe {
+                if !host.is_null() {
+                    dealloc(host, layout);
+                }
+                if !written.is_null() {
+                    dealloc(written, written_layout);
+                }
+            }
             return Err(MemoryError::Host { asked: len });
         }
+        let complete = AtomicBool::new(read_only);
+        let block = Arc::new(Block { host, layout, written: written.cast(), written_layout, complete });
         let start = table.next;
         table.next = (start + len + GUARD).next_multiple_of(ALIGN);
         table.used += len;
-        table.live.push(Allocation { start, len, read_only, block: Arc::new(Block { host, layout }) });
+        table.live.push(Allocation { start, len, read_only, block });
         Ok(start)
+    }
+
+    /// From now on all bytes of the allocation at this address, or of all, count as written.
+    pub(crate) fn complete(&self, address: Option<u64>) {
+        let table = self.table();
+        for a in table.live.iter().filter(|a| address.is_none_or(|at| at == a.start)) {
+            a.block.complete.store(true, Relaxed);
+        }
     }
 
     pub(crate) fn free(&self, address: u64) -> Result<(), MemoryError> {
@@ -228,7 +284,8 @@ impl Memory {
         if bytes.is_empty() {
             return Ok(());
         }
-        let (_keep, host) = self.range(address, bytes.len() as u64)?;
+        let (keep, host) = self.range(address, bytes.len() as u64)?;
+        keep.block.mark(address - keep.start, bytes.len() as u64);
         copy(host, bytes.len(), |at, n| match n {
             8 => bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes),
             _ => bytes[at].into(),
@@ -240,7 +297,8 @@ impl Memory {
         if len == 0 {
             return Ok(());
         }
-        let (_keep, host) = self.range(address, len)?;
+        let (keep, host) = self.range(address, len)?;
+        keep.block.mark(address - keep.start, len);
         copy(host, len as usize, |_, _| u64::from_le_bytes([byte; 8]));
         Ok(())
     }

@@ -78,3 +78,10 @@ fn deep_nesting_is_refused_or_read_in_bounded_space() {
     try_all(&kernel(".local .b8 a[0xffffffffff];"));
     try_all(&kernel(".shared .b8 a[0xffffffffff]; .shared .align 65536 .b8 b[1];"));
 }
+
+#[test]
+fn a_label_defined_twice_is_an_error_with_its_line() {
+    let text = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k() {\nL:\nL:\nM: bra L;\nbra M;\nret; }";
+    let error = Module::parse(text).map(drop).unwrap_err();
+    assert!(error.to_string().contains("line 6: the label `L` is defined twice"), "{error}");
+}

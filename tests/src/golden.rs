@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use flash_attention::case::Case;
-use flash_attention::{Tensor, sdpa};
+use flash_attention::{Backend, Dtype, Tensor, sdpa};
 use safetensors::SafeTensors;
 
 use crate::compare::{GOLDEN_FLOOR, compare};
@@ -60,6 +60,27 @@ fn file(path: PathBuf) -> Result<File, String> {
 /// In words, for what goes wrong, every tensor that is wrong, and every one that the file does not expect.
 pub fn run(path: &Path, target: &Target) -> Result<(), String> {
     check(path, target).map_err(|error| error.to_string())?
+}
+
+/// Whether a backend takes a case: tensor cores multiply f16 and bf16 alone. All that are in files have rows of whole pieces.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn takes(path: &Path, backend: Backend) -> Result<bool, String> {
+    let case = Case::read(path, &flash_attention::Device::cpu()).map_err(|error| error.to_string())?;
+    Ok(backend != Backend::Flash || case.q.dtype() != Dtype::F32)
+}
+
+/// A case that a backend does not take is refused in words.
+///
+/// # Errors
+/// Where it is not, or not in these words.
+pub fn refused(path: &Path, Target { device, backend }: &Target) -> Result<(), String> {
+    let case = Case::read(path, device).map_err(|error| error.to_string())?;
+    let call = sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).backend(*backend);
+    let Err(error) = call.run() else { return Err("it ran".into()) };
+    let words = "flash cannot run this: tensor cores multiply f16 and bf16, and the tensors are f32";
+    if error.to_string() == words { Ok(()) } else { Err(error.to_string()) }
 }
 
 fn check(path: &Path, Target { device, backend }: &Target) -> flash_attention::Result<Result<(), String>> {

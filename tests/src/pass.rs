@@ -195,7 +195,7 @@ impl Problem {
     /// # Errors
     /// What goes wrong on the device, or which promise is not kept.
     pub fn run(&self, device: &Device, inputs: &Inputs) -> Result<Results, String> {
-        self.pass(device, &[], crate::devices::backend(device), inputs)
+        self.pass(device, &[], self.backend(device), inputs)
     }
 
     /// The same by a backend that is asked for.
@@ -204,6 +204,30 @@ impl Problem {
     /// As [`Problem::run`].
     pub fn run_on(&self, target: &Target, inputs: &Inputs) -> Result<Results, String> {
         self.pass(&target.device, &[target.backend], target.backend, inputs)
+    }
+
+    /// Output and log-sum-exp alone, by a backend that is asked for.
+    ///
+    /// # Errors
+    /// What goes wrong on the device.
+    pub fn forward_on(&self, target: &Target, inputs: &Inputs) -> Result<Results> {
+        let Tensors { q, k, v, options, .. } = self.tensors(&target.device, inputs)?;
+        let forward = sdpa(&q, &k, &v).options(options).backend(target.backend).forward()?;
+        Ok(Results {
+            out: self.inner(3, forward.output())?,
+            lse: self.inner_lse(forward.lse())?,
+            ..Results::default()
+        })
+    }
+
+    /// The log-sum-exp as `[batch, heads, queries]`.
+    fn inner_lse(&self, tensor: &Tensor) -> Result<Vec<f64>> {
+        let lse = tensor.to_f64()?;
+        let shape = [self.batch, self.query_heads(), self.queries, 1];
+        Ok(match self.offsets() {
+            Some([queries, _]) => unpack(&lse, shape, &queries, f64::NEG_INFINITY),
+            None => lse,
+        })
     }
 
     fn pass(
@@ -219,10 +243,10 @@ impl Problem {
         let bias_shape = options.bias.as_ref().map(|bias| bias.shape().to_vec());
         let of = |error: flash_attention::Error| error.to_string();
         let forward: Forward = sdpa(&q, &k, &v).options(options).forward().map_err(of)?;
-        let gradients = forward.backward_with(&dout, dlse.as_ref()).map_err(of)?;
         if forward.backend() != expected {
             return Err(format!("{} ran on {device}", forward.backend()));
         }
+        let gradients = forward.backward_with(&dout, dlse.as_ref()).map_err(of)?;
         let results = [
             ("out", forward.output(), self.outer_shape(3), self.dtype),
             ("lse", forward.lse(), self.outer_lse_shape(), Dtype::F32),
@@ -246,14 +270,9 @@ impl Problem {
             }
         }
         let collect = || -> Result<Results> {
-            let lse = forward.lse().to_f64()?;
-            let shape = [self.batch, self.query_heads(), self.queries, 1];
             Ok(Results {
                 out: self.inner(3, forward.output())?,
-                lse: match self.offsets() {
-                    Some([queries, _]) => unpack(&lse, shape, &queries, f64::NEG_INFINITY),
-                    None => lse,
-                },
+                lse: self.inner_lse(forward.lse())?,
                 dq: self.inner(0, &gradients.dq)?,
                 dk: self.inner(1, &gradients.dk)?,
                 dv: self.inner(2, &gradients.dv)?,

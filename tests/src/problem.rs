@@ -1,7 +1,8 @@
 //! Attention problems as data, and their results.
 
-use flash_attention::{Causal, Dropout, Dtype, Layout};
+use flash_attention::{Backend, Causal, Device, Dropout, Dtype, Kind, Layout};
 
+use crate::devices::{Target, has_tensor_cores, targets};
 pub use crate::inputs::{Inputs, round};
 use crate::memory::Memory;
 
@@ -159,6 +160,57 @@ impl Problem {
     /// Heads of q.
     pub fn query_heads(&self) -> usize {
         self.key_heads * self.group
+    }
+
+    /// Whether Flash takes it: of 16 bits, and every row of q, k and v begins and ends at a multiple of 16 bytes.
+    pub fn fits_tensor_cores(&self) -> bool {
+        let of_bytes = |elements: usize| (2 * elements).is_multiple_of(16);
+        let offsets = self.offsets();
+        let aligned = |at: usize| {
+            let [mut batch, heads, mut rows, columns] = self.shapes()[at];
+            if let Some(offsets) = &offsets {
+                (batch, rows) = (1, offsets[usize::from(at > 0)][self.batch]);
+            }
+            let (skipped, wide) = match self.memory[at] {
+                Memory::Columns { before, after } => (before, before + columns + after),
+                Memory::Rows { before, .. } => (before * columns, columns),
+                _ => (0, columns),
+            };
+            // Where there is one row, no other has to begin anywhere.
+            let alone = [batch, heads, rows] == [1; 3];
+            of_bytes(columns) && of_bytes(skipped) && (alone || of_bytes(wide))
+        };
+        self.dtype != Dtype::F32 && (0..3).all(aligned)
+    }
+
+    /// The backend that has to run on a device when none is asked for.
+    pub fn backend(&self, device: &Device) -> Backend {
+        match device.kind() {
+            Kind::Cpu => Backend::Math,
+            _ if self.fits_tensor_cores() && has_tensor_cores(device) => Backend::Flash,
+            _ => Backend::Efficient,
+        }
+    }
+
+    /// Every backend that takes it, on every device.
+    pub fn targets(&self) -> Vec<Target> {
+        let takes = |target: &Target| target.backend != Backend::Flash || self.fits_tensor_cores();
+        targets().into_iter().filter(takes).collect()
+    }
+
+    /// The same problem in a form that Flash takes: f32 becomes f16, and columns are multiples of 8.
+    pub fn for_tensor_cores(&self) -> Problem {
+        let memory = self.memory.map(|memory| match memory {
+            Memory::Columns { before, after } => Memory::Columns { before: 8 * before, after: 8 * after },
+            memory => memory,
+        });
+        Problem {
+            dtype: if self.dtype == Dtype::F32 { Dtype::F16 } else { self.dtype },
+            head_dim: self.head_dim.next_multiple_of(8),
+            value_dim: self.value_dim.next_multiple_of(8),
+            memory,
+            ..self.clone()
+        }
     }
 
     /// The factor of the scores.

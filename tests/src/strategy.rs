@@ -227,6 +227,11 @@ pub fn problem(dtype: Dtype, limit: usize) -> impl Strategy<Value = Problem> {
     draft(dtype).prop_map(move |draft| Draft { problem: afford(draft.problem, limit), ..draft }.finish())
 }
 
+/// The same of those that Flash takes.
+pub fn for_tensor_cores(dtype: Dtype, limit: usize) -> impl Strategy<Value = Problem> {
+    problem(dtype, limit).prop_map(|problem| problem.for_tensor_cores())
+}
+
 /// A problem of a few rows and columns, for what costs much an element.
 pub fn small(dtype: Dtype) -> impl Strategy<Value = Problem> {
     (draft(dtype), 1usize..=2, 1usize..=2, 1usize..=2, prop::array::uniform4(1usize..=5)).prop_map(

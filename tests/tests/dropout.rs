@@ -1,7 +1,7 @@
 //! Dropout: the mask is the one that the seed says, everywhere and both ways, and it is random.
 
 use flash_attention::{Dropout, Dtype};
-use flash_attention_conformance::devices::{Target, targets};
+use flash_attention_conformance::devices::Target;
 use flash_attention_conformance::problem::{Inputs, Problem, Results};
 use flash_attention_conformance::unfused::keeps;
 use rstest::rstest;
@@ -28,10 +28,11 @@ fn fill_identity(values: &mut [f64], size: usize) {
 fn every_backend_and_device_drops_what_the_seed_says_both_ways(
     #[values(0.1, 0.5, 0.9)] p: f32,
     #[values(0, 1, 2, 3)] seed: usize,
-    #[values(Dtype::F32, Dtype::Bf16)] dtype: Dtype,
+    #[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype,
 ) {
     // q and k are unit vectors, so that gradients of both are those of the scores; so are v and dout for the weights.
-    let size = 130;
+    // Two tiles and a bit, in rows that Flash takes.
+    let size = 136;
     let (seed, offset) = SEEDS[seed];
     let dropout = Some(Dropout { p, seed, offset });
     let problem = Problem {
@@ -52,7 +53,7 @@ fn every_backend_and_device_drops_what_the_seed_says_both_ways(
         fill_identity(values, size);
     }
     inputs.bias.as_mut().unwrap().0.fill(0.0);
-    for target in targets() {
+    for target in problem.targets() {
         // out = W, and dv = Wᵀ of both heads together.
         let given = run(&problem, &target, &inputs);
         for (index, w) in given.out.iter().enumerate() {
@@ -87,25 +88,28 @@ fn half(inputs: &Inputs) -> Inputs {
     Inputs { q: first(&inputs.q), dout: first(&inputs.dout), bias, ..inputs.clone() }
 }
 
-#[test]
-fn a_sequence_of_a_ragged_batch_drops_by_its_place_in_the_batch_and_its_own_positions() {
+#[rstest]
+fn a_sequence_of_a_ragged_batch_drops_by_its_place_in_the_batch_and_its_own_positions(
+    #[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+) {
     let dense = Problem {
         batch: 3,
         key_heads: 2,
-        queries: 70,
-        keys: 70,
+        queries: 72,
+        keys: 72,
         head_dim: 8,
-        value_dim: 70,
+        value_dim: 72,
+        dtype,
         dropout: Some(Dropout { p: 0.4, seed: 99, offset: 2 }),
         ..Problem::default()
     };
-    let ragged = dense.clone().ragged(vec![[70, 70], [1, 70], [33, 65]]);
+    let ragged = dense.clone().ragged(vec![[72, 72], [1, 72], [33, 65]]);
     let mut inputs = dense.inputs();
-    fill_identity(&mut inputs.v, 70);
-    for target in targets() {
+    fill_identity(&mut inputs.v, 72);
+    for target in ragged.targets() {
         let given = run(&ragged, &target, &inputs);
         for (index, w) in given.out.iter().enumerate() {
-            let (b, query, key) = (index / 70 / 70 / 2, index / 70 % 70, index % 70);
+            let (b, query, key) = (index / 72 / 72 / 2, index / 72 % 72, index % 72);
             let [queries, keys] = ragged.lengths(b);
             let seen = query < queries && key < keys;
             assert_eq!(*w != 0.0, seen && kept(&dense, index), "weight {index} on {target}");
@@ -133,18 +137,21 @@ fn the_weights_that_math_returns_are_those_after_dropout() {
     }
 }
 
-#[test]
-fn a_share_of_0_drops_nothing() {
+#[rstest]
+fn a_share_of_0_drops_nothing(#[values(Dtype::F32, Dtype::F16)] dtype: Dtype) {
     let with = Problem {
         queries: 70,
         keys: 90,
+        dtype,
+        // Of Flash's kernels one alone drops weights, and a softcap takes it too.
+        softcap: Some(50.0),
         dropout: Some(Dropout { p: 0.0, seed: 3, offset: 4 }),
         dlse: true,
         ..Problem::default()
     };
     let without = Problem { dropout: None, ..with.clone() };
     let inputs = with.inputs();
-    for target in targets() {
+    for target in with.targets() {
         assert_eq!(run(&with, &target, &inputs), run(&without, &target, &inputs), "on {target}");
     }
 }

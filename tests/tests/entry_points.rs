@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use flash_attention::{Causal, Device, Dtype};
+use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions};
+use flash_attention_abi::flash::FLASH_HEAD_DIMS;
 use flash_attention_abi::tile::HEAD_DIM_TILES;
-use flash_attention_abi::{ENTRY_POINTS, Kernel};
+use flash_attention_abi::{ENTRY_POINTS, FLASH_ENTRY_POINTS, Kernel};
 use flash_attention_conformance::compare::{compare_all, errors};
-use flash_attention_conformance::devices::{devices, say};
+use flash_attention_conformance::devices::{Target, devices, say};
 use flash_attention_conformance::problem::{Pattern, Problem};
 use flash_attention_conformance::unfused::{Precision, unfused};
 
@@ -34,7 +35,7 @@ fn problem(dtype: Dtype, tile: u32) -> Problem {
 #[test]
 fn every_entry_point_is_launched_and_right() {
     devices();
-    let emulator = Device::emulator();
+    let emulator = Device::emulator_with(EmulatorOptions::default().checks(true));
     let launched = Mutex::new(BTreeMap::new());
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         for tile in HEAD_DIM_TILES {
@@ -60,4 +61,62 @@ fn every_entry_point_is_launched_and_right() {
         // Delta reduces within a warp; all others pass operands through shared memory.
         assert_eq!(counted.shared_load_bytes > 0, entry.kernel != Kernel::Delta, "{}", entry.name);
     }
+}
+
+/// Problems for kernels of these head dims: one with a band alone, for the plain kernel, and one with every option.
+fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem; 2] {
+    let general = Problem {
+        batch: 2,
+        queries: 150,
+        keys: 131,
+        head_dim,
+        value_dim,
+        softcap: Some(8.0),
+        alibi: Some(true),
+        dropout: Some(Dropout { p: 0.2, seed: 3, offset: 4 }),
+        ..problem(dtype, 0)
+    };
+    let banded =
+        Problem { batch: 1, queries: general.queries, keys: general.keys, group: 2, ..Problem::default() };
+    let window = [Some(90), None];
+    let plain = Problem { head_dim, value_dim, dtype, window, causal: Causal::LowerRight, ..banded };
+    [plain, general]
+}
+
+#[test]
+fn every_entry_point_for_tensor_cores_is_launched_and_right() {
+    let device = Device::emulator_with(EmulatorOptions::default().checks(true));
+    let flash = Target { device: device.clone(), backend: Backend::Flash };
+    let mut ran = BTreeSet::new();
+    // As wide as the kernels, narrower by a piece, and columns that other models have.
+    let full = FLASH_HEAD_DIMS.map(|(d, dv)| (d as usize, dv as usize));
+    let narrower = full.map(|(d, dv)| (d - 8, dv - 8));
+    let others =
+        [(8, 8), (40, 40), (72, 72), (80, 80), (104, 104), (112, 112), (160, 160), (224, 224), (144, 128)];
+    for (d, dv) in full.into_iter().chain(narrower).chain(others) {
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            for problem in for_tensor_cores(dtype, d, dv) {
+                let inputs = problem.inputs();
+                let expected = problem.truth(&inputs);
+                let errors = errors(&unfused(&problem, &inputs, Precision::of(dtype)), &expected, dtype);
+                let given = problem.run_on(&flash, &inputs).unwrap();
+                compare_all(&given, &expected, errors, dtype)
+                    .unwrap_or_else(|message| panic!("{dtype} {d} {dv}: {message}"));
+                let counted = device.take_stats().unwrap();
+                let launched: Vec<_> =
+                    counted.iter().filter(|(name, _)| name.starts_with("flash_")).collect();
+                assert!(!launched.is_empty(), "{dtype} {d} {dv}: {counted:?}");
+                for (name, counted) in launched {
+                    assert!(
+                        counted.blocks > 0 && counted.global_store_bytes > 0,
+                        "{name} did nothing: {counted:?}"
+                    );
+                    ran.insert(*name);
+                }
+            }
+        }
+    }
+    let all: BTreeSet<&str> = FLASH_ENTRY_POINTS.iter().map(|entry| entry.name).collect();
+    say(&format!("{} of {} entry points for tensor cores ran on the emulator", ran.len(), all.len()));
+    assert_eq!(ran, all);
 }

@@ -162,7 +162,16 @@ fn the_call_that_the_others_change_is_right() {
 )]
 #[case::bias_of_rank_0(|c: &mut Call| c.options.bias = Some(c.floats(&[])), &["bias has 0 dimensions", "1 to 4"])]
 // Backends.
-#[case::flash(|c: &mut Call| c.options.backends = vec![Backend::Flash], &["flash cannot run this", "not in this version"])]
+#[case::flash(|c: &mut Call| c.options.backends = vec![Backend::Flash], &["flash cannot run this", "tensor cores multiply f16 and bf16", "are f32"])]
+#[case::flash_of_unaligned_rows(
+    |c: &mut Call| {
+        c.q = c.of(Dtype::F16, &[2, 4, 5, 20]);
+        c.k = c.of(Dtype::F16, &[2, 2, 6, 24]).narrow(3, 0, 20).unwrap();
+        c.v = c.of(Dtype::F16, &[2, 2, 6, 8]);
+        c.options.backends = vec![Backend::Flash];
+    },
+    &["flash cannot run this", "q has rows of 40 bytes", "k has rows of 40 bytes", "multiples of 16"],
+)]
 #[case::wide_heads(
     |c: &mut Call| {
         (c.q, c.k) = (c.floats(&[2, 4, 5, 257]), c.floats(&[2, 2, 6, 257]));

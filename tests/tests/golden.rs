@@ -22,7 +22,14 @@ fn trials(source: &str, file: File, all: &mut Vec<Trial>) {
     all.extend(targets().into_iter().map(|target| {
         let path = path.clone();
         let name = format!("{source}::{name} on {target}");
-        Trial::test(name, move || golden::run(&path, &target).map_err(Failed::from))
+        match golden::takes(&path, target.backend) {
+            Ok(true) => Trial::test(name, move || golden::run(&path, &target).map_err(Failed::from)),
+            Ok(false) => {
+                let name = format!("{name} is refused: f32");
+                Trial::test(name, move || golden::refused(&path, &target).map_err(Failed::from))
+            }
+            Err(error) => Trial::test(name, move || Err(Failed::from(error))),
+        }
     }));
 }
 

@@ -1,9 +1,9 @@
 //! What must hold whatever the numbers are: shifts, permutations, independence, extremes.
 
 use approx::assert_abs_diff_eq;
-use flash_attention::{Causal, Device, Dtype};
+use flash_attention::{Causal, Dtype};
 use flash_attention_conformance::compare::{compare_all, errors, first_difference};
-use flash_attention_conformance::devices::devices;
+use flash_attention_conformance::devices::Target;
 use flash_attention_conformance::problem::{Inputs, Pattern, Problem, RESULTS, Results};
 use flash_attention_conformance::unfused::{Precision, unfused};
 use rstest::rstest;
@@ -23,17 +23,17 @@ fn problem() -> Problem {
     }
 }
 
-fn run(problem: &Problem, device: &Device, inputs: &Inputs) -> Results {
-    problem.run(device, inputs).unwrap_or_else(|error| panic!("on {device}: {error}"))
+fn run(problem: &Problem, target: &Target, inputs: &Inputs) -> Results {
+    problem.run_on(target, inputs).unwrap_or_else(|error| panic!("on {target}: {error}"))
 }
 
 /// Holds results against the formulas.
-fn agrees(problem: &Problem, inputs: &Inputs, device: &Device) -> Results {
+fn agrees(problem: &Problem, inputs: &Inputs, target: &Target) -> Results {
     let expected = problem.truth(inputs);
     let errors = errors(&unfused(problem, inputs, Precision::of(problem.dtype)), &expected, problem.dtype);
-    let given = run(problem, device, inputs);
+    let given = run(problem, target, inputs);
     compare_all(&given, &expected, errors, problem.dtype)
-        .unwrap_or_else(|message| panic!("on {device}: {message}"));
+        .unwrap_or_else(|message| panic!("on {target}: {message}"));
     given
 }
 
@@ -47,9 +47,9 @@ fn a_constant_on_all_scores_of_a_query_moves_only_the_log_sum_exp() {
     for (row, bias) in bias.chunks_exact_mut(with.keys).enumerate() {
         bias.fill(constant(row));
     }
-    for device in devices() {
-        let moved = run(&with, device, &inputs);
-        let still = run(&without, device, &Inputs { bias: None, ..inputs.clone() });
+    for target in with.targets() {
+        let moved = run(&with, &target, &inputs);
+        let still = run(&without, &target, &Inputs { bias: None, ..inputs.clone() });
         for (row, (moved, still)) in moved.lse.iter().zip(&still.lse).enumerate() {
             assert_abs_diff_eq!(moved - still, constant(row), epsilon = 1e-5);
         }
@@ -78,18 +78,19 @@ fn keys_in_another_order_give_the_same_output_and_their_gradients_in_that_order(
     permuted.k = permute(&inputs.k, keys, head_dim, &order);
     permuted.v = permute(&inputs.v, keys, value_dim, &order);
     permuted.mask = inputs.mask.as_ref().map(|(mask, shape)| (permute(mask, keys, 1, &order), *shape));
-    for device in devices() {
-        let mut expected = run(&problem, device, &inputs);
+    for target in problem.targets() {
+        let mut expected = run(&problem, &target, &inputs);
         expected.dk = permute(&expected.dk, keys, head_dim, &order);
         expected.dv = permute(&expected.dv, keys, value_dim, &order);
-        let given = run(&problem, device, &permuted);
+        let given = run(&problem, &target, &permuted);
         compare_all(&given, &expected, [0.0; RESULTS], Dtype::F32).unwrap();
     }
 }
 
-#[test]
-fn batch_entries_and_key_heads_know_nothing_of_each_other() {
-    let problem = Problem { causal: Causal::LowerRight, bias: Some([false, false, true]), ..problem() };
+#[rstest]
+fn batch_entries_and_key_heads_know_nothing_of_each_other(#[values(Dtype::F32, Dtype::F16)] dtype: Dtype) {
+    let problem =
+        Problem { causal: Causal::LowerRight, bias: Some([false, false, true]), dtype, ..problem() };
     let inputs = problem.inputs();
     // The second key head of the first batch entry, with its queries, is alone.
     let Problem { batch, key_heads, group, keys, .. } = problem;
@@ -116,14 +117,14 @@ fn batch_entries_and_key_heads_know_nothing_of_each_other() {
     };
     let poisoned =
         Inputs { k: poison(&inputs.k), v: poison(&inputs.v), q: poison(&inputs.q), ..inputs.clone() };
-    for device in devices() {
-        let whole = run(&problem, device, &inputs);
-        let single = run(&alone, device, &one);
-        let among_poison = run(&problem, device, &poisoned);
+    for target in problem.targets() {
+        let whole = run(&problem, &target, &inputs);
+        let single = run(&alone, &target, &one);
+        let among_poison = run(&problem, &target, &poisoned);
         for all in [whole, among_poison] {
             let [out, lse, dq, dk, dv, dbias, dsinks] = all.named().map(|(_, values)| part(values));
             let of_all = Results { out, lse, dq, dk, dv, dbias, dsinks };
-            assert_eq!(first_difference(&of_all, &single), None, "on {device}");
+            assert_eq!(first_difference(&of_all, &single), None, "on {target}");
         }
     }
 }
@@ -138,11 +139,11 @@ fn logits_of_ten_thousand_stay_finite_and_right(
     let mut inputs = problem.inputs();
     inputs.q.chunks_exact_mut(40).for_each(|row| row[0] = 100.0);
     inputs.k.chunks_exact_mut(40).for_each(|row| row[0] = sign * 100.0);
-    for device in devices() {
-        let given = run(&problem, device, &inputs);
+    for target in problem.targets() {
+        let given = run(&problem, &target, &inputs);
         let expected = problem.truth(&inputs);
         for (name, values) in given.named() {
-            assert!(values.iter().all(|x| x.is_finite()), "{name} on {device}");
+            assert!(values.iter().all(|x| x.is_finite()), "{name} on {target}");
         }
         for (given, expected) in given.lse.iter().zip(&expected.lse) {
             assert_abs_diff_eq!(given, expected, epsilon = 1e-2);
@@ -168,21 +169,23 @@ fn a_score_far_above_the_others_picks_its_value(
     for (i, bias) in bias.iter_mut().enumerate() {
         *bias = if i % keys == i / keys % keys { 0.0 } else { -distance };
     }
-    for device in devices() {
-        let given = agrees(&problem, &inputs, device);
+    for target in problem.targets() {
+        let given = agrees(&problem, &inputs, &target);
         for (row, out) in given.out.chunks_exact(problem.value_dim).enumerate() {
             let head = row / problem.queries / problem.group;
             let value = &inputs.v[(head * keys + row % keys) * problem.value_dim..][..problem.value_dim];
-            assert_eq!(out, value, "row {row} on {device}");
+            assert_eq!(out, value, "row {row} on {target}");
         }
         // One key has all the weight, so that nothing is gained by moving it.
-        assert!(given.dbias.iter().all(|x| x.abs() < 1e-4), "on {device}");
+        assert!(given.dbias.iter().all(|x| x.abs() < 1e-4), "on {target}");
     }
 }
 
-#[test]
-fn a_bias_of_minus_infinity_on_all_keys_hides_them_as_a_mask_does() {
-    let problem = Problem { bias: Some([false; 3]), causal: Causal::UpperLeft, ..problem() };
+#[rstest]
+fn a_bias_of_minus_infinity_on_all_keys_hides_them_as_a_mask_does(
+    #[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+) {
+    let problem = Problem { bias: Some([false; 3]), causal: Causal::UpperLeft, dtype, ..problem() };
     let mut inputs = problem.inputs();
     let (bias, _) = inputs.bias.as_mut().unwrap();
     for (row, bias) in bias.chunks_exact_mut(problem.keys).enumerate() {
@@ -192,12 +195,12 @@ fn a_bias_of_minus_infinity_on_all_keys_hides_them_as_a_mask_does() {
             _ => {}
         }
     }
-    for device in devices() {
-        let given = agrees(&problem, &inputs, device);
+    for target in problem.targets() {
+        let given = agrees(&problem, &inputs, &target);
         for (row, out) in given.out.chunks_exact(problem.value_dim).enumerate().step_by(4) {
             assert!(
                 given.lse[row] == f64::NEG_INFINITY && out.iter().all(|&x| x == 0.0),
-                "row {row} on {device}"
+                "row {row} on {target}"
             );
         }
     }
@@ -212,8 +215,8 @@ fn equal_keys_share_the_weight() {
         let (first, rest) = head.split_at_mut(head_dim);
         rest.chunks_exact_mut(head_dim).for_each(|key| key.copy_from_slice(first));
     }
-    for device in devices() {
-        let given = agrees(&problem, &inputs, device);
+    for target in problem.targets() {
+        let given = agrees(&problem, &inputs, &target);
         let rows = problem.queries * problem.group;
         for (head, out) in given.out.chunks_exact(rows * value_dim).enumerate() {
             let values = &inputs.v[head * keys * value_dim..][..keys * value_dim];
@@ -232,28 +235,29 @@ fn equal_keys_share_the_weight() {
 fn without_a_visible_key_all_is_zero_and_the_log_sum_exp_minus_infinity(
     #[case] mask: Option<([bool; 3], Pattern)>,
     #[case] causal: Causal,
+    #[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype,
 ) {
-    let problem = Problem { mask, causal, bias: Some([true, false, false]), ..problem() };
+    let problem = Problem { mask, causal, dtype, bias: Some([true, false, false]), ..problem() };
     let inputs = problem.inputs();
-    for device in devices() {
-        let Results { out, lse, dq, dk, dv, dbias, .. } = run(&problem, device, &inputs);
-        assert!(lse.iter().all(|&x| x == f64::NEG_INFINITY), "on {device}");
+    for target in problem.targets() {
+        let Results { out, lse, dq, dk, dv, dbias, .. } = run(&problem, &target, &inputs);
+        assert!(lse.iter().all(|&x| x == f64::NEG_INFINITY), "on {target}");
         for (name, values) in [("out", out), ("dq", dq), ("dk", dk), ("dv", dv), ("dbias", dbias)] {
-            assert!(values.iter().all(|&x| x == 0.0), "{name} on {device}");
+            assert!(values.iter().all(|&x| x == 0.0), "{name} on {target}");
         }
     }
 }
 
-#[test]
-fn a_nan_in_a_visible_key_is_not_lost() {
-    let problem = problem();
+#[rstest]
+fn a_nan_in_a_visible_key_is_not_lost(#[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
+    let problem = Problem { dtype, ..problem() };
     let mut inputs = problem.inputs();
     inputs.k[3] = f64::NAN;
-    for device in devices() {
-        let given = run(&problem, device, &inputs);
+    for target in problem.targets() {
+        let given = run(&problem, &target, &inputs);
         let seen = problem.queries * problem.group;
-        assert!(given.lse[..seen].iter().all(|x| x.is_nan()), "on {device}");
-        assert!(given.lse[seen..].iter().all(|x| x.is_finite()), "on {device}");
-        assert!(given.out[..seen * problem.value_dim].iter().all(|x| x.is_nan()), "on {device}");
+        assert!(given.lse[..seen].iter().all(|x| x.is_nan()), "on {target}");
+        assert!(given.lse[seen..].iter().all(|x| x.is_finite()), "on {target}");
+        assert!(given.out[..seen * problem.value_dim].iter().all(|x| x.is_nan()), "on {target}");
     }
 }

@@ -1,9 +1,9 @@
 //! Numbers at the edge of what the storage types hold, by every backend on every device.
 
 use approx::assert_abs_diff_eq;
-use flash_attention::{Causal, Dtype};
-use flash_attention_conformance::compare::{compare_all, errors, first_difference};
-use flash_attention_conformance::devices::{Target, targets};
+use flash_attention::{Backend, Causal, Dtype};
+use flash_attention_conformance::compare::{allowance, compare_all, errors, first_difference};
+use flash_attention_conformance::devices::Target;
 use flash_attention_conformance::problem::{Inputs, Lengths, Pattern, Problem, Results, round};
 use flash_attention_conformance::unfused::{Precision, unfused};
 use rstest::rstest;
@@ -32,7 +32,7 @@ fn run(problem: &Problem, target: &Target, inputs: &Inputs) -> Results {
 fn all_agree(problem: &Problem, inputs: &Inputs) -> Results {
     let expected = problem.truth(inputs);
     let errors = errors(&unfused(problem, inputs, Precision::of(problem.dtype)), &expected, problem.dtype);
-    for target in targets() {
+    for target in problem.targets() {
         compare_all(&run(problem, &target, inputs), &expected, errors, problem.dtype)
             .unwrap_or_else(|message| panic!("on {target}: {message}"));
     }
@@ -62,7 +62,7 @@ fn logits_of_both_signs_and_ten_thousand_are_finite_and_right(
     let expected = problem.truth(&inputs);
     // An f32 near 1e4 is a multiple of 2^-10: so far off may the exponent be, and with it the weights.
     let tolerance = 4.0 / 1024.0 * 4.0 + 4.0 / 128.0 * f64::from(u8::from(dtype == Dtype::Bf16));
-    for target in targets() {
+    for target in problem.targets() {
         let given = run(&problem, &target, &inputs);
         for (name, values) in given.named() {
             assert!(values.iter().all(|x| x.is_finite()), "{name} on {target}");
@@ -126,12 +126,21 @@ fn a_query_that_meets_one_key_takes_its_value_whole(
         k.fill(0.0);
         k[j % size] = round(dtype, 100.0 * if dtype == Dtype::F16 { 1.0 } else { far });
     }
-    for target in targets() {
+    for target in problem.targets() {
         let given = run(&problem, &target, &inputs);
         for (row, out) in rows(&given.out, 16) {
             let head = row / size / 4 * 2 + row / size % 4 / 2;
             let value = &inputs.v[(head * size + met(row % size)) * 16..][..16];
-            assert_eq!(out, value, "row {row} on {target}");
+            if target.backend == Backend::Flash {
+                // It rounds the largest score times the factor before it subtracts it: the weight of that key is not quite
+                // one, neither is the sum, and the weight is rounded to 16 bits.
+                for (out, value) in out.iter().zip(value) {
+                    let unit = allowance(dtype) * value.abs();
+                    assert!((out - value).abs() <= unit, "row {row} on {target}: {out} and {value}");
+                }
+            } else {
+                assert_eq!(out, value, "row {row} on {target}");
+            }
         }
         assert!(given.dq.iter().chain(&given.dk).all(|x| x.is_finite()), "on {target}");
     }
@@ -158,7 +167,7 @@ fn a_vector_added_to_all_keys_moves_only_the_log_sum_exp(
         *lse += f64::from(problem.factor()) * dot;
     }
     let errors = errors(&unfused(&problem, &moved, Precision::of(dtype)), &expected, dtype);
-    for target in targets() {
+    for target in problem.targets() {
         compare_all(&run(&problem, &target, &moved), &expected, errors, dtype)
             .unwrap_or_else(|message| panic!("on {target}: {message}"));
     }
@@ -179,7 +188,7 @@ fn the_smallest_numbers_of_f16_are_not_lost() {
     // The scores differ, so that a query that was lost would show.
     let differ = expected.lse.iter().filter(|lse| (*lse - (keys as f64).ln()).abs() > 1e-2).count();
     assert!(differ > expected.lse.len() / 2, "{differ}");
-    for target in targets() {
+    for target in problem.targets() {
         let given = run(&problem, &target, &inputs);
         for (given, expected) in given.lse.iter().zip(&expected.lse) {
             assert_abs_diff_eq!(given, expected, epsilon = 1e-4);
@@ -202,7 +211,7 @@ fn numbers_below_the_normal_ones_of_f32_count_as_themselves_or_zero(
     assert!(tiny > 0.0 && tiny < f64::from(f32::MIN_POSITIVE));
     inputs.q.iter_mut().chain(&mut inputs.k).for_each(|x| *x = tiny);
     inputs.v.iter_mut().for_each(|x| *x = tiny);
-    for target in targets() {
+    for target in problem.targets() {
         let given = run(&problem, &target, &inputs);
         for lse in given.lse {
             assert_abs_diff_eq!(lse, (problem.keys as f64).ln(), epsilon = 1e-6);
@@ -242,7 +251,7 @@ fn plus_infinity_and_nan_in_a_bias_spoil_their_rows_and_minus_infinity_hides(
         }
     }
     all_agree(&problem, &hidden);
-    for target in targets() {
+    for target in problem.targets() {
         let (given, expected) = (run(&problem, &target, &poisoned), run(&problem, &target, &hidden));
         let by_row = [
             ("out", &given.out, &expected.out, value_dim),
@@ -290,19 +299,22 @@ fn a_bias_of_a_key_that_is_not_seen_does_not_matter(
             *bias = x;
         }
     }
-    for target in targets() {
+    for target in problem.targets() {
         let (given, expected) = (run(&problem, &target, &poisoned), run(&problem, &target, &clean));
         assert_eq!(first_difference(&given, &expected), None, "on {target}");
     }
 }
 
-#[test]
-fn nan_in_a_query_stays_in_its_row() {
-    let problem = Problem { softcap: Some(3.0), sinks: true, ..problem(Dtype::F32) };
+#[rstest]
+fn nan_in_a_query_stays_in_its_row(
+    #[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+    #[values(None, Some(3.0))] softcap: Option<f32>,
+) {
+    let problem = Problem { softcap, sinks: softcap.is_some(), ..problem(dtype) };
     let clean = problem.inputs();
     let mut poisoned = clean.clone();
     poisoned.q[37 * 40 + 5] = f64::NAN;
-    for target in targets() {
+    for target in problem.targets() {
         let (given, expected) = (run(&problem, &target, &poisoned), run(&problem, &target, &clean));
         for ((i, given), (_, expected)) in rows(&given.out, 24).zip(rows(&expected.out, 24)) {
             if i == 37 {
@@ -316,8 +328,8 @@ fn nan_in_a_query_stays_in_its_row() {
 }
 
 /// Ways to hide every key from some queries.
-fn dead(way: usize) -> Problem {
-    let plain = Problem { bias: Some([true, true, false]), ..problem(Dtype::F32) };
+fn dead(way: usize, dtype: Dtype, biased: bool) -> Problem {
+    let plain = Problem { bias: biased.then_some([true, true, false]), ..problem(dtype) };
     match way {
         0 => Problem { mask: Some(([false; 3], Pattern::DeadRows)), ..plain },
         1 => Problem { causal: Causal::LowerRight, keys: 33, ..plain },
@@ -338,9 +350,11 @@ fn dead_rows(truth: &Results) -> Vec<usize> {
 #[rstest]
 fn a_query_that_sees_no_key_gives_nothing_and_takes_no_gradient(
     #[values(0, 1, 2, 3, 4)] way: usize,
+    #[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+    #[values(false, true)] biased: bool,
     #[values(false, true)] sinks: bool,
 ) {
-    let problem = Problem { sinks, dlse: true, ..dead(way) };
+    let problem = Problem { sinks, dlse: true, ..dead(way, dtype, biased) };
     let inputs = problem.inputs();
     let expected = all_agree(&problem, &inputs);
     let sink = |row: usize| {
@@ -348,7 +362,7 @@ fn a_query_that_sees_no_key_gives_nothing_and_takes_no_gradient(
         inputs.sinks.as_ref().map_or(f64::NEG_INFINITY, |sinks| sinks[head])
     };
     let dead = dead_rows(&expected);
-    for target in targets() {
+    for target in problem.targets() {
         let clean = run(&problem, &target, &inputs);
         for &i in &dead {
             assert!(clean.out[i * 24..][..24].iter().all(|&x| x == 0.0), "out of row {i} on {target}");
@@ -366,9 +380,12 @@ fn a_query_that_sees_no_key_gives_nothing_and_takes_no_gradient(
 #[case::queries(Problem { queries: 0, ..problem(Dtype::Bf16) })]
 #[case::batch(Problem { batch: 0, ..problem(Dtype::F32) })]
 #[case::lengths(Problem { lengths: Lengths::Keys(vec![0, 0]), ..problem(Dtype::F32) })]
+#[case::lengths_f16(Problem { lengths: Lengths::Keys(vec![0, 0]), ..problem(Dtype::F16) })]
 #[case::sequences(problem(Dtype::F32).ragged(vec![]))]
 #[case::ragged(problem(Dtype::F16).ragged(vec![[0, 0], [0, 0]]))]
+#[case::ragged_keys_bf16(problem(Dtype::Bf16).ragged(vec![[3, 0], [0, 0], [65, 0]]))]
 #[case::ragged_keys(problem(Dtype::F32).ragged(vec![[3, 0], [0, 0], [65, 0]]))]
+#[case::ragged_queries_f16(problem(Dtype::F16).ragged(vec![[0, 4], [0, 0], [0, 70]]))]
 #[case::ragged_queries(problem(Dtype::F32).ragged(vec![[0, 4], [0, 0], [0, 70]]))]
 fn problems_without_queries_keys_or_batch_entries_are_right(
     #[case] problem: Problem,

@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 
-use flash_attention::{Causal, Dtype};
+use flash_attention::{Backend, Causal, Device, Dtype};
 use flash_attention_conformance::compare::{compare_all, errors};
-use flash_attention_conformance::devices::{devices, say};
+use flash_attention_conformance::devices::{Target, devices, say};
 use flash_attention_conformance::problem::{Lengths, Pattern, Problem, RESULTS};
 use flash_attention_conformance::strategy;
 use flash_attention_conformance::unfused::{Precision, unfused};
@@ -13,7 +13,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use rstest::rstest;
 
-/// Every device gives out, lse and all gradients of a problem; the shares of what is allowed, by device and tensor.
+/// Every device gives out, lse and all gradients of a problem; the shares of what is allowed, by device and tensor. By the
+/// backend that `Auto` has to choose.
 fn agree(problem: &Problem) -> Result<Vec<[f64; RESULTS]>, String> {
     let inputs = problem.inputs();
     let expected = problem.truth(&inputs);
@@ -54,6 +55,17 @@ fn all_agree(what: &str, cases: u32, problems: impl Strategy<Value = Problem>) {
 #[rstest]
 fn any_problem_agrees_with_the_formulas(#[values(Dtype::F32, Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
     all_agree(dtype.name(), 200, strategy::problem(dtype, 4096));
+}
+
+#[rstest]
+fn any_problem_that_flash_takes_agrees_with_the_formulas(#[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
+    let what = format!("{} by flash", dtype.name());
+    let problems = strategy::for_tensor_cores(dtype, 4096);
+    let fitting = problems.prop_map(|problem| {
+        assert!(problem.fits_tensor_cores(), "{problem:?} is left to another backend");
+        problem
+    });
+    all_agree(&what, 200, fitting);
 }
 
 proptest! {
@@ -111,4 +123,36 @@ fn a_lost_key_is_noticed(#[case] dtype: Dtype, #[case] percent: u32) {
     }
     say(&format!("{dtype}: {noticed} of {lost} lost keys were noticed"));
     assert!(lost >= 90 && noticed * 100 >= lost * percent, "{noticed} of {lost}");
+}
+
+/// Both take every problem that Flash takes, and differ by rounding: as far as the rule lets any backend be off, with Efficient
+/// in the place of the truth.
+#[test]
+fn flash_equals_efficient_within_rounding_on_a_thousand_random_problems() {
+    let emulator = Device::emulator();
+    let on = |backend| Target { device: emulator.clone(), backend };
+    let (flash, efficient) = (on(Backend::Flash), on(Backend::Efficient));
+    let (cases, most) = (Mutex::new(0), Mutex::new([0f64; RESULTS]));
+    let problems = prop_oneof![
+        strategy::for_tensor_cores(Dtype::F16, 512),
+        strategy::for_tensor_cores(Dtype::Bf16, 512),
+    ];
+    let outcome = TestRunner::new(strategy::config(1000)).run(&problems, |problem| {
+        let inputs = problem.inputs();
+        let fail = |error: flash_attention::Error| TestCaseError::fail(error.to_string());
+        let given = problem.forward_on(&flash, &inputs).map_err(fail)?;
+        let expected = problem.forward_on(&efficient, &inputs).map_err(fail)?;
+        let shares =
+            compare_all(&given, &expected, [0.0; RESULTS], problem.dtype).map_err(TestCaseError::fail)?;
+        let mut most = most.lock().unwrap();
+        most.iter_mut().zip(shares).for_each(|(most, share)| *most = most.max(share));
+        *cases.lock().unwrap() += 1;
+        Ok(())
+    });
+    let [out, lse, ..] = most.into_inner().unwrap().map(|share| (100.0 * share).round());
+    let cases = cases.into_inner().unwrap();
+    say(&format!("flash and efficient on {cases} problems: in % of what is allowed: out {out}, lse {lse}"));
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
 }

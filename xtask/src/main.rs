@@ -36,8 +36,13 @@ enum Check {
     /// What the kernels' PTX must and must not contain: collective operations as the source states them, no local memory,
     /// no calls, the launch bounds of the tile table
     Ptx,
-    /// Registers, shared memory and spills of every kernel, by NVIDIA's assembler; says so where it is not installed
-    Ptxas,
+    /// Registers, shared memory, occupancy, spills and inner loops of every kernel, by NVIDIA's assembler, against
+    /// xtask/ptxas.ratchet.json; says so where it is not installed
+    Ptxas {
+        /// Writes what was counted into the ratchet file
+        #[arg(long)]
+        accept: bool,
+    },
     /// Rules of style that a program can check: where assembly may stand, the length of files, paths in the documents
     Style,
     /// Packs the library with its PTX, and builds a crate that depends on the package as a stranger would, without the
@@ -76,7 +81,7 @@ fn run(check: Check) -> Result<()> {
         ),
         Check::Test => command::cargo(&["test", "--workspace", "--release"]),
         Check::Ptx => ptx::check(),
-        Check::Ptxas => ptxas::check(),
+        Check::Ptxas { accept } => ptxas::check(accept),
         Check::Style => style::check(),
         Check::Package => package::check(),
         Check::Fuzz => fuzz::check(),
@@ -88,7 +93,7 @@ fn run(check: Check) -> Result<()> {
                 Check::Clippy,
                 Check::Docs,
                 Check::Ptx,
-                Check::Ptxas,
+                Check::Ptxas { accept: false },
                 Check::Package,
                 Check::Fuzz,
             ] {

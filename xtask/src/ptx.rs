@@ -3,8 +3,11 @@
 use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
+use flash_attention_abi::flash::flash_grad_tile;
 use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
-use flash_attention_abi::{ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashKernel, Kernel};
+use flash_attention_abi::{
+    Dtype, ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashEntryPoint, FlashKernel, Kernel,
+};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -14,10 +17,34 @@ pub struct Module {
     pub name: &'static str,
     /// The folder that holds `NAME.ptx`.
     pub folder: PathBuf,
-    /// Threads that its blocks have.
-    pub threads: u32,
     /// What it computes.
     pub kind: Kind,
+    /// The type of what it reads and writes.
+    pub dtype: Dtype,
+    /// What the tile tables say of its blocks.
+    pub block: Block,
+}
+
+/// A kernel's blocks by the tile tables.
+#[derive(Clone, Copy)]
+pub struct Block {
+    /// Threads.
+    pub threads: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared: u32,
+    /// Blocks a multiprocessor that the table promises.
+    pub resident: u32,
+    /// A step of its inner loop, if that runs on tensor cores.
+    pub step: Option<Step>,
+}
+
+/// What one warp does in a step of an inner loop on tensor cores.
+#[derive(Clone, Copy)]
+pub struct Step {
+    /// Products of 16 x 16 by 16 x 8.
+    pub products: u32,
+    /// Scores of one of its threads.
+    pub scores: u32,
 }
 
 /// What a kernel computes, in either family.
@@ -49,14 +76,16 @@ pub fn build() -> Result<(Vec<Module>, String)> {
         .map(|entry| Module {
             name: entry.name,
             folder: efficient.dir.clone(),
-            threads: threads(entry),
             kind: Kind::Efficient(entry.kernel),
+            dtype: entry.dtype,
+            block: efficient_block(entry),
         })
         .chain(FLASH_ENTRY_POINTS.iter().map(|entry| Module {
             name: entry.name,
             folder: flash.dir.clone(),
-            threads: entry.kernel.tile(entry.head_dim, entry.value_dim).threads(),
             kind: Kind::Flash(entry.kernel),
+            dtype: entry.dtype,
+            block: flash_block(entry),
         }))
         .collect();
     let built: BTreeSet<&str> =
@@ -91,13 +120,44 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Threads that a kernel's blocks have by the tile table.
-fn threads(entry: &EntryPoint) -> u32 {
+/// Blocks of a kernel for CUDA cores by its tile table.
+fn efficient_block(entry: &EntryPoint) -> Block {
+    let tile = match entry.kernel {
+        Kernel::Forward => forward_tile(entry.head_dim),
+        Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias => backward_tile(entry.head_dim),
+        Kernel::Delta => return Block { threads: DELTA_THREADS, shared: 0, resident: 1, step: None },
+        Kernel::GradSink => {
+            // One f32 a warp.
+            return Block { threads: SINK_THREADS, shared: SINK_THREADS / 32 * 4, resident: 1, step: None };
+        }
+    };
+    Block { threads: tile.threads, shared: tile.shared_bytes(), resident: tile.min_blocks, step: None }
+}
+
+/// Blocks of a kernel for tensor cores by its tile table.
+fn flash_block(entry: &FlashEntryPoint) -> Block {
     match entry.kernel {
-        Kernel::Forward => forward_tile(entry.head_dim).threads,
-        Kernel::Delta => DELTA_THREADS,
-        Kernel::GradSink => SINK_THREADS,
-        Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias => backward_tile(entry.head_dim).threads,
+        FlashKernel::Forward | FlashKernel::General => {
+            let tile = entry.kernel.tile(entry.head_dim, entry.value_dim);
+            let step = Step { products: tile.products(), scores: tile.warp_rows * tile.block_keys / 32 };
+            Block {
+                threads: tile.threads(),
+                shared: tile.shared_bytes(),
+                resident: tile.min_blocks,
+                step: Some(step),
+            }
+        }
+        FlashKernel::GradKeyValue | FlashKernel::GradQuery => {
+            let tile = flash_grad_tile(entry.head_dim, entry.value_dim);
+            let values = entry.kernel == FlashKernel::GradKeyValue;
+            let step = Step { products: tile.products(values), scores: tile.warp_rows * tile.step / 32 };
+            Block {
+                threads: tile.threads(),
+                shared: tile.shared_bytes(),
+                resident: tile.min_blocks,
+                step: Some(step),
+            }
+        }
     }
 }
 
@@ -131,7 +191,7 @@ fn problems(module: &Module, text: &str) -> Result<Vec<String>> {
     if text.contains(".local") {
         problems.push("uses local memory".into());
     }
-    let bounds = format!(".maxntid {}, 1, 1", module.threads);
+    let bounds = format!(".maxntid {}, 1, 1", module.block.threads);
     if !text.contains(&bounds) {
         problems.push(format!("lacks `{bounds}`"));
     }
@@ -149,7 +209,7 @@ fn problems(module: &Module, text: &str) -> Result<Vec<String>> {
         Kind::Efficient(Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias) => {
             &["fma.rn.f32", "ld.global.nc", "ld.shared.v4.f32", "ex2.approx.ftz.f32"]
         }
-        Kind::Flash(FlashKernel::Forward | FlashKernel::General) => &[
+        Kind::Flash(_) => &[
             "mma.sync.aligned.m16n8k16",
             "ldmatrix.sync.aligned.m8n8.x4.shared",
             "ldmatrix.sync.aligned.m8n8.x4.trans.shared",

@@ -2,6 +2,7 @@
 
 use crate::command;
 use anyhow::{Result, bail};
+use flash_attention_abi::{ENTRY_POINTS, FLASH_ENTRY_POINTS};
 use ignore::WalkBuilder;
 use regex::Regex;
 use std::path::{Path, PathBuf};
@@ -57,25 +58,51 @@ fn crate_documentation(path: &Path, text: &str, failures: &mut Vec<String>) {
     }
 }
 
-/// Every path that a document names in backticks or links to exists, from the root or from the document's folder.
+/// Every path that a document names in backticks or links to exists, from the root or from the document's folder; and where a
+/// link has a title, it is the name of a function in that file.
 fn paths(path: &Path, text: &str, failures: &mut Vec<String>) -> Result<()> {
     let root = command::root();
-    let named = Regex::new(r"`(\.?[A-Za-z0-9_\-]+(?:/[A-Za-z0-9_.\-]+)+/?)`|\]\(([^)#:\s]+)\)")?;
+    let named = Regex::new(concat!(
+        r"`(\.?[A-Za-z0-9_\-]+(?:/[A-Za-z0-9_.\-]+)+/?)`",
+        r#"|\]\(([^)#:\s]+)(?:\#[^)\s]*)?(?:\s+"([^"]*)")?\)"#
+    ))?;
     let here = root.join(path.parent().unwrap_or(Path::new("")));
     for (index, line) in text.lines().enumerate() {
+        let mut fails = |what| failures.push(format!("{}:{}: {what}", path.display(), index + 1));
         for found in named.captures_iter(line) {
-            let Some(name) = found.get(1).or_else(|| found.get(2)) else { continue };
-            if !root.join(name.as_str()).exists() && !here.join(name.as_str()).exists() {
-                failures.push(format!(
-                    "{}:{}: names `{}`, which does not exist",
-                    path.display(),
-                    index + 1,
-                    name.as_str()
-                ));
+            let Some(name) = found.get(1).or_else(|| found.get(2)).map(|name| name.as_str()) else {
+                continue;
+            };
+            let Some(file) = [root.join(name), here.join(name)].into_iter().find(|file| file.exists()) else {
+                fails(format!("names `{name}`, which does not exist"));
+                continue;
+            };
+            if let Some(function) = found.get(3).map(|title| title.as_str())
+                && !std::fs::read_to_string(file)?.contains(&format!("fn {function}("))
+            {
+                fails(format!("names `{function}`, which is not in {name}"));
             }
         }
     }
     Ok(())
+}
+
+/// Where the README says how many kernels there are, it is as many.
+fn kernels(path: &Path, text: &str, failures: &mut Vec<String>) -> Result<()> {
+    if path != Path::new("README.md") {
+        return Ok(());
+    }
+    let (named, count) = (Regex::new(r"(\d+) kernels")?, count());
+    for found in named.captures_iter(text) {
+        if found[1] != count.to_string() {
+            failures.push(format!("{}: says {} kernels, and there are {count}", path.display(), &found[1]));
+        }
+    }
+    Ok(())
+}
+
+fn count() -> usize {
+    ENTRY_POINTS.len() + FLASH_ENTRY_POINTS.len()
 }
 
 /// Runs all rules; prints every failure.
@@ -94,6 +121,7 @@ pub fn check() -> Result<()> {
             crate_documentation(path, &text, &mut failures);
         } else {
             paths(path, &text, &mut failures)?;
+            kernels(path, &text, &mut failures)?;
         }
     }
     for failure in &failures {
@@ -104,4 +132,44 @@ pub fn check() -> Result<()> {
     }
     println!("style: {} files, no breach", files.len());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failures(text: &str) -> Vec<String> {
+        let (path, mut failures) = (Path::new("README.md"), vec![]);
+        paths(path, text, &mut failures).unwrap();
+        kernels(path, text, &mut failures).unwrap();
+        failures
+    }
+
+    #[test]
+    fn paths_in_backticks_and_links_must_exist() {
+        assert_eq!(
+            failures("`abi/src/lib.rs`, [one](abi/src/entry.rs), [there](https://a.b/c), `a` / `b`"),
+            [""; 0]
+        );
+        assert_eq!(failures("`abi/src/no.rs`"), ["README.md:1: names `abi/src/no.rs`, which does not exist"]);
+        assert_eq!(failures("x\n[a](no.md#there)"), ["README.md:2: names `no.md`, which does not exist"]);
+        assert_eq!(failures("[a](no.md \"b\")"), ["README.md:1: names `no.md`, which does not exist"]);
+    }
+
+    #[test]
+    fn titles_of_links_are_functions_of_the_file() {
+        assert_eq!(
+            failures("[a](xtask/src/style.rs \"titles_of_links_are_functions_of_the_file\")"),
+            [""; 0]
+        );
+        let missing = failures("[a](xtask/src/style.rs \"no_such_function\")");
+        assert_eq!(missing, ["README.md:1: names `no_such_function`, which is not in xtask/src/style.rs"]);
+    }
+
+    #[test]
+    fn the_number_of_kernels_is_that_of_the_entry_points() {
+        assert_eq!(failures(&format!("All {} kernels", count())), [""; 0]);
+        let wrong = format!("README.md: says 1 kernels, and there are {}", count());
+        assert_eq!(failures("1 kernels"), [wrong]);
+    }
 }

@@ -114,30 +114,60 @@ fn works(setup: &Setup) -> Vec<Workload> {
     works
 }
 
-/// Forward and backward, as often as the schedule says.
+/// Forward and backward of every backend that can, as often as the schedule says. Kernels that backends have in common count once.
 fn measure(setup: &Setup, work: &Workload) -> Result<Vec<Cost>> {
     let inputs = Inputs::new(&setup.device, work.dtype, std::slice::from_ref(work))?;
     let Tensors { q, k, v, dout } = inputs.view(work)?;
-    let mut runs = vec![];
-    for round in 0..setup.schedule.warmup + setup.schedule.repeats {
-        let attention = sdpa(&q, &k, &v).causal(work.causal).backend(setup.backend.unwrap_or_default());
-        attention.forward()?.backward(&dout)?;
-        let counted = setup.device.take_stats().unwrap_or_default();
-        if round >= setup.schedule.warmup {
-            runs.push(counted);
+    let attention = || sdpa(&q, &k, &v).causal(work.causal);
+    let explanation = attention().explain()?;
+    let mut costs: Vec<Cost> = vec![];
+    let mut refusal = None;
+    for asked in setup.backends() {
+        let backend = match explanation.choose(&[asked]) {
+            Ok(backend) => backend,
+            Err(error) => {
+                refusal = Some(error);
+                continue;
+            }
+        };
+        let mut runs = vec![];
+        for round in 0..setup.schedule.warmup + setup.schedule.repeats {
+            attention().backend(backend).forward()?.backward(&dout)?;
+            let counted = setup.device.take_stats().unwrap_or_default();
+            if round >= setup.schedule.warmup {
+                runs.push(counted);
+            }
+        }
+        for cost in summarise(work, &runs, setup.threads)? {
+            if costs.iter().all(|counted| counted.kernel != cost.kernel) {
+                costs.push(cost);
+            }
         }
     }
+    costs.sort_by_key(|cost| cost.role.map_or(Role::ALL.len(), |role| role as usize));
+    if costs.is_empty() {
+        let nothing = || failed("math", "it runs no kernels, so there is nothing to count");
+        return Err(refusal.unwrap_or_else(nothing));
+    }
+    Ok(costs)
+}
+
+/// A cost a kernel.
+fn summarise(
+    work: &Workload,
+    runs: &[BTreeMap<&'static str, Statistics>],
+    threads: usize,
+) -> Result<Vec<Cost>> {
     let Some(last) = runs.last() else { return Ok(vec![]) };
     let mut costs: Vec<Cost> = vec![];
     for (&kernel, counted) in last {
         let all: Vec<&Statistics> = runs.iter().filter_map(|run| run.get(kernel)).collect();
         if all.len() < runs.len() || all.iter().any(|run| !same(run, counted)) {
-            return Err(differs(kernel));
+            return Err(failed(kernel, "its counters differ from one run to the next"));
         }
         let times: Vec<Duration> = all.iter().map(|run| run.elapsed).collect();
-        costs.extend(Summary::of(&times).map(|seconds| cost(work, kernel, counted, seconds, setup.threads)));
+        costs.extend(Summary::of(&times).map(|seconds| cost(work, kernel, counted, seconds, threads)));
     }
-    costs.sort_by_key(|cost| cost.role.map_or(Role::ALL.len(), |role| role as usize));
     Ok(costs)
 }
 
@@ -148,12 +178,8 @@ fn same(a: &Statistics, b: &Statistics) -> bool {
     counters(a) == counters(b)
 }
 
-fn differs(kernel: &'static str) -> Error {
-    Error::Kernel {
-        kernel,
-        device: "emulator".into(),
-        reason: "its counters differ from one run to the next".into(),
-    }
+fn failed(kernel: &'static str, reason: &str) -> Error {
+    Error::Kernel { kernel, device: "emulator".into(), reason: reason.into() }
 }
 
 fn cost(work: &Workload, kernel: &str, counted: &Statistics, seconds: Summary, threads: usize) -> Cost {

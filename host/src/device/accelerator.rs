@@ -37,9 +37,16 @@ pub(crate) trait Accelerator: Debug + Send + Sync {
     /// What it is.
     fn kind(&self) -> Kind;
 
-    /// Why it cannot run kernels that need this compute capability, if it cannot.
-    fn refusal(&self, _least: (i32, i32)) -> Option<String> {
+    /// Its compute capability; `None` where it runs every PTX.
+    fn capability(&self) -> Option<(i32, i32)> {
         None
+    }
+
+    /// Why it cannot run kernels that need this compute capability, if it cannot.
+    fn refusal(&self, least: (i32, i32)) -> Option<String> {
+        let (major, minor) = self.capability().filter(|&given| given < least)?;
+        let name = self.name();
+        Some(format!("the compute capability {major}.{minor} of {name} is below {}.{}", least.0, least.1))
     }
 
     /// The address of `bytes` (at least 1) uninitialised bytes, aligned to 256.

@@ -169,14 +169,8 @@ impl Accelerator for Cuda {
         Kind::Cuda
     }
 
-    fn refusal(&self, least: (i32, i32)) -> Option<String> {
-        let ((major, minor), (least_major, least_minor)) = (self.capability, least);
-        (self.capability < least).then(|| {
-            format!(
-                "the compute capability {major}.{minor} of {} is below {least_major}.{least_minor}",
-                self.name()
-            )
-        })
+    fn capability(&self) -> Option<(i32, i32)> {
+        Some(self.capability)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ptx_emulator::{Config, LaunchConfig, Module};
+use ptx_emulator::{Config, LaunchConfig, LaunchOptions, Module};
 
 use super::accelerator::{Accelerator, Launch, ProgressCallback};
 use super::{Kind, Progress, Statistics};
@@ -19,6 +19,10 @@ use crate::ptx;
 pub struct EmulatorOptions {
     /// Host threads that run blocks at the same time; 0 means one a core.
     pub threads: usize,
+    /// Whether every launch looks for races in shared memory, reads of memory that nobody wrote, uses of bytes that an
+    /// asynchronous copy still owns, and barriers that a part of the threads reaches. The first one is an error that says
+    /// where. Launches then take up to four times as long.
+    pub checks: bool,
 }
 
 impl EmulatorOptions {
@@ -27,11 +31,18 @@ impl EmulatorOptions {
         self.threads = threads;
         self
     }
+
+    /// With checks of every launch, or without.
+    pub fn checks(mut self, checks: bool) -> Self {
+        self.checks = checks;
+        self
+    }
 }
 
 /// An emulator, the modules it has parsed and what it has counted.
 pub(super) struct Emulator {
     emulator: ptx_emulator::Emulator,
+    checks: bool,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
     statistics: Mutex<BTreeMap<&'static str, Statistics>>,
 }
@@ -46,6 +57,7 @@ impl Emulator {
         }
         Emulator {
             emulator: ptx_emulator::Emulator::new(config),
+            checks: options.checks,
             modules: Mutex::default(),
             statistics: Mutex::default(),
         }
@@ -113,9 +125,11 @@ impl Accelerator for Emulator {
             }
         };
         let arguments = [launch.parameters.as_slice()];
+        let options =
+            LaunchOptions { checks: self.checks, progress: Some(&report), ..LaunchOptions::default() };
         let counted = self
             .emulator
-            .launch_with_progress(&module, launch.entry, config, &arguments, &report)
+            .launch_with(&module, launch.entry, config, &arguments, &options)
             .map_err(|error| Error::Kernel {
                 kernel: launch.entry,
                 device: NAME.into(),

@@ -16,11 +16,18 @@ pub(crate) struct Fake {
     pub(crate) allocations: AtomicUsize,
     pub(crate) live: AtomicUsize,
     pub(crate) launches: Mutex<Vec<Launch>>,
+    capability: Option<(i32, i32)>,
 }
 
 impl Fake {
     pub(crate) fn new() -> Fake {
+        Fake::of_capability(None)
+    }
+
+    /// A GPU of this compute capability, or something that runs every PTX.
+    pub(crate) fn of_capability(capability: Option<(i32, i32)>) -> Fake {
         Fake {
+            capability,
             next: AtomicU64::new(0x1000),
             allocations: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
@@ -36,6 +43,10 @@ impl Accelerator for Fake {
 
     fn kind(&self) -> Kind {
         Kind::Emulator
+    }
+
+    fn capability(&self) -> Option<(i32, i32)> {
+        self.capability
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

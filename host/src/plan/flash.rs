@@ -1,11 +1,11 @@
-//! From a problem to the launch of a kernel for tensor cores.
+//! From a problem to the launches of kernels for tensor cores.
 
 use flash_attention_abi::entry::find_flash;
-use flash_attention_abi::flash::flash_head_dims;
-use flash_attention_abi::params::ForwardParams;
+use flash_attention_abi::flash::{flash_grad_head_dims, flash_grad_tile, flash_head_dims};
+use flash_attention_abi::params::{BackwardParams, ForwardParams};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
-use super::{ForwardTensors, Indices, MAX_GRID, forward_parameters, too_large};
+use super::{BackwardTensors, ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
 use crate::device::accelerator::Launch;
 use crate::error::Result;
 use crate::problem::{Problem, Sizes};
@@ -56,3 +56,43 @@ pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTen
         parameters: params.as_bytes().to_vec(),
     })
 }
+
+/// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: those of problems with a positive
+/// factor and a band alone, to 128 columns, where `dout` and the gradients too are aligned.
+pub(crate) fn goes_backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> bool {
+    let BackwardTensors { dout, dq, dk, dv, .. } = tensors;
+    let aligned = [dout, dq, dk, dv].into_iter().all(|tensor| is_aligned(tensor));
+    aligned && kernel(problem) == FlashKernel::Forward && grad_head_dims(&problem.sizes).is_some()
+}
+
+/// The padded head dims of a problem in backward, if there are kernels for them.
+fn grad_head_dims(sizes: &Sizes) -> Option<(u32, u32)> {
+    let small = |columns: usize| u32::try_from(columns).ok();
+    flash_grad_head_dims(small(sizes.head_dim)?, small(sizes.value_dim)?)
+}
+
+/// The launches of `dk/dv` and `dq`. The problem is one that [goes backward](goes_backward).
+pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[Launch; 2]> {
+    let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
+    let dims = grad_head_dims(&problem.sizes).ok_or_else(too_large)?;
+    let tile = flash_grad_tile(dims.0, dims.1);
+    let Sizes { batch, query_heads, key_heads, queries, keys, .. } = problem.sizes;
+    let one = |kernel, rows: usize, heads: usize| {
+        let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
+        let blocks = (rows.div_ceil(tile.block_rows() as usize) as u128)
+            .saturating_mul(heads as u128)
+            .saturating_mul(batch as u128);
+        let grid = u32::try_from(blocks).ok().filter(|&blocks| blocks <= MAX_GRID).ok_or_else(too_large)?;
+        Ok(Launch {
+            entry: entry.name,
+            grid,
+            block: tile.threads(),
+            shared_bytes: tile.shared_bytes(),
+            parameters: params.as_bytes().to_vec(),
+        })
+    };
+    Ok([one(FlashKernel::GradKeyValue, keys, key_heads)?, one(FlashKernel::GradQuery, queries, query_heads)?])
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,31 +8,36 @@ use crate::attention::sdpa;
 use crate::device::Device;
 use crate::device::fake::Fake;
 use crate::dtype::Dtype;
-use crate::options::{Causal, Dropout, Layout, Options};
+use crate::options::{Backend, Causal, Dropout, Layout, Options};
 
 /// The struct whose bytes a launch passes.
-fn parameters<T: Copy>(launch: &Launch) -> T {
+pub(super) fn parameters<T: Copy>(launch: &Launch) -> T {
     assert_eq!(launch.parameters.len(), size_of::<T>());
     // SAFETY: both parameter structs are plain numbers, for which any bytes are a value; the length was checked.
     unsafe { launch.parameters.as_ptr().cast::<T>().read_unaligned() }
 }
 
-struct Run {
+/// A device that remembers what was launched on it.
+pub(super) struct Run {
     fake: Arc<Fake>,
     device: Device,
 }
 
 impl Run {
-    fn new() -> Run {
-        let fake = Arc::new(Fake::new());
+    pub(super) fn new() -> Run {
+        Run::of_capability(None)
+    }
+
+    pub(super) fn of_capability(capability: Option<(i32, i32)>) -> Run {
+        let fake = Arc::new(Fake::of_capability(capability));
         Run { device: Device::new(fake.clone()), fake }
     }
 
-    fn tensor(&self, dtype: Dtype, shape: &[usize]) -> Tensor {
+    pub(super) fn tensor(&self, dtype: Dtype, shape: &[usize]) -> Tensor {
         Tensor::zeros(&self.device, dtype, shape).unwrap()
     }
 
-    fn launches(&self) -> Vec<Launch> {
+    pub(super) fn launches(&self) -> Vec<Launch> {
         std::mem::take(&mut *self.fake.launches.lock().unwrap())
     }
 }
@@ -43,7 +48,8 @@ fn forward_is_one_launch_with_a_block_for_every_query_block_and_head() {
     let q = run.tensor(Dtype::F16, &[3, 4, 130, 64]);
     let k = run.tensor(Dtype::F16, &[3, 2, 200, 64]);
     let v = run.tensor(Dtype::F16, &[3, 2, 200, 40]);
-    let output = sdpa(&q, &k, &v).causal(Causal::LowerRight).return_lse(true).run().unwrap();
+    let call = sdpa(&q, &k, &v).causal(Causal::LowerRight).return_lse(true);
+    let output = call.backend(Backend::Efficient).run().unwrap();
     let launches = run.launches();
     let [launch] = &launches[..] else { panic!("{launches:?}") };
     let tile = forward_tile(64);
@@ -261,8 +267,8 @@ fn a_ragged_batch_has_offsets_and_no_batch_strides() {
     let run = Run::new();
     let q = run.tensor(Dtype::F16, &[100, 4, 64]);
     let k = run.tensor(Dtype::F16, &[300, 2, 64]);
-    let output =
-        sdpa(&q, &k, &k).ragged(&[0, 70, 70, 100], &[0, 10, 200, 300]).return_lse(true).run().unwrap();
+    let call = sdpa(&q, &k, &k).ragged(&[0, 70, 70, 100], &[0, 10, 200, 300]).return_lse(true);
+    let output = call.backend(Backend::Efficient).run().unwrap();
     let launches = run.launches();
     let tile = forward_tile(64);
     // The longest of three sequences has 70 queries.

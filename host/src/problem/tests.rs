@@ -186,7 +186,9 @@ fn every_backend_says_why_it_cannot() {
     let on_cpu = Problem::new(&q, &q, &q, &Options::default()).unwrap();
     assert_eq!(
         Explanation::new(&on_cpu).to_string(),
-        "flash: the Flash kernels are not in this version\n\
+        "flash: its kernels run on CUDA devices and the emulator, and the tensors are on cpu; \
+         head dim 320 is above 256; value head dim 320 is above 256; \
+         tensor cores multiply f16 and bf16, and the tensors are f32\n\
          efficient: its kernels run on CUDA devices and the emulator, and the tensors are on cpu; \
          head dim 320 is above 256; value head dim 320 is above 256\n\
          math: can"
@@ -202,7 +204,9 @@ fn every_backend_says_why_it_cannot() {
     );
     assert_eq!(
         explanation.choose(&[Backend::Flash, Backend::Efficient, Backend::Flash]).unwrap_err().to_string(),
-        "none of flash, efficient can run this: flash: the Flash kernels are not in this version. \
+        "none of flash, efficient can run this: flash: head dim 320 is above 256; \
+         value head dim 320 is above 256; attention weights are asked for, and only Math returns them; \
+         tensor cores multiply f16 and bf16, and the tensors are f32. \
          efficient: head dim 320 is above 256; value head dim 320 is above 256; \
          attention weights are asked for, and only Math returns them"
     );

@@ -163,7 +163,7 @@ fn dropout_keeps_its_share_and_scales_it() {
     let share = kept as f64 / weights.len() as f64;
     // Three standard deviations of 8000 trials.
     assert!((share - 0.7).abs() < 0.016, "{share}");
-    let scaled = f64::from(1.0 / (1.0 - DROPOUT.p)) / 50.0;
+    let scaled = 1.0 / (1.0 - f64::from(DROPOUT.p)) / 50.0;
     assert!(weights.iter().all(|&w| w == 0.0 || (w - scaled).abs() < 1e-12));
 }
 

@@ -11,7 +11,7 @@
 use super::query_block::QueryBlock;
 use crate::config::{FlashConfig, assume_checked};
 use crate::pipeline::NOWHERE;
-use crate::pipeline::flash::{Between, FlashBlock, Keys, Plain};
+use crate::pipeline::flash::{Between, EdgesFirst, FlashBlock, Keys, Plain};
 use crate::pipeline::row::{LanesOfAQuad, PerQuery};
 use crate::score::dropout::Dropout;
 use crate::score::{QueryRows, ScoreRules, TilePlace};
@@ -20,7 +20,6 @@ use crate::tiles::mma_fragment::MmaTiles;
 use core::f32::consts::LOG2_E;
 use cuda_std::mem::{self, GlobalAddr};
 use flash_attention_abi::{FlashKernel, ForwardParams};
-use flash_attention_geometry::band::BlockRange;
 
 /// Barriers in the source: in each step one before K is read and one before V is, and one before the output goes through shared
 /// memory.
@@ -40,7 +39,7 @@ pub const WARP_BARRIERS: u32 = 1;
 pub const fn steps(kernel: FlashKernel) -> u32 {
     match kernel {
         FlashKernel::Forward => 2,
-        FlashKernel::General => 1,
+        _ => 1,
     }
 }
 
@@ -68,7 +67,7 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
     let factor = if C::GENERAL { 1.0 } else { rules.scale_log2() };
 
     let block = FlashBlock::<C, D, V>::new();
-    let order = EdgesFirst::new(range);
+    let order = EdgesFirst::new(range, C::TILE.block_keys);
     let mut output = MmaTiles::zero();
     // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys.
     unsafe {
@@ -79,15 +78,14 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
             block.place.first_column == 0,
         );
         block.copy_queries(&q, first_query, problem.value_dim);
-        block.copy_keys(&k, order.first_key::<C>(0), false);
-        let queries = block.queries();
-        let step = Keys { block: &block, queries: &queries, k: &k, v: &v };
+        block.copy_keys(&k, order.first(0), false);
+        let step = Keys { block: &block, queries: block.queries(), k: &k, v: &v };
 
         for index in 0..order.edges {
-            let first_key = order.first_key::<C>(index);
+            let first_key = order.first(index);
             let tile = TilePlace { thread: block.place, first_query, first_key, plain: false };
             let edge = Edge::<C> { rules: &rules, dropout: &dropout, tile };
-            step.advance(&mut softmax, &mut output, first_key, order.first_key::<C>(index + 1), &edge);
+            step.advance(&mut softmax, &mut output, first_key, order.first(index + 1), &edge);
         }
         if !C::GENERAL {
             for index in range.plain_begin..range.plain_end {
@@ -100,7 +98,6 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
 
         let finished = softmax.finalize();
         output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &finished.inverse_sum);
-        let QueryBlock { sequence, head, .. } = work.recomputed(problem);
         PerQuery::new(&params.lse, &sequence, head).store_rows::<C>(
             &finished.lse,
             block.place,
@@ -128,7 +125,7 @@ impl<C: FlashConfig> Between for Edge<'_, C> {
             // SAFETY: the caller's.
             unsafe { self.rules.apply::<C, QueryRows>(scores, self.tile) }
         } else {
-            self.rules.hide_outside::<C, QueryRows>(scores, self.tile);
+            self.rules.hide_outside::<C, QueryRows>(scores, self.tile, f32::NEG_INFINITY);
         }
     }
 
@@ -137,40 +134,6 @@ impl<C: FlashConfig> Between for Edge<'_, C> {
         if C::GENERAL && self.dropout.given() {
             self.dropout.apply_mma::<C>(self.tile, weights);
         }
-    }
-}
-
-/// The order in which a block of queries meets the blocks of keys: first those at the edges of what it sees, whose elements are
-/// masked one by one, then the plain ones. A softmax does not mind.
-#[derive(Clone, Copy)]
-struct EdgesFirst {
-    range: BlockRange,
-    /// Blocks at the edges, and all blocks.
-    edges: u32,
-    blocks: u32,
-}
-
-impl EdgesFirst {
-    #[inline(always)]
-    fn new(range: BlockRange) -> Self {
-        let blocks = range.end - range.begin;
-        EdgesFirst { range, edges: blocks - (range.plain_end - range.plain_begin), blocks }
-    }
-
-    /// The first key of the block met at `index`, be it at an edge or the first plain one; behind the last block a key that no
-    /// problem has.
-    #[inline(always)]
-    fn first_key<C: FlashConfig>(&self, index: u32) -> u32 {
-        let BlockRange { begin, plain_begin, plain_end, .. } = self.range;
-        let low = plain_begin - begin;
-        let block = if index < low {
-            begin + index
-        } else if index < self.edges {
-            plain_end + (index - low)
-        } else {
-            plain_begin
-        };
-        if index < self.blocks { block * C::TILE.block_keys } else { NOWHERE }
     }
 }
 

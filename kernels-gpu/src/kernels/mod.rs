@@ -7,6 +7,9 @@ pub mod entry;
 #[cfg(feature = "flash")]
 pub mod flash_entry;
 pub mod flash_forward;
+pub mod flash_grad;
+pub mod flash_grad_key_value;
+pub mod flash_grad_query;
 pub mod forward;
 pub mod grad_bias;
 pub mod grad_key_value;

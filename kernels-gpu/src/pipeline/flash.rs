@@ -8,16 +8,16 @@
 //! ```
 
 use crate::config::FlashConfig;
-use crate::element::HalfElement;
 use crate::pipeline::NOWHERE;
 use crate::softmax::{OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
-use crate::tiles::mma_product::{self, Left};
+use crate::tiles::mma_product::{self, Shape};
 use crate::tiles::operand::Operand;
-use crate::tiles::swizzled::{LanePlace, SwizzledTile};
+use crate::tiles::swizzled::{LanePlace, SwizzledTile, store_tiles};
 use core::marker::PhantomData;
 use cuda_std::mem::{self, SharedAddr};
-use cuda_std::{shared, thread, warp};
+use cuda_std::{shared, thread};
+use flash_attention_geometry::band::BlockRange;
 use flash_attention_geometry::mma::{MatrixLane, MmaPlace};
 
 /// A thread's view of its block's tiles, for padded columns `D` of q and k and `V` of v.
@@ -30,11 +30,6 @@ pub struct FlashBlock<C, const D: u32, const V: u32> {
     keys: LanePlace,
     values: LanePlace,
     config: PhantomData<C>,
-}
-
-/// A warp's queries: in registers, or where they lie.
-pub struct Queries<const D: u32> {
-    place: LanePlace,
 }
 
 impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
@@ -117,62 +112,66 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
 
     /// Where the warp's queries lie.
     #[inline(always)]
-    pub fn queries(&self) -> Queries<D> {
+    pub fn queries(&self) -> LanePlace {
         let tile = SwizzledTile::<D>::new(self.start);
         let first_row = self.thread / 32 * C::TILE.warp_rows;
-        Queries { place: tile.place(first_row, MatrixLane::rows_first(self.thread % 32)) }
+        tile.place(first_row, MatrixLane::rows_first(self.thread % 32))
     }
 
-    /// Rounds and writes the warp's rows of the output, by way of shared memory, so that lanes write 16 bytes side by side.
+    /// Rounds and writes the warp's rows of the output.
     ///
     /// # Safety
-    /// The operand is writable, and these rows belong to this block alone.
+    /// The operand is writable, and these rows belong to this block alone; all threads call this together.
     #[inline(always)]
     pub unsafe fn store_output(&self, output: &MmaTiles, out: &Operand<C::Element>, first_query: u32) {
-        // SAFETY: the barrier leaves the whole of shared memory free; rows are written by their own warp and read by it.
-        unsafe { self.put_output(output) };
-        let tile = SwizzledTile::<V>::new(self.start);
-        let chunks = V / 8;
-        let (warp, lane) = (self.thread / 32, self.thread % 32);
-        for piece in 0..C::TILE.warp_rows * chunks / 32 {
-            let index = piece * 32 + lane;
-            let row = warp * C::TILE.warp_rows + index / chunks;
-            let chunk = index % chunks;
-            if out.contains(first_query + row, chunk * 8) {
-                // SAFETY: written before the barrier; aligned rows are made of whole pieces.
-                unsafe {
-                    let values = mem::ld_shared_v4_u32::<0>(tile.chunk(row, chunk));
-                    mem::st_global_v4_u32::<0>(out.at(first_query + row, chunk * 8), values);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn put_output(&self, output: &MmaTiles) {
-        let tile = SwizzledTile::<V>::new(self.start);
         mem::cp_async_wait::<0>();
         thread::sync_threads();
-        for m in 0..C::ROW_TILES {
-            for n in 0..C::OUTPUT_TILES {
-                for half in 0..2 {
-                    let row = self.place.row((2 * m + half) as u32);
-                    let tiles = &output.tiles[m * C::OUTPUT_TILES + n];
-                    let packed = C::Element::pack(tiles[2 * half], tiles[2 * half + 1]);
-                    let at = tile.chunk(row, n as u32).offset(self.place.first_column * 2);
-                    // SAFETY: the row is this warp's, and nobody reads shared memory any more.
-                    unsafe { mem::st_shared_u32::<0>(at, packed) }
-                }
-            }
-        }
-        // SAFETY: the whole warp is here.
-        unsafe { warp::sync_warp(u32::MAX) };
+        // SAFETY: the barrier leaves the whole of shared memory free.
+        unsafe { store_tiles::<_, V>(self.start, output, C::ROW_TILES, self.thread, out, first_query) };
     }
 }
 
 impl<C: FlashConfig, const D: u32, const V: u32> Default for FlashBlock<C, D, V> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The order in which a block of rows meets the blocks of columns: first those at the edges of what it sees, whose elements are
+/// masked one by one, then the plain ones. Neither a softmax nor a sum minds.
+#[derive(Clone, Copy)]
+pub struct EdgesFirst {
+    range: BlockRange,
+    /// Columns of a block.
+    columns: u32,
+    /// Blocks at the edges.
+    pub edges: u32,
+    /// All blocks.
+    pub blocks: u32,
+}
+
+impl EdgesFirst {
+    /// The order of a range of blocks of `columns` columns.
+    #[inline(always)]
+    pub fn new(range: BlockRange, columns: u32) -> Self {
+        let blocks = range.end - range.begin;
+        EdgesFirst { range, columns, edges: blocks - (range.plain_end - range.plain_begin), blocks }
+    }
+
+    /// The first column of the block met at `index`, be it at an edge or the first plain one; behind the last block a column that
+    /// no problem has.
+    #[inline(always)]
+    pub fn first(&self, index: u32) -> u32 {
+        let BlockRange { begin, plain_begin, plain_end, .. } = self.range;
+        let low = plain_begin - begin;
+        let block = if index < low {
+            begin + index
+        } else if index < self.edges {
+            plain_end + (index - low)
+        } else {
+            plain_begin
+        };
+        if index < self.blocks { block * self.columns } else { NOWHERE }
     }
 }
 
@@ -209,7 +208,7 @@ pub struct Keys<'a, C: FlashConfig, const D: u32, const V: u32> {
     /// The block's tiles.
     pub block: &'a FlashBlock<C, D, V>,
     /// Where the queries are.
-    pub queries: &'a Queries<D>,
+    pub queries: LanePlace,
     /// All keys.
     pub k: &'a Operand<C::Element>,
     /// All values.
@@ -238,10 +237,8 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
             block.copy_values(self.v, first_key, !B::HIDES);
 
             // S = Q Kᵀ
-            let queries = |m, k| -> Left {
-                mem::ldmatrix_x4::<0>(SwizzledTile::<D>::part(self.queries.place, 16 * m, k))
-            };
-            let mut scores = mma_product::scores::<C, D>(queries, block.keys);
+            let shape = Shape { rows: C::ROW_TILES, columns: C::SCORE_TILES, depth: C::DEPTH };
+            let mut scores = mma_product::of_rows::<C::Element, D>(shape, self.queries, block.keys);
             between.scores(&mut scores);
 
             // P = softmax step
@@ -258,7 +255,8 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
             }
 
             // O += P V
-            mma_product::add_weighted::<C, V>(output, &scores, block.values);
+            let shape = Shape { rows: C::ROW_TILES, columns: C::OUTPUT_TILES, depth: C::SCORE_TILES / 2 };
+            mma_product::add_weighted::<C::Element, V>(shape, output, &scores, block.values);
         }
     }
 }

@@ -14,6 +14,7 @@ use cuda_std::{hint, mem, shared, thread};
 use flash_attention_geometry::fragment::ThreadPlace;
 
 pub mod flash;
+pub mod flash_grad;
 pub mod row;
 
 /// A row or column that no operand has: a fetch from there loads nothing.

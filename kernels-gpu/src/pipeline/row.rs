@@ -11,6 +11,7 @@ use cuda_std::warp;
 use flash_attention_abi::TensorParam;
 use flash_attention_abi::tile::WARP_COLUMNS;
 use flash_attention_geometry::fragment::ThreadPlace;
+use flash_attention_geometry::mma::MmaPlace;
 
 /// The 8 neighbouring lanes that share a row combine their values by three shuffles.
 pub enum LanesOfARow {}
@@ -64,6 +65,29 @@ impl PerQuery {
         }
     }
 
+    /// The numbers of the 8 columns that a thread owns of a tile of 32 for tensor cores, all of which exist.
+    ///
+    /// # Safety
+    /// They do, and are readable.
+    #[inline(always)]
+    pub unsafe fn of_32_columns(&self, place: MmaPlace, first_query: u32) -> [f32; 8] {
+        let first = self.base.offset(u64::from(first_query + place.first_column) * 4);
+        // SAFETY: the caller's. Pairs of columns lie 8 columns apart; offsets are part of the instructions.
+        unsafe {
+            [
+                mem::ld_global_nc_u32::<0>(first),
+                mem::ld_global_nc_u32::<4>(first),
+                mem::ld_global_nc_u32::<32>(first),
+                mem::ld_global_nc_u32::<36>(first),
+                mem::ld_global_nc_u32::<64>(first),
+                mem::ld_global_nc_u32::<68>(first),
+                mem::ld_global_nc_u32::<96>(first),
+                mem::ld_global_nc_u32::<100>(first),
+            ]
+        }
+        .map(f32::from_bits)
+    }
+
     /// Writes the number of one query.
     ///
     /// # Safety
@@ -114,16 +138,16 @@ impl PerQuery {
     /// # Safety
     /// The numbers are readable.
     #[inline(always)]
-    pub unsafe fn of_rows<C: KernelConfig>(
+    pub unsafe fn of_rows<L: ScoreLayout>(
         &self,
-        place: ThreadPlace,
+        place: L::Place,
         first_query: u32,
         otherwise: f32,
     ) -> RowVector {
         let mut values = [0.0; MAX_ROWS];
-        for i in 0..C::ROWS {
+        for i in 0..L::ROWS {
             // SAFETY: the caller's.
-            values[i] = unsafe { self.get_or(first_query + place.row(i as u32), otherwise) };
+            values[i] = unsafe { self.get_or(first_query + L::row(place, i), otherwise) };
         }
         values
     }

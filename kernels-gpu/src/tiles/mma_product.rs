@@ -2,77 +2,91 @@
 
 use super::mma_fragment::MmaTiles;
 use super::swizzled::{LanePlace, SwizzledTile};
-use crate::config::FlashConfig;
 use crate::element::HalfElement;
 use cuda_std::mem;
 
 /// A warp's 16 rows and 16 columns of the left operand.
 pub type Left = [u32; 4];
 
-/// `scores = queries * keysᵀ`. `queries(m, k)` is the warp's row tile `m` of columns `16 k ..`; `keys` is the lane's place in the
-/// keys' tile.
+/// Tiles of a product: constants, so that every loop is unrolled.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// 16-row tiles of a warp.
+    pub rows: usize,
+    /// 8-column tiles of the result.
+    pub columns: usize,
+    /// 16-term steps of the sum.
+    pub depth: usize,
+}
+
+/// `a * bᵀ`, where the terms lie side by side in the rows of both. `left` and `right` are the lane's places in two tiles of
+/// `COLUMNS` columns.
 ///
 /// # Safety
-/// The keys have been written before a barrier; all lanes of the warp execute it together.
+/// Both have been written before a barrier; all lanes of the warp execute it together.
 #[inline(always)]
-pub unsafe fn scores<C: FlashConfig, const COLUMNS: u32>(
-    queries: impl Fn(usize, usize) -> Left,
-    keys: LanePlace,
+pub unsafe fn of_rows<E: HalfElement, const COLUMNS: u32>(
+    shape: Shape,
+    left: LanePlace,
+    right: LanePlace,
 ) -> MmaTiles {
-    let mut scores = MmaTiles::zero();
-    for k in 0..C::DEPTH {
-        let mut left = [[0; 4]; 2];
-        for m in 0..C::ROW_TILES {
-            left[m] = queries(m, k);
-        }
-        for pair in 0..C::SCORE_TILES / 2 {
+    let mut result = MmaTiles::zero();
+    for k in 0..shape.depth {
+        let mut a: [Left; 2] = [[0; 4]; 2];
+        for m in 0..shape.rows {
             // SAFETY: the caller's.
-            let right = unsafe { mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(keys, 16 * pair, k)) };
-            for m in 0..C::ROW_TILES {
-                let at = m * C::SCORE_TILES + 2 * pair;
+            a[m] = unsafe { mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(left, 16 * m, k)) };
+        }
+        for pair in 0..shape.columns / 2 {
+            // SAFETY: the caller's.
+            let b = unsafe { mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(right, 16 * pair, k)) };
+            for m in 0..shape.rows {
+                let at = m * shape.columns + 2 * pair;
                 // SAFETY: the caller's.
                 unsafe {
-                    C::Element::multiply(&mut scores.tiles[at], left[m], [right[0], right[1]]);
-                    C::Element::multiply(&mut scores.tiles[at + 1], left[m], [right[2], right[3]]);
+                    E::multiply(&mut result.tiles[at], a[m], [b[0], b[1]]);
+                    E::multiply(&mut result.tiles[at + 1], a[m], [b[2], b[3]]);
                 }
             }
         }
     }
-    scores
+    result
 }
 
-/// `output += weights * values`. The weights are rounded to storage in the registers where they lie.
+/// `output += weights * values`, where the terms are the rows of `values`, a lane's place in a tile of `COLUMNS` columns. The
+/// weights are rounded to storage in the registers where they lie.
 ///
 /// # Safety
-/// As [`scores`].
+/// As [`of_rows`].
 #[inline(always)]
-pub unsafe fn add_weighted<C: FlashConfig, const COLUMNS: u32>(
+pub unsafe fn add_weighted<E: HalfElement, const COLUMNS: u32>(
+    shape: Shape,
     output: &mut MmaTiles,
     weights: &MmaTiles,
     values: LanePlace,
 ) {
-    for k in 0..C::SCORE_TILES / 2 {
-        let mut left = [[0; 4]; 2];
-        for m in 0..C::ROW_TILES {
-            let (a, b) =
-                (weights.tiles[m * C::SCORE_TILES + 2 * k], weights.tiles[m * C::SCORE_TILES + 2 * k + 1]);
-            left[m] = [
-                C::Element::pack(a[0], a[1]),
-                C::Element::pack(a[2], a[3]),
-                C::Element::pack(b[0], b[1]),
-                C::Element::pack(b[2], b[3]),
+    for k in 0..shape.depth {
+        let mut a: [Left; 2] = [[0; 4]; 2];
+        for m in 0..shape.rows {
+            let first = 2 * (m * shape.depth + k);
+            let (low, high) = (weights.tiles[first], weights.tiles[first + 1]);
+            a[m] = [
+                E::pack(low[0], low[1]),
+                E::pack(low[2], low[3]),
+                E::pack(high[0], high[1]),
+                E::pack(high[2], high[3]),
             ];
         }
-        for pair in 0..C::OUTPUT_TILES / 2 {
+        for pair in 0..shape.columns / 2 {
             // SAFETY: the caller's.
-            let right =
+            let b =
                 unsafe { mem::ldmatrix_x4_trans::<0>(SwizzledTile::<COLUMNS>::part(values, 16 * k, pair)) };
-            for m in 0..C::ROW_TILES {
-                let at = m * C::OUTPUT_TILES + 2 * pair;
+            for m in 0..shape.rows {
+                let at = m * shape.columns + 2 * pair;
                 // SAFETY: the caller's.
                 unsafe {
-                    C::Element::multiply(&mut output.tiles[at], left[m], [right[0], right[1]]);
-                    C::Element::multiply(&mut output.tiles[at + 1], left[m], [right[2], right[3]]);
+                    E::multiply(&mut output.tiles[at], a[m], [b[0], b[1]]);
+                    E::multiply(&mut output.tiles[at + 1], a[m], [b[2], b[3]]);
                 }
             }
         }

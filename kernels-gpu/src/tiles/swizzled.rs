@@ -1,9 +1,11 @@
 //! A tile of 16-bit elements in shared memory, its 16-byte chunks exchanged so that no access has a bank conflict.
 
+use super::mma_fragment::MmaTiles;
 use super::operand::Operand;
-use crate::element::Element;
+use crate::element::{Element, HalfElement};
 use cuda_std::mem::{self, SharedAddr};
-use flash_attention_geometry::mma::{MatrixLane, Swizzle};
+use cuda_std::warp;
+use flash_attention_geometry::mma::{MatrixLane, MmaPlace, Swizzle};
 
 /// A tile of `COLUMNS` columns.
 #[derive(Clone, Copy)]
@@ -15,6 +17,14 @@ pub struct SwizzledTile<const COLUMNS: u32> {
 /// exclusive or and a constant.
 #[derive(Clone, Copy)]
 pub struct LanePlace(SharedAddr);
+
+impl LanePlace {
+    /// The place in a tile `bytes` further on, a multiple of 128.
+    #[inline(always)]
+    pub fn shifted(self, bytes: u32) -> Self {
+        LanePlace(self.0.offset(bytes))
+    }
+}
 
 impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
     const SWIZZLE: Swizzle = Swizzle::new(COLUMNS);
@@ -107,6 +117,54 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
                 }
             }
             from = from.offset_signed(operand.row_bytes() * i64::from(step));
+        }
+    }
+}
+
+/// Rounds and writes a warp's rows of a result, by way of shared memory, so that lanes write 16 bytes side by side.
+///
+/// `rows` are the 16-row tiles of each warp, whose rows lie at `start`, `COLUMNS` columns each.
+///
+/// # Safety
+/// Nobody else uses that part of shared memory; the operand is writable, aligned to 16 bytes, and these rows belong to this
+/// block alone; all lanes of the warp call this together.
+#[inline(always)]
+pub unsafe fn store_tiles<E: HalfElement, const COLUMNS: u32>(
+    start: SharedAddr,
+    result: &MmaTiles,
+    rows: usize,
+    thread: u32,
+    operand: &Operand<E>,
+    first_row: u32,
+) {
+    let tile = SwizzledTile::<COLUMNS>::new(start);
+    let warp_rows = 16 * rows as u32;
+    let place = MmaPlace::new(thread, warp_rows);
+    let (columns, chunks) = ((COLUMNS / 8) as usize, COLUMNS / 8);
+    for m in 0..rows {
+        for n in 0..columns {
+            for half in 0..2 {
+                let row = place.row((2 * m + half) as u32);
+                let numbers = &result.tiles[m * columns + n];
+                let packed = E::pack(numbers[2 * half], numbers[2 * half + 1]);
+                let at = tile.chunk(row, n as u32).offset(place.first_column * 2);
+                // SAFETY: the row is this warp's.
+                unsafe { mem::st_shared_u32::<0>(at, packed) }
+            }
+        }
+    }
+    // SAFETY: the whole warp is here.
+    unsafe { warp::sync_warp(u32::MAX) };
+    let (warp, lane) = (thread / 32, thread % 32);
+    for piece in 0..warp_rows * chunks / 32 {
+        let index = piece * 32 + lane;
+        let (row, chunk) = (warp * warp_rows + index / chunks, index % chunks);
+        if operand.contains(first_row + row, chunk * 8) {
+            // SAFETY: written before the warp's barrier; aligned rows are made of whole pieces.
+            unsafe {
+                let values = mem::ld_shared_v4_u32::<0>(tile.chunk(row, chunk));
+                mem::st_global_v4_u32::<0>(operand.at(first_row + row, chunk * 8), values);
+            }
         }
     }
 }

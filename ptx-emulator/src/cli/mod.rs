@@ -65,6 +65,9 @@ struct Run {
     /// Prints what the run did.
     #[arg(long)]
     stats: bool,
+    /// Looks for races, reads of memory that nobody wrote and barriers that not all threads reach.
+    #[arg(long)]
+    check: bool,
     /// Prints what each instruction did: bank conflicts, sectors, bytes, matrix operations.
     #[arg(long)]
     counters: bool,
@@ -178,7 +181,7 @@ fn launch(
     shape: LaunchConfig,
     args: &[&[u8]],
 ) -> Result<LaunchStats, LaunchError> {
-    let mut options = LaunchOptions { counters: run.counters, progress: None };
+    let mut options = LaunchOptions { counters: run.counters, checks: run.check, progress: None };
     if !std::io::stderr().is_terminal() {
         return emulator.launch_with(module, &run.entry, shape, args, &options);
     }

@@ -62,6 +62,7 @@ impl Tensors {
             .try_fold(size, |a, &b| a.checked_mul(b))
             .with_context(|| format!("--alloc {text}: too large"))?;
         let address = emulator.alloc(bytes as u64).with_context(|| format!("--alloc {text}"))?;
+        emulator.fill(address, 0, bytes as u64)?;
         self.all.insert(name.into(), Tensor { dtype, shape, bytes, address });
         Ok(())
     }

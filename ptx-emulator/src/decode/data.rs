@@ -5,7 +5,7 @@ use super::scope::Symbol;
 use crate::memory::PARAM_WINDOW;
 use crate::ops::atomic::{self, Atomic};
 use crate::ops::lanes::M1;
-use crate::ops::memory::{self as mem, ATOMIC, Load, LoadParam, Store, WIDE_ADDRESS, WRITES};
+use crate::ops::memory::{self as mem, ATOMIC, Load, LoadParam, STRONG, Store, WIDE_ADDRESS, WRITES};
 use crate::ops::{Instr, Run, bits, int, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::{Space, Type};
@@ -237,7 +237,8 @@ impl FunctionDecoder<'_, '_> {
             self.emit(instr);
             return Ok(());
         }
-        let instr = self.memory_instr(load_run(ty, width, address.space)?, &address, &list);
+        let mut instr = self.memory_instr(load_run(ty, width, address.space)?, &address, &list);
+        instr.n |= strong(s);
         self.emit(instr);
         if s.has("acquire") {
             self.fence();
@@ -280,7 +281,7 @@ impl FunctionDecoder<'_, '_> {
             self.fence();
         }
         let mut instr = self.memory_instr(store_run(ty, address.space)?, &address, &list);
-        instr.n |= WRITES;
+        instr.n |= WRITES | strong(s);
         self.emit(instr);
         Ok(())
     }
@@ -359,6 +360,11 @@ impl FunctionDecoder<'_, '_> {
         self.emit(instr);
         Ok(())
     }
+}
+
+/// The flag of accesses that may meet others without a race.
+fn strong(s: &Statement) -> u32 {
+    if ["volatile", "relaxed", "acquire", "release", "mmio"].iter().any(|m| s.has(m)) { STRONG } else { 0 }
 }
 
 /// A narrow store takes the low bits of whatever register it names.

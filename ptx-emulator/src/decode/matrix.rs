@@ -3,7 +3,7 @@
 use super::function::{Decoded, FunctionDecoder, operands};
 use crate::ops::copy::{self, Commit, CopyAsync, WaitGroup};
 use crate::ops::matrix::{LoadMatrix, StoreMatrix};
-use crate::ops::memory::{self as mem, WIDE_ADDRESS, WRITES};
+use crate::ops::memory::{self as mem, COPY, WIDE_ADDRESS, WRITES};
 use crate::ops::mma::{
     A_OTHER, B_OTHER, Brain, Eight, HALF_SUMS, Half, IntMma, SATURATE, Tensor32, pick_mma,
 };
@@ -182,7 +182,7 @@ impl FunctionDecoder<'_, '_> {
         let offset = from.offset as u64;
         let mut instr = self.memory_instr(pick::<CopyAsync>(), &to, &[]);
         instr.b = self.list(&[register, size, offset as u32, (offset >> 32) as u32]);
-        instr.n |= WRITES;
+        instr.n |= WRITES | COPY;
         (instr.c, instr.e) = (from.register, self.cache());
         instr.d = flags | if from.wide == WIDE_ADDRESS { copy::WIDE_SOURCE } else { 0 };
         self.emit(instr);

@@ -118,7 +118,8 @@ pub(crate) fn labels(items: &[Item]) -> HashMap<(usize, &str), usize> {
             Item::Close => drop(stack.pop()),
             Item::Label(name, _) => {
                 let number = found.len();
-                found.insert((stack.last().copied().unwrap_or(0), name.as_str()), number);
+                // A second definition of a name is reported where the body is decoded.
+                found.entry((stack.last().copied().unwrap_or(0), name.as_str())).or_insert(number);
             }
             _ => {}
         }

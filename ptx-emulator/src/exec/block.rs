@@ -2,6 +2,7 @@
 
 use super::warp::{BarrierArrival, Outcome, Warp};
 use super::{Counts, Launch};
+use crate::checks::Clock;
 use crate::decode::frame::Special;
 use crate::error::{LaunchError, Place};
 use crate::ops::copy::Copies;
@@ -24,6 +25,10 @@ struct Barrier {
     votes: u32,
     voters: u32,
     any: bool,
+    /// Warps that wait, one bit each.
+    waiting: u32,
+    /// For the checks: what is ordered before the barrier's end.
+    clock: Clock,
 }
 
 /// What one host thread needs to run blocks, used again for each.
@@ -77,7 +82,7 @@ impl<'l> BlockRunner<'l> {
                         Outcome::Blocked => {}
                         Outcome::Barrier(arrival) => {
                             progress = true;
-                            self.arrive(arrival, w, cx);
+                            self.arrive(arrival, w, block, cx)?;
                             self.enter(w, cx);
                             continue;
                         }
@@ -85,7 +90,7 @@ impl<'l> BlockRunner<'l> {
                             progress = true;
                             self.ended[w] = true;
                             alive -= 1;
-                            self.check_barriers(cx);
+                            self.check_barriers(block, cx)?;
                         }
                         Outcome::Fault(pc) => return Err(Box::new(self.fault(w, pc, block, cx))),
                     }
@@ -134,6 +139,9 @@ impl<'l> BlockRunner<'l> {
         self.barriers = Default::default();
         self.ended.fill(false);
         cx.copies.iter_mut().for_each(Copies::clear);
+        if let Some(checks) = &mut cx.checks {
+            checks.begin();
+        }
         let lines = launch.program.frame.bytes as usize / 64;
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let first = w as u32 * LANES as u32;
@@ -162,18 +170,28 @@ impl<'l> BlockRunner<'l> {
         cx.warp_in_block = w as u32;
     }
 
-    fn arrive(&mut self, arrival: BarrierArrival, w: usize, cx: &mut Cx) {
+    fn arrive(
+        &mut self,
+        arrival: BarrierArrival,
+        w: usize,
+        block: [u32; 3],
+        cx: &mut Cx,
+    ) -> Result<(), Box<LaunchError>> {
         let barrier = &mut self.barriers[arrival.id as usize];
         barrier.warps += 1;
         barrier.count = arrival.count;
         barrier.votes += arrival.votes.count_ones();
         barrier.voters += self.warps[w].live.count_ones();
         barrier.any |= arrival.votes != 0;
-        self.check_barriers(cx);
+        barrier.waiting |= u32::from(arrival.waits) << w;
+        if let Some(checks) = &mut cx.checks {
+            checks.arrive(&mut barrier.clock, w as u32, arrival.waits);
+        }
+        self.check_barriers(block, cx)
     }
 
     /// Lets go whom a completed barrier held.
-    fn check_barriers(&mut self, cx: &mut Cx) {
+    fn check_barriers(&mut self, block: [u32; 3], cx: &mut Cx) -> Result<(), Box<LaunchError>> {
         let alive =
             self.ended.iter().zip(&self.warps).filter(|(ended, w)| !**ended && w.live != 0).count() as u32;
         for id in 0..16 {
@@ -188,6 +206,12 @@ impl<'l> BlockRunner<'l> {
                 continue;
             }
             let votes = (barrier.votes, barrier.votes == barrier.voters, barrier.any);
+            if let Some(checks) = &mut cx.checks {
+                if barrier.count.is_none() && (alive as usize) < self.warps.len() {
+                    return Err(Box::new(self.incomplete(id as u32, block)));
+                }
+                checks.complete(barrier.clock, barrier.waiting);
+            }
             self.barriers[id] = Barrier::default();
             self.barriers_passed += 1;
             for w in 0..self.warps.len() {
@@ -195,6 +219,23 @@ impl<'l> BlockRunner<'l> {
                 self.warps[w].pass_barrier(id as u32, cx, votes);
             }
         }
+        Ok(())
+    }
+
+    /// A barrier for all threads which some never reached.
+    fn incomplete(&self, id: u32, block: [u32; 3]) -> LaunchError {
+        let ended: Vec<String> =
+            self.warps.iter().filter(|w| w.live == 0).map(|w| w.index.to_string()).collect();
+        let waiting = self.warps.iter().find_map(|w| Some((w.index, w.waits_at(id)?)));
+        let (warp, (pc, lanes)) = waiting.unwrap_or_default();
+        let (line, text) = self.launch.line_of(pc);
+        let thread = self.launch.thread_at(warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32);
+        let place = Place { kernel: self.launch.kernel.into(), line, text, block, thread };
+        let what = format!(
+            "barrier {id} is for all threads of the block, but ended without it: warps {}",
+            ended.join(", ")
+        );
+        LaunchError::Fault { place, what }
     }
 
     fn fault(&self, w: usize, pc: u32, block: [u32; 3], cx: &mut Cx) -> LaunchError {
@@ -202,7 +243,12 @@ impl<'l> BlockRunner<'l> {
         let (line, text) = self.launch.line_of(pc);
         let thread = self.launch.thread_at(w as u32 * LANES as u32 + fault.lane);
         let place = Place { kernel: self.launch.kernel.into(), line, text, block, thread };
-        LaunchError::Fault { place, what: fault.what }
+        let mut what = fault.what;
+        if let Some(other) = fault.other {
+            let (line, text) = self.launch.line_of(other);
+            what += &format!(" at PTX line {line} (`{text}`)");
+        }
+        LaunchError::Fault { place, what }
     }
 
     fn deadlock(&self, block: [u32; 3]) -> LaunchError {

@@ -4,6 +4,7 @@ mod block;
 pub(crate) mod printf;
 mod warp;
 
+use crate::checks::Checks;
 use crate::decode::frame::Special;
 use crate::decode::{Program, parameter_offsets};
 use crate::error::LaunchError;
@@ -243,6 +244,11 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let work = || {
         let mut runner = BlockRunner::new(&launch);
         let mut cx = context(program, warps, &memory, params_at as *mut u8, params_len, started);
+        cx.observed = options.counters || options.checks;
+        cx.threads = threads;
+        if options.checks {
+            cx.checks = Some(Box::new(Checks::new(launch.shared_bytes, warps)));
+        }
         if options.counters {
             cx.profile = vec![Accesses::default(); program.code.len()];
         }
@@ -346,6 +352,9 @@ fn context<'a>(
         branch_targets: [0; LANES],
         functions: &program.functions,
         copies: vec![Copies::new(); warps],
+        checks: None,
+        observed: false,
+        threads: 0,
         started,
         warp_in_block: 0,
         block_index: 0,

@@ -480,6 +480,11 @@ impl Warp {
         None
     }
 
+    /// Where and with which lanes the warp waits at a barrier.
+    pub(super) fn waits_at(&self, id: u32) -> Option<(u32, u32)> {
+        self.paths.iter().find(|p| p.state == State::Barrier(id)).map(|p| (p.pc, p.mask))
+    }
+
     /// What the warp waits for, in words.
     pub(super) fn describe(&self, line: impl Fn(u32) -> String) -> String {
         let mut parts = Vec::new();

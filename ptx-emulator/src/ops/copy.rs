@@ -2,7 +2,7 @@
 //! sooner: the source is read and the destination written at the wait. A kernel that forgets its wait sees the old bytes.
 
 use super::memory::{GLOBAL, SHARED, WIDE_ADDRESS, place, places};
-use super::profile::record;
+use super::observe::observe;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -51,11 +51,11 @@ impl Copies {
         self.committed = [0; LANES];
     }
 
-    /// Carries out what the lanes in `m` have in all but their last `left` groups.
+    /// Carries out what the lanes in `m` have in all but their last `left` groups, and says where and how much.
     ///
     /// # Safety
     /// The addresses of pending copies must still be valid.
-    unsafe fn wait(&mut self, m: u32, left: u32) {
+    unsafe fn wait(&mut self, m: u32, left: u32, mut done_to: impl FnMut(usize, u32)) {
         let until = self.committed.map(|c| c.saturating_sub(left));
         for copy in &mut self.pending {
             let mut done = 0;
@@ -67,6 +67,7 @@ impl Copies {
             for l in lanes_of(done) {
                 // SAFETY: checked when the copy was issued, and valid by contract.
                 unsafe { carry_out(copy.from[l], copy.to[l], copy.size, copy.length[l]) };
+                done_to(copy.to[l], copy.size);
             }
         }
         while self.pending.front().is_some_and(|c| c.mask == 0) {
@@ -157,8 +158,11 @@ impl Handler for CopyAsync {
                 match found {
                     Ok(host) => {
                         from[l] = host;
-                        if length[l] != 0 && !cx.profile.is_empty() {
-                            record(cx, &source, 1 << l, &[address; LANES], length[l].into(), GLOBAL);
+                        if length[l] != 0
+                            && cx.observed
+                            && !observe(cx, &source, 1 << l, &[address; LANES], length[l].into(), GLOBAL)
+                        {
+                            return Flow::Fault;
                         }
                     }
                     Err(what) => return cx.fail(l as u32, what),
@@ -199,8 +203,14 @@ impl Handler for WaitGroup {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         let copies = &mut cx.copies[cx.warp_in_block as usize];
+        let (shared, checks) = (cx.shared as usize, &mut cx.checks);
+        let note = |to: usize, size: u32| {
+            if let Some(checks) = checks {
+                checks.copied((to - shared) as u64, size.into());
+            }
+        };
         // SAFETY: copies are cleared with the block's shared memory, and global memory outlives the launch.
-        unsafe { copies.wait(m, i.n) };
+        unsafe { copies.wait(m, i.n, note) };
         Flow::Next
     }
 }

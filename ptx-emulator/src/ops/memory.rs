@@ -1,6 +1,6 @@
 //! Loads and stores: 32 addresses checked at once against the allocation met last, one by one only where that fails.
 
-use super::profile::record;
+use super::observe::observe;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, near};
 use std::marker::PhantomData;
@@ -20,6 +20,10 @@ pub(crate) const WIDE_ADDRESS: u32 = 1 << 8;
 pub(crate) const WRITES: u32 = 1 << 9;
 /// Flag in `Instr::n`: an atomic.
 pub(crate) const ATOMIC: u32 = 1 << 10;
+/// Flag in `Instr::n`: volatile or ordered.
+pub(crate) const STRONG: u32 = 1 << 11;
+/// Flag in `Instr::n`: the destination of an asynchronous copy.
+pub(crate) const COPY: u32 = 1 << 12;
 
 /// An element in memory and its image in a register.
 ///
@@ -154,8 +158,8 @@ pub(crate) unsafe fn places<const SPACE: u8>(
     } else {
         places_one_by_one::<SPACE>(cx, i, m, &at, size, align)?
     };
-    if !cx.profile.is_empty() {
-        record(cx, i, m, &at, size, SPACE);
+    if cx.observed && !observe(cx, i, m, &at, size, SPACE) {
+        return None;
     }
     Some(found)
 }

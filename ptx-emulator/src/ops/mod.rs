@@ -16,9 +16,11 @@ pub(crate) mod lanes;
 pub(crate) mod matrix;
 pub(crate) mod memory;
 pub(crate) mod mma;
+pub(crate) mod observe;
 pub(crate) mod profile;
 pub(crate) mod real;
 
+use crate::checks::Checks;
 use crate::error::Fault;
 use crate::memory::{MemoryView, Segment};
 
@@ -129,6 +131,12 @@ pub(crate) struct Cx<'a> {
     pub functions: &'a [u32],
     /// Asynchronous copies under way, by warp of the block.
     pub copies: Vec<copy::Copies>,
+    /// What the checks know, where the launch wants them.
+    pub checks: Option<Box<Checks>>,
+    /// Whether counters or checks want to see accesses.
+    pub observed: bool,
+    /// Threads of a block.
+    pub threads: u32,
     pub started: std::time::Instant,
     pub warp_in_block: u32,
     pub block_index: u64,
@@ -191,7 +199,7 @@ impl Cx<'_> {
     /// Records a fault of a lane.
     #[cold]
     pub(crate) fn fail(&mut self, lane: u32, what: String) -> Flow {
-        self.fault = Some(Fault { lane, what });
+        self.fault = Some(Fault { lane, what, other: None });
         Flow::Fault
     }
 

@@ -45,6 +45,10 @@ pub struct Input {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
+    /// On the emulator, look for races, reads of memory that nobody wrote and barriers that not all threads reach.
+    #[arg(long)]
+    pub sanitize: bool,
+
     /// auto, math, efficient or flash; several, separated by commas, are tried in their order. sweep times these alone; auto is
     /// all of them.
     #[arg(long = "backend", value_name = "BACKEND,…", value_delimiter = ',', default_value = "auto")]

@@ -62,7 +62,7 @@ pub fn summary(input: &Input, case: &Case) -> String {
 
 fn device(input: &Input) -> Result<(Device, String), Failure> {
     let emulator = || {
-        let options = EmulatorOptions::default();
+        let options = EmulatorOptions::default().checks(input.sanitize);
         Device::emulator_with(input.threads.map_or(options, |threads| options.threads(threads)))
     };
     match input.device.as_str() {

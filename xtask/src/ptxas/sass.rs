@@ -1,0 +1,194 @@
+//! The listing of a cubin by `cuobjdump --dump-sass`, and the loop in it that runs on tensor cores.
+
+use anyhow::{Context, Result, bail};
+use regex::Regex;
+use std::collections::BTreeMap;
+
+/// One instruction of the listing.
+#[derive(Debug, PartialEq, Eq)]
+struct Instruction {
+    address: u32,
+    /// The predicate before it, such as `@!P0`, or nothing.
+    guard: String,
+    /// Its name with all suffixes, such as `HMMA.16816.F32`.
+    name: String,
+    operands: String,
+}
+
+impl Instruction {
+    /// The name before the first point.
+    fn stem(&self) -> &str {
+        self.name.split('.').next().unwrap_or_default()
+    }
+
+    fn is_matrix_product(&self) -> bool {
+        self.stem().ends_with("MMA")
+    }
+
+    /// The address that it may go to.
+    fn target(&self) -> Option<u32> {
+        let hex = self.operands.rsplit([',', ' ']).next()?.strip_prefix("0x")?;
+        u32::from_str_radix(hex, 16).ok()
+    }
+
+    /// Whether it is executed whatever the predicates are.
+    fn is_certain(&self) -> bool {
+        self.guard.is_empty() || self.guard == "@PT"
+    }
+}
+
+/// What stands in a kernel's plain loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loop {
+    /// All its instructions.
+    pub instructions: u32,
+    /// Those that are `HMMA.16816`.
+    pub products: u32,
+    /// What it should not have: other matrix instructions, operands loaded otherwise than by LDSM, local memory.
+    pub foreign: BTreeMap<String, u32>,
+}
+
+impl Loop {
+    /// Instructions other than HMMA for each HMMA, in hundredths, rounded.
+    pub fn others(&self) -> u32 {
+        let products = self.products.max(1);
+        ((self.instructions - self.products) * 100 + products / 2) / products
+    }
+}
+
+/// The plain loop of a kernel in a listing: the shortest that has matrix products. An error where there is none, or where the
+/// program jumps to places that the listing does not tell.
+pub fn plain_loop(listing: &str, kernel: &str) -> Result<Loop> {
+    let code = parse(listing, kernel)?;
+    let loops = loops(&code)?;
+    let with_products = loops.iter().filter(|body| body.iter().any(|&i| code[i].is_matrix_product()));
+    let body = with_products.min_by_key(|body| body.len()).context("no loop has matrix products")?;
+    let mut found = Loop { instructions: body.len() as u32, products: 0, foreign: BTreeMap::new() };
+    for instruction in body.iter().map(|&i| &code[i]) {
+        if instruction.name.starts_with("HMMA.16816") {
+            found.products += 1;
+        } else if is_foreign(instruction) {
+            *found.foreign.entry(instruction.name.clone()).or_default() += 1;
+        }
+    }
+    Ok(found)
+}
+
+fn is_foreign(instruction: &Instruction) -> bool {
+    match instruction.stem() {
+        // The assembler puts loads that are never executed before barriers.
+        "LDS" => instruction.guard != "@!PT",
+        "LDL" | "STL" => true,
+        _ => instruction.is_matrix_product(),
+    }
+}
+
+/// The instructions of one function.
+fn parse(listing: &str, kernel: &str) -> Result<Vec<Instruction>> {
+    let line_of_code = Regex::new(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:(@\S+)\s+)?([A-Z]\S*)\s*([^;]*?)\s*;")?;
+    let mut inside = false;
+    let mut code = Vec::new();
+    for line in listing.lines() {
+        if let Some((_, name)) = line.split_once("Function :") {
+            inside = name.trim() == kernel;
+        } else if let Some(found) = line_of_code.captures(line).filter(|_| inside) {
+            code.push(Instruction {
+                address: u32::from_str_radix(&found[1], 16)?,
+                guard: found.get(2).map(|guard| guard.as_str().to_string()).unwrap_or_default(),
+                name: found[3].to_string(),
+                operands: found[4].to_string(),
+            });
+        }
+    }
+    if code.is_empty() {
+        bail!("the listing has no function `{kernel}`");
+    }
+    Ok(code)
+}
+
+/// For each instruction, those that may be executed after it.
+fn successors(code: &[Instruction]) -> Result<Vec<Vec<usize>>> {
+    let at: BTreeMap<u32, usize> = code.iter().enumerate().map(|(i, one)| (one.address, i)).collect();
+    let place = |one: &Instruction| -> Result<usize> {
+        let found = one.target().and_then(|address| at.get(&address).copied());
+        found.with_context(|| format!("{} at {:#x} goes to an unknown place", one.name, one.address))
+    };
+    let mut all = Vec::with_capacity(code.len());
+    for (i, one) in code.iter().enumerate() {
+        let (mut next, mut falls_through) = (Vec::new(), true);
+        match one.stem() {
+            // Taken only by warps whose threads have parted, which those of a collective operation have not.
+            "BRA" if one.name.starts_with("BRA.DIV") => {}
+            "BRA" => {
+                next.push(place(one)?);
+                // With a second predicate among its operands it may also go on.
+                falls_through = !one.is_certain() || one.operands.contains([',', ' ']);
+            }
+            // Where the assembler wants a jump out of a loop it may write a call that never returns.
+            "CALL" => next.extend(place(one).ok()),
+            "EXIT" | "RET" | "KILL" => falls_through = !one.is_certain(),
+            "BRX" | "JMP" | "JMX" => {
+                bail!("{} at {:#x} goes to a place in a register", one.name, one.address)
+            }
+            _ => {}
+        }
+        if falls_through && i + 1 < code.len() {
+            next.push(i + 1);
+        }
+        all.push(next);
+    }
+    Ok(all)
+}
+
+/// The natural loops: for each first instruction, what leads from it back to it.
+fn loops(code: &[Instruction]) -> Result<Vec<Vec<usize>>> {
+    let successors = successors(code)?;
+    let mut predecessors = vec![Vec::new(); code.len()];
+    let (mut reached, mut open) = (vec![false; code.len()], vec![0]);
+    reached[0] = true;
+    while let Some(i) = open.pop() {
+        for &next in &successors[i] {
+            predecessors[next].push(i);
+            if !std::mem::replace(&mut reached[next], true) {
+                open.push(next);
+            }
+        }
+    }
+    let mut loops = Vec::new();
+    // A loop's first instruction is reached from outside and from inside.
+    for (head, before) in predecessors.iter().enumerate().filter(|(i, before)| *i == 0 || before.len() > 1) {
+        let mut body = vec![false; code.len()];
+        body[head] = true;
+        for &last in before {
+            if let Some(way) = way_back(last, head, &predecessors) {
+                way.into_iter().for_each(|i| body[i] = true);
+            }
+        }
+        let body: Vec<usize> = (0..code.len()).filter(|&i| body[i]).collect();
+        if body.len() > 1 {
+            loops.push(body);
+        }
+    }
+    Ok(loops)
+}
+
+/// What lies between `head` and `last`, with both: all that leads to `last` without passing `head`. Nothing if the start of the
+/// program does: then `head` is not the only way in, and `last` does not close a loop.
+fn way_back(last: usize, head: usize, predecessors: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let (mut seen, mut way) = (vec![false; predecessors.len()], vec![head]);
+    seen[head] = true;
+    let mut open = vec![last];
+    while let Some(i) = open.pop() {
+        if !std::mem::replace(&mut seen[i], true) {
+            if i == 0 {
+                return None;
+            }
+            way.push(i);
+            open.extend(&predecessors[i]);
+        }
+    }
+    Some(way)
+}
+
+#[cfg(test)]
+mod tests;
