@@ -167,8 +167,8 @@ impl Role {
         match self {
             Role::Forward => &["forward", "flash_forward", "flash_general"],
             Role::Delta => &["delta"],
-            Role::GradKeyValue => &["grad_key_value"],
-            Role::GradQuery => &["grad_query"],
+            Role::GradKeyValue => &["grad_key_value", "flash_grad_key_value"],
+            Role::GradQuery => &["grad_query", "flash_grad_query"],
         }
     }
 
@@ -277,6 +277,8 @@ mod tests {
     #[case("forward_f16_d64", Some(Role::Forward))]
     #[case("flash_forward_bf16_d192_128", Some(Role::Forward))]
     #[case("flash_general_f16_d64", Some(Role::Forward))]
+    #[case("flash_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
+    #[case("flash_grad_query_bf16_d128_64", Some(Role::GradQuery))]
     #[case("delta_bf16", Some(Role::Delta))]
     #[case("grad_key_value_f32_d256", Some(Role::GradKeyValue))]
     #[case("grad_query_f32_d256", Some(Role::GradQuery))]

@@ -213,7 +213,7 @@ impl Sdpa<'_> {
         self.compute().map(|(forward, _)| forward)
     }
 
-    fn problem(&self) -> Result<Problem> {
+    pub(crate) fn problem(&self) -> Result<Problem> {
         Problem::new(self.q, self.k, self.v, &self.options)
     }
 

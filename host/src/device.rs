@@ -14,6 +14,7 @@ mod cuda;
 mod emulator;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod lent;
 pub mod list;
 mod statistics;
 
@@ -155,6 +156,22 @@ impl Device {
     /// What the emulator counted since the last call, by kernel; `None` on devices that do not count.
     pub fn take_stats(&self) -> Option<BTreeMap<&'static str, Statistics>> {
         self.accelerator()?.take_statistics()
+    }
+}
+
+/// While it lives, the calling thread's current CUDA context may change; when it is dropped, the one from before is back. For
+/// programs that have contexts of their own.
+pub(crate) struct KeepContext {
+    #[cfg(feature = "cuda")]
+    _current: cuda::Current,
+}
+
+impl KeepContext {
+    pub(crate) fn new() -> KeepContext {
+        KeepContext {
+            #[cfg(feature = "cuda")]
+            _current: cuda::Current::keep(),
+        }
     }
 }
 

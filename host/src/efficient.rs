@@ -35,14 +35,20 @@ pub(crate) fn forward(problem: &Problem, backend: Backend) -> Result<(Tensor, Te
     let Sizes { query_heads, value_dim, .. } = problem.sizes;
     let out = allocate(problem, query_heads, problem.query_rows(), value_dim)?;
     let lse = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
-    let written = ForwardTensors { out: &problem.heads_first(&out)?, lse: &lse };
-    let indices = Indices::new(problem)?;
-    let plan = if backend == Backend::Flash { plan::flash::forward } else { plan::forward };
-    launch(problem, &[plan(problem, &indices, &written)?])?;
+    forward_into(problem, backend, &out, &lse)?;
     Ok((out, lse))
 }
 
-/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
+/// As [`forward`], into tensors of the caller's shapes; the log-sum-exp is contiguous.
+pub(crate) fn forward_into(problem: &Problem, backend: Backend, out: &Tensor, lse: &Tensor) -> Result<()> {
+    let written = ForwardTensors { out: &problem.heads_first(out)?, lse };
+    let indices = Indices::new(problem)?;
+    let plan = if backend == Backend::Flash { plan::flash::forward } else { plan::forward };
+    launch(problem, &[plan(problem, &indices, &written)?])
+}
+
+/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as
+/// [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
 pub(crate) fn backward(
     problem: &Problem,
     out: &Tensor,
@@ -54,23 +60,32 @@ pub(crate) fn backward(
     accelerator(problem)?;
     let Sizes { query_heads, key_heads, head_dim, value_dim, .. } = problem.sizes;
     let (queries, keys) = (problem.query_rows(), problem.key_rows());
-    let dlse = dlse.map(Tensor::contiguous).transpose()?;
-    let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let dq = allocate(problem, query_heads, queries, head_dim)?;
     let dk = allocate(problem, key_heads, keys, head_dim)?;
     let dv = allocate(problem, key_heads, keys, value_dim)?;
-    let bias =
-        problem.options.bias.as_ref().zip(problem.bias.as_ref()).filter(|_| problem.options.bias_gradient);
-    let dbias = bias
-        .map(|(given, _)| Tensor::uninitialized(problem.device(), problem.dtype(), given.shape()))
-        .transpose()?;
-    let dbias_full =
-        dbias.as_ref().zip(bias).map(|(dbias, (_, full))| dbias.reshape(full.shape())).transpose()?;
-    let dsinks = problem
-        .sinks
-        .as_ref()
-        .map(|sinks| Tensor::uninitialized(problem.device(), Dtype::F32, sinks.shape()))
-        .transpose()?;
+    let bias = problem.options.bias.as_ref().filter(|_| problem.options.bias_gradient);
+    let like = |tensor: &Tensor, dtype| Tensor::uninitialized(problem.device(), dtype, tensor.shape());
+    let dbias = bias.map(|bias| like(bias, problem.dtype())).transpose()?;
+    let dsinks = problem.sinks.as_ref().map(|sinks| like(sinks, Dtype::F32)).transpose()?;
+    let gradients = Gradients { dq, dk, dv, dbias, dsinks };
+    backward_into(problem, out, lse, dout, dlse, &gradients, backend)?;
+    Ok(gradients)
+}
+
+/// As [`backward`], into tensors of the caller's shapes. Gradients of bias and sinks are computed where there are tensors for
+/// them.
+pub(crate) fn backward_into(
+    problem: &Problem,
+    out: &Tensor,
+    lse: &Tensor,
+    dout: &Tensor,
+    dlse: Option<&Tensor>,
+    gradients: &Gradients,
+    backend: Backend,
+) -> Result<()> {
+    let dlse = dlse.map(Tensor::contiguous).transpose()?;
+    let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
+    let dbias = gradients.dbias.as_ref().map(|dbias| problem.full_scores(dbias)).transpose()?;
     let indices = Indices::new(problem)?;
     let tensors = BackwardTensors {
         out: &problem.heads_first(out)?,
@@ -78,12 +93,12 @@ pub(crate) fn backward(
         dout,
         dlse: dlse.as_ref(),
         delta: &delta,
-        dq: &problem.heads_first(&dq)?,
-        dk: &problem.heads_first(&dk)?,
-        dv: &problem.heads_first(&dv)?,
-        dbias: dbias_full.as_ref(),
-        dsinks: dsinks.as_ref(),
+        dq: &problem.heads_first(&gradients.dq)?,
+        dk: &problem.heads_first(&gradients.dk)?,
+        dv: &problem.heads_first(&gradients.dv)?,
+        dbias: dbias.as_ref(),
+        dsinks: gradients.dsinks.as_ref(),
     };
-    launch(problem, &plan::backward(problem, &indices, &tensors, backend == Backend::Flash)?)?;
-    Ok(Gradients { dq, dk, dv, dbias, dsinks })
+    let flash = backend == Backend::Flash;
+    launch(problem, &plan::backward(problem, &indices, &tensors, flash)?)
 }

@@ -1,6 +1,7 @@
 //! Problems without a batch entry, query or key: nothing is launched for them, whatever the backend.
 
 use crate::autograd::Gradients;
+use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::problem::{Problem, Sizes};
@@ -11,6 +12,14 @@ use crate::tensor::Tensor;
 pub(crate) fn forward(problem: &Problem) -> Result<(Tensor, Tensor, Option<Tensor>)> {
     let (device, dtype) = (problem.device(), problem.dtype());
     let out = Tensor::zeros(device, dtype, &problem.out_shape())?;
+    let lse = lse(problem, device)?;
+    let shape = [lse.shape(), &[problem.sizes.keys]].concat();
+    let weights = problem.options.return_weights.then(|| Tensor::zeros(device, dtype, &shape));
+    Ok((out, lse, weights.transpose()?))
+}
+
+/// The log-sum-exp, on a device.
+pub(crate) fn lse(problem: &Problem, device: &Device) -> Result<Tensor> {
     let shape = problem.lse_shape();
     let sinks = match &problem.sinks {
         Some(sinks) => sinks.to_f64()?,
@@ -20,11 +29,7 @@ pub(crate) fn forward(problem: &Problem) -> Result<(Tensor, Tensor, Option<Tenso
     let rows = problem.query_rows();
     let heads = shape.iter().product::<usize>().checked_div(rows).unwrap_or(0);
     let values = (0..heads).flat_map(|head| std::iter::repeat_n(sinks[head % sinks.len()], rows));
-    let lse = Tensor::of_wide(device, Dtype::F32, values, &shape)?;
-    let mut weights = shape;
-    weights.push(problem.sizes.keys);
-    let weights = problem.options.return_weights.then(|| Tensor::zeros(device, dtype, &weights));
-    Ok((out, lse, weights.transpose()?))
+    Tensor::of_wide(device, Dtype::F32, values, &shape)
 }
 
 /// The gradients, in the caller's shapes: zeros, but for the sinks where the log-sum-exp has a gradient.
@@ -37,13 +42,22 @@ pub(crate) fn backward(problem: &Problem, dlse: Option<&Tensor>) -> Result<Gradi
         dk: zeros(k)?,
         dv: zeros(v)?,
         dbias: bias.map(|bias| zeros(bias.shape())).transpose()?,
-        dsinks: problem.sinks.as_ref().map(|sinks| sink_gradient(problem, sinks, dlse)).transpose()?,
+        dsinks: problem
+            .sinks
+            .as_ref()
+            .map(|sinks| sink_gradient(problem, sinks, dlse, problem.device()))
+            .transpose()?,
     })
 }
 
 /// The log-sum-exp of a query without keys is its head's sink, so that their gradients are the same; a sink of -inf takes no
 /// part in anything.
-fn sink_gradient(problem: &Problem, sinks: &Tensor, dlse: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn sink_gradient(
+    problem: &Problem,
+    sinks: &Tensor,
+    dlse: Option<&Tensor>,
+    device: &Device,
+) -> Result<Tensor> {
     let Sizes { query_heads, .. } = problem.sizes;
     let mut sums = vec![0.0; query_heads];
     if let Some(dlse) = dlse {
@@ -57,7 +71,7 @@ fn sink_gradient(problem: &Problem, sinks: &Tensor, dlse: Option<&Tensor>) -> Re
             *sum = 0.0;
         }
     }
-    Tensor::of_wide(problem.device(), Dtype::F32, sums.into_iter(), &[query_heads])
+    Tensor::of_wide(device, Dtype::F32, sums.into_iter(), &[query_heads])
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! * [`sdpa_varlen`], [`sdpa_jagged`], [`JaggedTensor`]: batches of sequences of different lengths, without padding.
 //! * [`mod@backend`]: which backends the calls of a scope use.
 //! * [`case`]: problems in safetensors files, and the check of results against expected ones.
+//! * [`ffi`]: attention on the memory and the stream of another program.
 //! * [`mod@reference`]: the formulas, on slices of f32 or f64.
 //!
 //! Nothing in this crate panics or prints.
@@ -25,6 +26,7 @@ mod dtype;
 mod efficient;
 mod empty;
 mod error;
+pub mod ffi;
 mod math;
 mod options;
 mod plan;

@@ -104,7 +104,7 @@ pub(crate) fn backward(
     let params = backward_parameters(problem, indices, tensors)?;
     let own = |kernel| launch(problem, kernel, &params.problem, params.as_bytes());
     let mut launches = vec![own(Kernel::Delta)?];
-    if flash && flash::goes_backward(problem, tensors.dout) {
+    if flash && flash::goes_backward(problem, tensors) {
         launches.extend(flash::backward(problem, &params)?);
     } else {
         launches.extend([own(Kernel::GradKeyValue)?, own(Kernel::GradQuery)?]);

@@ -12,6 +12,7 @@ pub(crate) mod lengths;
 mod scores;
 mod shapes;
 mod tensors;
+pub(crate) mod written;
 
 pub(crate) use shapes::shape4;
 
@@ -166,6 +167,11 @@ impl Problem {
     /// A caller's tensor as `[batch, heads, seq, dim]`, or `[1, heads, total, dim]` of a ragged batch.
     pub(crate) fn heads_first(&self, tensor: &Tensor) -> Result<Tensor> {
         shapes::heads_first(tensor, &self.options)
+    }
+
+    /// A tensor in the shape of the mask or bias as `[batch, heads, queries, keys]`, each but the keys possibly 1.
+    pub(crate) fn full_scores(&self, tensor: &Tensor) -> Result<Tensor> {
+        scores::full(tensor, self.single_head)
     }
 
     /// Checks the gradient of the output and shows it as [`Problem::heads_first`] does.

@@ -31,6 +31,13 @@ pub(crate) enum Storage {
     Host(Vec<u8>),
     /// In an accelerator's memory.
     Accelerator(Allocation),
+    /// In an accelerator's memory, which is someone else's: never freed.
+    Foreign {
+        /// What can read it.
+        accelerator: Arc<dyn Accelerator>,
+        /// Where it begins.
+        address: u64,
+    },
 }
 
 /// An accelerator's memory, given back when dropped.
@@ -78,6 +85,7 @@ impl Storage {
         match self {
             Storage::Host(_) => 0,
             Storage::Accelerator(allocation) => allocation.address,
+            Storage::Foreign { address, .. } => *address,
         }
     }
 
@@ -89,9 +97,9 @@ impl Storage {
         }
         match self {
             Storage::Host(bytes) => Ok(each(&bytes[start..start + length])),
-            Storage::Accelerator(allocation) => {
+            Storage::Accelerator(Allocation { accelerator, .. }) | Storage::Foreign { accelerator, .. } => {
                 let mut bytes = host_zeros(length)?;
-                allocation.accelerator.read(allocation.address + start as u64, &mut bytes)?;
+                accelerator.read(self.address() + start as u64, &mut bytes)?;
                 Ok(each(&bytes))
             }
         }

@@ -106,7 +106,8 @@ impl Tensor {
         Ok(Tensor::of(device, dtype, Storage::new(device, bytes)?, View::contiguous(shape)))
     }
 
-    fn of(device: &Device, dtype: Dtype, storage: Storage, view: View) -> Tensor {
+    /// A view of a storage that holds all it shows.
+    pub(crate) fn of(device: &Device, dtype: Dtype, storage: Storage, view: View) -> Tensor {
         Tensor { storage: Arc::new(storage), device: device.clone(), dtype, view }
     }
 }
@@ -146,6 +147,11 @@ impl Tensor {
     /// Whether the elements lie side by side in row-major order.
     pub fn is_contiguous(&self) -> bool {
         self.view.is_contiguous()
+    }
+
+    /// Which elements of its storage it shows.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 
     /// The address of its first element on its device (on the CPU: counted from the start of its storage).

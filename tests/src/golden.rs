@@ -18,14 +18,20 @@ pub struct File {
     pub path: PathBuf,
 }
 
-/// Where the golden cases are: beside the workspace.
-pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden")
+/// The folder that a variable of the environment names, else one from this crate's source; a packed test program is elsewhere.
+fn place(variable: &str, from_source: &str) -> PathBuf {
+    std::env::var_os(variable)
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(from_source), PathBuf::from)
 }
 
-/// Where the examples are that come with the workspace.
+/// Where the golden cases are: `$FLASH_ATTENTION_GOLDEN`, else beside the workspace.
+pub fn folder() -> PathBuf {
+    place("FLASH_ATTENTION_GOLDEN", "../../shared/golden")
+}
+
+/// Where the examples are that come with the workspace: `$FLASH_ATTENTION_EXAMPLES`, else in it.
 pub fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+    place("FLASH_ATTENTION_EXAMPLES", "../examples")
 }
 
 /// The safetensors files in a folder, in order of their names; `None` where there is no such folder.

@@ -10,6 +10,7 @@
 //! * [`unfused`]: the formulas operation by operation: in f64 what is right, in a storage type how far a plain implementation
 //!   is off; [`truth`]: what the library's reference says.
 //! * [`compare`]: the rule by which results are good.
+//! * [`tiles`]: tiles of scores, and what the emulator counts for them.
 //! * [`golden`]: problems from files, expected values included.
 
 pub mod compare;
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod pass;
 pub mod problem;
 pub mod strategy;
+pub mod tiles;
 pub mod truth;
 pub mod unfused;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use flash_attention::{Backend, Causal, Device, Dropout, Dtype};
+use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions};
 use flash_attention_abi::flash::FLASH_HEAD_DIMS;
 use flash_attention_abi::tile::HEAD_DIM_TILES;
 use flash_attention_abi::{ENTRY_POINTS, FLASH_ENTRY_POINTS, Kernel};

@@ -31,7 +31,7 @@ fn run(problem: &Problem, target: &Target, inputs: &Inputs) -> Results {
 fn agrees(problem: &Problem, inputs: &Inputs, target: &Target) -> Results {
     let expected = problem.truth(inputs);
     let errors = errors(&unfused(problem, inputs, Precision::of(problem.dtype)), &expected, problem.dtype);
-    let given = run(problem, &target, inputs);
+    let given = run(problem, target, inputs);
     compare_all(&given, &expected, errors, problem.dtype)
         .unwrap_or_else(|message| panic!("on {target}: {message}"));
     given

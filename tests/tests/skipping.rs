@@ -1,22 +1,14 @@
 //! Blocks that a mask hides as a whole are not loaded: counted on the emulator, and poisoned everywhere.
 
-use std::collections::BTreeMap;
-
-use flash_attention::{Causal, Device, Statistics};
+use flash_attention::{Causal, Statistics};
 use flash_attention_conformance::compare::first_difference;
 use flash_attention_conformance::devices::devices;
 use flash_attention_conformance::problem::{Lengths, Pattern, Problem, Results};
+use flash_attention_conformance::tiles::{counted, met, tile_bytes};
 use rstest::rstest;
 
 fn square(causal: Causal) -> Problem {
     Problem { queries: 512, keys: 512, causal, ..Problem::default() }
-}
-
-/// What the emulator counts in one pass, by kernel.
-fn counted(problem: &Problem) -> BTreeMap<&'static str, Statistics> {
-    let emulator = Device::emulator();
-    problem.run(&emulator, &problem.inputs()).unwrap();
-    emulator.take_stats().unwrap()
 }
 
 #[rstest]
@@ -98,38 +90,10 @@ fn what_no_query_sees_has_no_part_in_the_result(#[values(64, 128)] queries: usiz
 }
 
 /// Queries and keys of a tile of scores.
-const TILE: usize = 64;
+const TILE: [usize; 2] = [64, 64];
 
 /// Every kernel that goes through blocks of queries and keys.
 const KERNELS: [&str; 3] = ["forward_f32_d32", "grad_query_f32_d32", "grad_key_value_f32_d32"];
-
-/// Tiles in which some query sees some key by position, of all batch entries; counted one score at a time.
-fn met(problem: &Problem) -> u64 {
-    let sees = |b: usize, i: usize, j: usize| {
-        let [sq, sk] = problem.lengths(b).map(|n| n as i64);
-        let ahead = j as i64 - i as i64 - if problem.causal == Causal::UpperLeft { 0 } else { sk - sq };
-        let within = |bound: Option<usize>, by: i64| bound.is_none_or(|bound| by <= bound as i64);
-        (problem.causal == Causal::None || ahead <= 0)
-            && within(problem.window[0], -ahead)
-            && within(problem.window[1], ahead)
-    };
-    let mut tiles = std::collections::BTreeSet::new();
-    for b in 0..problem.batch {
-        let [queries, keys] = problem.lengths(b);
-        for i in 0..queries {
-            tiles.extend((0..keys).filter(|&j| sees(b, i, j)).map(|j| (b, i / TILE, j / TILE)));
-        }
-    }
-    tiles.len() as u64
-}
-
-/// Bytes that a kernel loads for one more tile, by two problems of the same options and rows that differ in tiles alone.
-fn tile_bytes(more: &Problem, less: &Problem, kernel: &str) -> u64 {
-    let [more_bytes, less_bytes] = [more, less].map(|problem| counted(problem)[kernel].global_load_bytes);
-    let (bytes, tiles) = (more_bytes - less_bytes, met(more) - met(less));
-    assert_eq!(bytes % tiles, 0, "{kernel}: {bytes} bytes for {tiles} tiles");
-    bytes / tiles
-}
 
 /// A forward pass loads the keys and values of a tile; backward loads each operand once for the scores, and those that
 /// accumulate once more.
@@ -140,7 +104,7 @@ fn tile_bytes(more: &Problem, less: &Problem, kernel: &str) -> u64 {
 fn a_tile_of_scores_costs_its_operands(#[case] kernel: &str, #[case] operands: u64) {
     let window = |left| Problem { window: [Some(left), Some(0)], ..square(Causal::None) };
     let per_query = if kernel == "grad_key_value_f32_d32" { 2 * 64 * 4 } else { 0 };
-    let bytes = tile_bytes(&window(256), &window(64), kernel);
+    let bytes = tile_bytes(&window(256), &window(64), TILE, kernel);
     assert!(
         (operands * 64 * 32 * 4..=operands * 64 * 32 * 4 + 32 * per_query).contains(&bytes),
         "{bytes} bytes a tile"
@@ -167,10 +131,16 @@ fn a_window_loads_the_tiles_that_it_meets_and_no_other(
     let fuller = Problem { window: [Some(200), Some(200)], ..full.clone() };
     let (few, all) = (counted(&windowed), counted(&full));
     for kernel in KERNELS {
-        let each = tile_bytes(&full, &fuller, kernel);
+        let each = tile_bytes(&full, &fuller, TILE, kernel);
         let spared = all[kernel].global_load_bytes - few[kernel].global_load_bytes;
-        let tiles = met(&full) - met(&windowed);
-        assert_eq!(spared, tiles * each, "{kernel}: {} tiles of {} are met", met(&windowed), met(&full));
+        let tiles = met(&full, TILE) - met(&windowed, TILE);
+        assert_eq!(
+            spared,
+            tiles * each,
+            "{kernel}: {} tiles of {} are met",
+            met(&windowed, TILE),
+            met(&full, TILE)
+        );
     }
 }
 
@@ -188,9 +158,9 @@ fn keys_behind_the_lengths_are_not_loaded(
     let (full, fuller, given) = (of([512; 3]), of([448; 3]), of(lengths));
     let (all, few) = (counted(&full), counted(&given));
     for kernel in KERNELS {
-        let each = tile_bytes(&full, &fuller, kernel);
+        let each = tile_bytes(&full, &fuller, TILE, kernel);
         let spared = all[kernel].global_load_bytes - few[kernel].global_load_bytes;
-        assert_eq!(spared, (met(&full) - met(&given)) * each, "{kernel}");
+        assert_eq!(spared, (met(&full, TILE) - met(&given, TILE)) * each, "{kernel}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every check that CI runs, each runnable alone: `cargo xtask CHECK`.
 
 mod command;
+mod dist;
 mod fuzz;
 mod package;
 mod ptx;
@@ -49,9 +50,12 @@ enum Check {
     Package,
     /// A minute of fuzzing what a file can do to the library; installs cargo-fuzz into the target folder where it is missing
     Fuzz,
-    /// All of the above but the tests, which `cargo test` runs
+    /// Packs self-contained programs (tests, commands, benchmark, shared library) for a machine without Rust, into target/dist; not part of
+    /// the checks
+    Dist,
+    /// All checks above but the tests, which `cargo test` runs
     Checks,
-    /// All of the above
+    /// All checks above
     Ci,
 }
 
@@ -81,6 +85,7 @@ fn run(check: Check) -> Result<()> {
         Check::Style => style::check(),
         Check::Package => package::check(),
         Check::Fuzz => fuzz::check(),
+        Check::Dist => dist::pack(),
         Check::Checks => {
             for check in [
                 Check::Fmt,

@@ -114,7 +114,7 @@ fn works(setup: &Setup) -> Vec<Workload> {
     works
 }
 
-/// Forward of every backend that can, and backward, which all fused ones have in common, as often as the schedule says.
+/// Forward and backward of every backend that can, as often as the schedule says. Kernels that backends have in common count once.
 fn measure(setup: &Setup, work: &Workload) -> Result<Vec<Cost>> {
     let inputs = Inputs::new(&setup.device, work.dtype, std::slice::from_ref(work))?;
     let Tensors { q, k, v, dout } = inputs.view(work)?;
@@ -130,19 +130,19 @@ fn measure(setup: &Setup, work: &Workload) -> Result<Vec<Cost>> {
                 continue;
             }
         };
-        let backward = costs.is_empty();
         let mut runs = vec![];
         for round in 0..setup.schedule.warmup + setup.schedule.repeats {
-            let forward = attention().backend(backend).forward()?;
-            if backward {
-                forward.backward(&dout)?;
-            }
+            attention().backend(backend).forward()?.backward(&dout)?;
             let counted = setup.device.take_stats().unwrap_or_default();
             if round >= setup.schedule.warmup {
                 runs.push(counted);
             }
         }
-        costs.extend(summarise(work, &runs, setup.threads)?);
+        for cost in summarise(work, &runs, setup.threads)? {
+            if costs.iter().all(|counted| counted.kernel != cost.kernel) {
+                costs.push(cost);
+            }
+        }
     }
     costs.sort_by_key(|cost| cost.role.map_or(Role::ALL.len(), |role| role as usize));
     if costs.is_empty() {

@@ -1,7 +1,9 @@
 //! The seam between attention and what runs its kernels: a CUDA GPU and the emulator look the same from above.
 
 use std::collections::BTreeMap;
+use std::ffi::c_void;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::device::{Kind, Progress, Statistics};
@@ -70,6 +72,16 @@ pub(crate) trait Accelerator: Debug + Send + Sync {
 
     /// The time between the launch of the first and the end of the last piece of work that `work` puts on the device.
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
+
+    /// The same device for work in the order of a stream that someone else made; null is the device's default stream. It has no
+    /// memory of its own: `allocate` is an error.
+    ///
+    /// # Safety
+    /// `stream` is null or a stream of this device, which outlives the answer.
+    ///
+    /// # Errors
+    /// Where the device has no streams, and `stream` is not null.
+    unsafe fn on_stream(self: Arc<Self>, stream: *mut c_void) -> Result<Arc<dyn Accelerator>>;
 
     /// What was counted since the last call, by kernel, where the device counts.
     fn take_statistics(&self) -> Option<BTreeMap<&'static str, Statistics>> {

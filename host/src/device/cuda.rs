@@ -18,11 +18,15 @@ use super::accelerator::{Accelerator, Launch, ProgressCallback};
 use super::list::DeviceReport;
 use crate::error::{Error, Result};
 
+mod current;
 mod module;
+mod on_stream;
 mod pool;
 mod status;
 
+pub(super) use current::Current;
 use module::Loaded;
+use on_stream::OnStream;
 use pool::Pool;
 use status::{Failure, check};
 
@@ -121,6 +125,39 @@ impl Cuda {
         modules.insert(entry, module.clone());
         Ok(module)
     }
+
+    /// Launches a kernel on a stream of this device.
+    fn launch_on(&self, launch: &Launch, stream: sys::CUstream) -> Result<()> {
+        let failed = |error: Failure| Error::Kernel {
+            kernel: launch.entry,
+            device: self.name(),
+            reason: error.to_string(),
+        };
+        self.enter().map_err(failed)?;
+        let module = self.module(launch.entry)?;
+        let function = module.function(launch.entry, launch.shared_bytes).map_err(failed)?;
+        let mut parameters = launch.parameters.clone();
+        let mut arguments: [*mut c_void; 1] = [parameters.as_mut_ptr().cast()];
+        // SAFETY: the entry point takes one struct by value, whose bytes the driver copies during the call; grid, block
+        // and shared memory are those that the plan made for it, and its tensors were validated against them. The stream is
+        // this device's own, or one that `on_stream` was promised.
+        let result = unsafe {
+            sys::cuLaunchKernel(
+                function,
+                launch.grid,
+                1,
+                1,
+                launch.block,
+                1,
+                1,
+                launch.shared_bytes,
+                stream,
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        check(result).map_err(failed)
+    }
 }
 
 impl Accelerator for Cuda {
@@ -174,34 +211,7 @@ impl Accelerator for Cuda {
     }
 
     fn launch(&self, launch: &Launch, _: Option<&ProgressCallback>) -> Result<()> {
-        let failed = |error: Failure| Error::Kernel {
-            kernel: launch.entry,
-            device: self.name(),
-            reason: error.to_string(),
-        };
-        self.enter().map_err(failed)?;
-        let module = self.module(launch.entry)?;
-        let function = module.function(launch.entry, launch.shared_bytes).map_err(failed)?;
-        let mut parameters = launch.parameters.clone();
-        let mut arguments: [*mut c_void; 1] = [parameters.as_mut_ptr().cast()];
-        // SAFETY: the entry point takes one struct by value, whose bytes the driver copies during the call; grid, block
-        // and shared memory are those that the plan made for it, and its tensors were validated against them.
-        let result = unsafe {
-            sys::cuLaunchKernel(
-                function,
-                launch.grid,
-                1,
-                1,
-                launch.block,
-                1,
-                1,
-                launch.shared_bytes,
-                self.stream.as_inner(),
-                arguments.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
-        };
-        check(result).map_err(failed)
+        self.launch_on(launch, self.stream.as_inner())
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -210,6 +220,10 @@ impl Accelerator for Cuda {
             Ok(self.stream.synchronize()?)
         };
         finish().map_err(self.failed("finish its work"))
+    }
+
+    unsafe fn on_stream(self: Arc<Self>, stream: *mut c_void) -> Result<Arc<dyn Accelerator>> {
+        Ok(Arc::new(OnStream::new(self, stream.cast())))
     }
 
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {

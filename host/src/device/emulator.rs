@@ -1,6 +1,7 @@
 //! The emulator as a device.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::c_void;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -147,6 +148,14 @@ impl Accelerator for Emulator {
         let start = Instant::now();
         work()?;
         Ok(start.elapsed())
+    }
+
+    unsafe fn on_stream(self: Arc<Self>, stream: *mut c_void) -> Result<Arc<dyn Accelerator>> {
+        if stream.is_null() {
+            return Ok(self);
+        }
+        let (argument, given) = ("stream".into(), format!("{stream:?}"));
+        Err(Error::Value { argument, given, allowed: "null on the emulator, which has no streams".into() })
     }
 
     fn take_statistics(&self) -> Option<BTreeMap<&'static str, Statistics>> {

@@ -1,7 +1,8 @@
 //! A device for tests: it hands out addresses, keeps no data, and remembers what it was asked to do.
 
-use std::sync::Mutex;
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::device::Kind;
@@ -78,6 +79,10 @@ impl Accelerator for Fake {
 
     fn synchronize(&self) -> Result<()> {
         Ok(())
+    }
+
+    unsafe fn on_stream(self: Arc<Self>, _: *mut c_void) -> Result<Arc<dyn Accelerator>> {
+        Ok(self)
     }
 
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {

@@ -5,11 +5,10 @@ use flash_attention_abi::flash::{flash_grad_head_dims, flash_grad_tile, flash_he
 use flash_attention_abi::params::{BackwardParams, ForwardParams};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
-use super::{ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
+use super::{BackwardTensors, ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
 use crate::device::accelerator::Launch;
 use crate::error::Result;
 use crate::problem::{Problem, Sizes};
-use crate::tensor::Tensor;
 
 /// The forward kernel of a problem: the plain one knows a positive factor and a band alone.
 fn kernel(problem: &Problem) -> FlashKernel {
@@ -59,9 +58,11 @@ pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTen
 }
 
 /// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: those of problems with a positive
-/// factor and a band alone, to 128 columns, where `dout` too is aligned.
-pub(crate) fn goes_backward(problem: &Problem, dout: &Tensor) -> bool {
-    kernel(problem) == FlashKernel::Forward && grad_head_dims(&problem.sizes).is_some() && is_aligned(dout)
+/// factor and a band alone, to 128 columns, where `dout` and the gradients too are aligned.
+pub(crate) fn goes_backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> bool {
+    let BackwardTensors { dout, dq, dk, dv, .. } = tensors;
+    let aligned = [dout, dq, dk, dv].into_iter().all(|tensor| is_aligned(tensor));
+    aligned && kernel(problem) == FlashKernel::Forward && grad_head_dims(&problem.sizes).is_some()
 }
 
 /// The padded head dims of a problem in backward, if there are kernels for them.

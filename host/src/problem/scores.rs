@@ -32,6 +32,18 @@ pub(super) fn bias(
     check("bias", bias, q, sizes, single_head).map(Some)
 }
 
+/// A mask, a bias or its gradient in four dimensions.
+pub(super) fn full(tensor: &Tensor, single_head: bool) -> Result<Tensor> {
+    let mut full = tensor.clone();
+    if single_head && full.rank() == 3 {
+        full = full.unsqueeze(1)?;
+    }
+    while full.rank() < 4 {
+        full = full.unsqueeze(0)?;
+    }
+    Ok(full)
+}
+
 /// Checks a tensor that is repeated to the shape of the scores, and gives it four dimensions.
 fn check(
     argument: &'static str,
@@ -47,13 +59,7 @@ fn check(
         return Err(Error::Rank { argument, rank, allowed });
     }
     check_elements(argument, tensor)?;
-    let mut full = tensor.clone();
-    if single_head && rank == 3 {
-        full = full.unsqueeze(1)?;
-    }
-    while full.rank() < 4 {
-        full = full.unsqueeze(0)?;
-    }
+    let full = full(tensor, single_head)?;
     let scores = [sizes.batch, sizes.query_heads, sizes.queries, sizes.keys];
     let shape = shape4(&full);
     let fits = shape[3] == sizes.keys && (0..3).all(|d| shape[d] == 1 || shape[d] == scores[d]);
