@@ -120,8 +120,8 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
 
     // SAFETY: the caller's.
     unsafe {
-        // The head before may still use the place of the first step.
-        thread::sync_threads();
+        // The head before may still use the place of the first step, and its last copies may still be on their way there.
+        block.arrive();
         block.copy_step(&columns, order.first(0), 0, false);
         let mut parity = 0;
         for index in 0..order.edges {
