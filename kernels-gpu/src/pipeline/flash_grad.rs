@@ -74,7 +74,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         (SwizzledTile::new(first), SwizzledTile::new(first.offset(C::TILE.step_values_offset())))
     }
 
-    /// Starts to copy the block's own rows, which arrive with the first step, and clears the padding of all tiles.
+    /// Starts to copy the block's own rows, as one group, and clears the padding of all tiles.
     ///
     /// # Safety
     /// All threads of the block call this, before anything else.
@@ -98,6 +98,8 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
             a.copy(rows.wide, first_row, count, thread, threads, false);
             b.copy(rows.value, first_row, count, thread, threads, false);
         }
+        // A group of their own: a block that meets nothing must wait for them too.
+        mem::cp_async_commit();
     }
 
     /// Starts to copy a step's operands, as one group. `all`, a constant, says that there are as many rows.
