@@ -181,7 +181,7 @@ fn launch(
     shape: LaunchConfig,
     args: &[&[u8]],
 ) -> Result<LaunchStats, LaunchError> {
-    let mut options = LaunchOptions { counters: run.counters, checks: run.check, progress: None };
+    let mut options = LaunchOptions { counters: run.counters, checks: run.check, ..LaunchOptions::default() };
     if !std::io::stderr().is_terminal() {
         return emulator.launch_with(module, &run.entry, shape, args, &options);
     }

@@ -6,10 +6,10 @@
 //! join are let go when nobody in the block can go on without them. Together that is the forward progress of sm_70 and later.
 
 use super::Counts;
+use super::path::{BarrierArrival, Gathering, Join, NONE, Outcome, Path, State};
 use crate::decode::Program;
 use crate::ops::{BarrierRequest, Cx, Flow, LANES, lanes_of};
 
-const NONE: u32 = u32::MAX;
 /// Branches that a path may take before another path of the warp has its turn.
 const TURN: u32 = 256;
 /// Branches that a warp may take before another warp has its turn.
@@ -18,70 +18,6 @@ const SLICE: u32 = 4096;
 /// Slices of nothing but branches after which lanes at joins are let go: what they wait for may be spinning for them. The
 /// number halves each time, since such a kernel is likely to do it again.
 const PATIENCE: u32 = 16;
-
-/// Lanes at one place of the code.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Path {
-    pub pc: u32,
-    pub mask: u32,
-    /// The innermost join that waits for these lanes.
-    join: u32,
-    pub state: State,
-}
-
-/// What a path does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Ready,
-    /// Waits at a barrier.
-    Barrier(u32),
-    /// Waits for the lanes of a member mask.
-    Collective(u32),
-}
-
-/// A place where lanes gather: the meeting place of a branch, or the return from a call.
-#[derive(Clone, Copy, Debug)]
-struct Join {
-    pc: u32,
-    expected: u32,
-    arrived: u32,
-    parent: u32,
-    is_call: bool,
-}
-
-/// What came of running a warp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Its share of time is over.
-    Slice,
-    /// No path can go on.
-    Blocked,
-    /// All lanes are at, or have passed by, this barrier.
-    Barrier(BarrierArrival),
-    /// All lanes have ended.
-    Done,
-    /// A lane failed at this place.
-    Fault(u32),
-}
-
-/// A whole warp's arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BarrierArrival {
-    pub id: u32,
-    pub count: Option<u32>,
-    pub votes: u32,
-    pub waits: bool,
-}
-
-/// What a warp's lanes have said at one barrier so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct Gathering {
-    lanes: u32,
-    votes: u32,
-    count: Option<u32>,
-    waits: bool,
-    reduce: Option<(u32, u32)>,
-}
 
 #[derive(Debug)]
 pub(super) struct Warp {
@@ -131,6 +67,9 @@ impl Warp {
     /// Runs until the warp can or may not go on.
     pub(super) fn run(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Outcome {
         let mut slice = SLICE;
+        for path in self.paths.iter_mut().filter(|p| p.state == State::Waiting) {
+            path.state = State::Ready;
+        }
         loop {
             if self.live == 0 {
                 return Outcome::Done;
@@ -227,8 +166,8 @@ impl Warp {
                     return Err(pc);
                 }
                 _ => {
-                    // A collective is counted when it runs, with all its lanes.
-                    if flow != Flow::Collective {
+                    // A collective is counted when it runs, with all its lanes, a wait when it is over.
+                    if !matches!(flow, Flow::Collective | Flow::Wait) {
                         counts.add(program, from, pc, mask);
                     } else if pc > from {
                         counts.add(program, from, pc - 1, mask);
@@ -299,6 +238,7 @@ impl Warp {
             Flow::Collective => {
                 self.split_waiting(at, m, rest, State::Collective(cx.members));
             }
+            Flow::Wait => self.split_waiting(at, m, rest, State::Waiting),
             Flow::Next | Flow::Join | Flow::Fault => {}
         }
     }
@@ -485,14 +425,21 @@ impl Warp {
         self.paths.iter().find(|p| p.state == State::Barrier(id)).map(|p| (p.pc, p.mask))
     }
 
-    /// What the warp waits for, in words.
-    pub(super) fn describe(&self, line: impl Fn(u32) -> String) -> String {
+    /// What the warp waits for, in words; `cx` is at this warp.
+    pub(super) fn describe(&self, cx: &mut Cx, program: &Program, line: impl Fn(u32) -> String) -> String {
         let mut parts = Vec::new();
         for path in &self.paths {
             let what = match path.state {
                 State::Ready => "ready".to_string(),
                 State::Barrier(id) => format!("waits at barrier {id}"),
                 State::Collective(members) => format!("waits for the lanes {members:#010x}"),
+                State::Waiting => {
+                    cx.cluster.explanation = Some(String::new());
+                    let i = &program.code[path.pc as usize];
+                    // SAFETY: as in `run_path`.
+                    unsafe { (i.run)(cx, i, path.mask) };
+                    format!("waits for {}", cx.cluster.explanation.take().unwrap_or_default())
+                }
             };
             parts.push(format!("lanes {:#010x} {what}, {}", path.mask, line(path.pc)));
         }
