@@ -243,6 +243,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             || self.bits(s)?
             || self.conversion(s)?
             || self.matrix(s)?
+            || self.wgmma(s)?
             || self.mbarrier(s)?
             || self.bulk(s)?
             || self.cluster(s)?

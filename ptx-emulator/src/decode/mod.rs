@@ -17,6 +17,7 @@ mod scope;
 mod special;
 mod value;
 mod warp;
+mod wgmma;
 
 use crate::error::Problem;
 use crate::ops::Instr;

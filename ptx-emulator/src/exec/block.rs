@@ -1,13 +1,14 @@
 //! A block: its warps in turn, its barriers, its shared and local memory.
 
-use super::path::{BarrierArrival, Outcome};
-use super::warp::Warp;
+use super::schedule::{Random, Schedule};
+use super::warp::{BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
 use crate::checks::Clock;
 use crate::decode::frame::Special;
 use crate::error::{LaunchError, Place};
 use crate::ops::bulk::Stores;
 use crate::ops::copy::Copies;
+use crate::ops::wgmma::Products;
 use crate::ops::{Cx, LANES};
 
 /// Alignment of a warp's register file.
@@ -42,6 +43,9 @@ pub(super) struct BlockRunner<'l> {
     local: Vec<u64>,
     barriers: [Barrier; 16],
     ended: Vec<bool>,
+    /// In which order the warps have their turns, and the numbers that change it.
+    order: Vec<usize>,
+    random: Option<Random>,
     pub rank: usize,
     pub block: [u32; 3],
     /// Warps that have not ended.
@@ -64,6 +68,8 @@ impl<'l> BlockRunner<'l> {
             local: vec![0; local.div_ceil(8)],
             barriers: Default::default(),
             ended: vec![false; warps as usize],
+            order: (0..warps as usize).collect(),
+            random: None,
             rank,
             block: [0; 3],
             alive: 0,
@@ -75,20 +81,33 @@ impl<'l> BlockRunner<'l> {
     /// Gives each warp of the block a turn. True if one of them got on.
     pub(super) fn round(&mut self, cx: &mut Cx) -> Result<bool, Box<LaunchError>> {
         let mut progress = false;
-        for w in 0..self.warps.len() {
+        if let Some(random) = &mut self.random {
+            random.shuffle(&mut self.order);
+        }
+        for place in 0..self.warps.len() {
+            let w = self.order[place];
             if self.ended[w] {
                 continue;
             }
             self.enter(w, cx);
             loop {
-                match self.warps[w].run(cx, self.launch.program, &mut self.counts) {
+                let outcome = match &mut self.random {
+                    None => self.warps[w].run(cx, self.launch.program, &mut self.counts),
+                    Some(random) => {
+                        let turn = Turn { instructions: random.turn(), random };
+                        self.warps[w].run_turn(cx, self.launch.program, &mut self.counts, turn)
+                    }
+                };
+                match outcome {
                     Outcome::Slice => progress = true,
                     Outcome::Blocked => {}
                     Outcome::Barrier(arrival) => {
                         progress = true;
                         self.arrive(arrival, w, cx)?;
-                        self.enter(w, cx);
-                        continue;
+                        if self.random.is_none() {
+                            self.enter(w, cx);
+                            continue;
+                        }
                     }
                     Outcome::Done => {
                         progress = true;
@@ -134,6 +153,12 @@ impl<'l> BlockRunner<'l> {
     pub(super) fn prepare(&mut self, block: [u32; 3], cx: &mut Cx) {
         self.block = block;
         self.alive = self.warps.len();
+        self.order.sort_unstable();
+        if let Schedule::Seeded(seed) = self.launch.schedule {
+            let [x, y, _] = self.launch.config.grid.map(u64::from);
+            let [bx, by, bz] = block.map(u64::from);
+            self.random = Some(Random::new(seed, bx + x * (by + y * bz)));
+        }
         let launch = self.launch;
         // Shared and local memory begin with the pattern of registers that nobody wrote.
         self.shared.fill(super::PATTERN64);
@@ -148,6 +173,7 @@ impl<'l> BlockRunner<'l> {
         let own = self.rank * self.warps.len()..(self.rank + 1) * self.warps.len();
         cx.copies[own.clone()].iter_mut().for_each(Copies::clear);
         cx.stores[own.clone()].iter_mut().for_each(Stores::clear);
+        cx.products[own.clone()].iter_mut().for_each(Products::clear);
         cx.cluster.arrived[own.clone()].fill(0);
         cx.cluster.open[own.clone()].fill(0);
         cx.cluster.registers[own.clone()].fill(launch.registers);

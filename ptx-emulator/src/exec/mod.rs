@@ -2,9 +2,11 @@
 
 mod block;
 mod cluster;
-mod path;
 pub(crate) mod printf;
+mod schedule;
 mod warp;
+
+pub use schedule::Schedule;
 
 use crate::checks::Checks;
 use crate::decode::frame::Special;
@@ -16,11 +18,13 @@ use crate::ops::bulk::Stores;
 use crate::ops::cluster::Cluster;
 use crate::ops::copy::Copies;
 use crate::ops::profile::Accesses;
+use crate::ops::wgmma::Products;
 use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
 use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
 use crate::{Config, LaunchConfig, LaunchOptions};
 use block::Line;
 use cluster::ClusterRunner;
+use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -74,6 +78,7 @@ pub(crate) struct Launch<'a> {
     pub threads: u32,
     pub shared_bytes: u64,
     pub max_instructions: Option<u64>,
+    pub schedule: Schedule,
     image: Vec<Line>,
     specials: Vec<(Special, u32)>,
     instructions: AtomicU64,
@@ -287,6 +292,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             dynamic + u64::from(config.dynamic_shared_bytes)
         },
         max_instructions: limits.max_instructions,
+        schedule: options.schedule,
         image,
         specials: program.frame.specials().collect(),
         instructions: AtomicU64::new(0),
@@ -294,6 +300,10 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     };
     let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
     let clusters = blocks / launch.cluster.iter().map(|&n| u64::from(n)).product::<u64>();
+    let order = match options.schedule {
+        Schedule::InOrder => None,
+        Schedule::Seeded(seed) => Some(BlockOrder::new(seed, clusters)),
+    };
     let mut params = parameter_block(entry, args);
     let params_len = entry.params().last().map_or(0, |p| p.offset + p.size);
     let params_at = params.as_mut_ptr() as usize;
@@ -316,6 +326,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             if index >= clusters || launch.stopped() {
                 break;
             }
+            let index = order.map_or(index, |order| order.at(index));
             if let Err(error) = runner.run(index, &mut cx) {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 // Blocks that were only told to stop have no error of their own.
@@ -350,7 +361,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             }
         }
     };
-    let workers = (limits.threads.max(1) as u64).min(clusters);
+    // A seed's order is that of one thread.
+    let workers = if order.is_some() { 1 } else { (limits.threads.max(1) as u64).min(clusters) };
     if workers == 1 {
         work();
     } else {
@@ -414,6 +426,7 @@ fn context<'a>(
         functions: &program.functions,
         copies: vec![Copies::new(); blocks * warps],
         stores: (0..blocks * warps).map(|_| Stores::default()).collect(),
+        products: (0..blocks * warps).map(|_| Products::default()).collect(),
         cluster: Cluster::new(blocks, warps),
         checks: None,
         observed: false,

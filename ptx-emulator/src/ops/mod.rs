@@ -12,6 +12,7 @@ pub(crate) mod compare;
 pub(crate) mod control;
 pub(crate) mod convert;
 pub(crate) mod copy;
+pub(crate) mod descriptor;
 pub(crate) mod float;
 pub(crate) mod int;
 pub(crate) mod lanes;
@@ -24,6 +25,7 @@ pub(crate) mod observe;
 pub(crate) mod profile;
 pub(crate) mod real;
 pub(crate) mod tensor;
+pub(crate) mod wgmma;
 
 use crate::checks::Checks;
 use crate::error::Fault;
@@ -140,6 +142,8 @@ pub(crate) struct Cx<'a> {
     pub copies: Vec<copy::Copies>,
     /// Bulk copies out of shared memory under way, by warp of the cluster.
     pub stores: Vec<bulk::Stores>,
+    /// Products of `wgmma` under way, by warp of the cluster.
+    pub products: Vec<wgmma::Products>,
     pub cluster: cluster::Cluster,
     /// What the checks know, where the launch wants them.
     pub checks: Option<Box<Checks>>,
