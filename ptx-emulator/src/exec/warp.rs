@@ -6,6 +6,7 @@
 //! join are let go when nobody in the block can go on without them. Together that is the forward progress of sm_70 and later.
 
 mod barrier;
+mod describe;
 
 use super::Counts;
 use super::schedule::Random;
@@ -41,6 +42,8 @@ pub(super) enum State {
     Barrier(u32),
     /// Waits for the lanes of a member mask.
     Collective(u32),
+    /// Tries its instruction again when the warp has its turn.
+    Waiting,
 }
 
 /// A place where lanes gather: the meeting place of a branch, or the return from a call.
@@ -161,6 +164,9 @@ impl Warp {
         left: &mut u32,
         mut choose: impl FnMut(usize) -> usize,
     ) -> Outcome {
+        for path in self.paths.iter_mut().filter(|p| p.state == State::Waiting) {
+            path.state = State::Ready;
+        }
         loop {
             if self.live == 0 {
                 return Outcome::Done;
@@ -275,8 +281,8 @@ impl Warp {
                     return Err(pc);
                 }
                 _ => {
-                    // A collective is counted when it runs, with all its lanes.
-                    if flow != Flow::Collective {
+                    // A collective is counted when it runs, with all its lanes, a wait when it is over.
+                    if !matches!(flow, Flow::Collective | Flow::Wait) {
                         counts.add(program, from, pc, mask);
                     } else if pc > from {
                         counts.add(program, from, pc - 1, mask);
@@ -347,6 +353,7 @@ impl Warp {
             Flow::Collective => {
                 self.split_waiting(at, m, rest, State::Collective(cx.members));
             }
+            Flow::Wait => self.split_waiting(at, m, rest, State::Waiting),
             Flow::Next | Flow::Join | Flow::Fault => {}
         }
     }
@@ -483,19 +490,5 @@ impl Warp {
             return Some(Outcome::Slice);
         }
         None
-    }
-
-    /// What the warp waits for, in words.
-    pub(super) fn describe(&self, line: impl Fn(u32) -> String) -> String {
-        let mut parts = Vec::new();
-        for path in &self.paths {
-            let what = match path.state {
-                State::Ready => "ready".to_string(),
-                State::Barrier(id) => format!("waits at barrier {id}"),
-                State::Collective(members) => format!("waits for the lanes {members:#010x}"),
-            };
-            parts.push(format!("lanes {:#010x} {what}, {}", path.mask, line(path.pc)));
-        }
-        format!("warp {}: {}", self.index, parts.join("; "))
     }
 }
