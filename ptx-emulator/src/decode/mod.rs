@@ -2,6 +2,8 @@
 
 mod arith;
 mod bit;
+mod bulk;
+mod cluster;
 mod control;
 mod convert;
 mod data;
@@ -9,9 +11,13 @@ pub(crate) mod frame;
 mod function;
 mod layout;
 mod matrix;
+mod mbarrier;
+mod modifiers;
 mod scope;
 mod special;
+mod value;
 mod warp;
+mod wgmma;
 
 use crate::error::Problem;
 use crate::ops::Instr;

@@ -1,8 +1,12 @@
 //! Execution of a grid: blocks dealt out to host threads.
 
 mod block;
+mod cluster;
 pub(crate) mod printf;
+mod schedule;
 mod warp;
+
+pub use schedule::Schedule;
 
 use crate::checks::Checks;
 use crate::decode::frame::Special;
@@ -10,12 +14,17 @@ use crate::decode::{Program, parameter_offsets};
 use crate::error::LaunchError;
 use crate::memory::{MemoryView, Segment};
 use crate::module::Entry;
+use crate::ops::bulk::Stores;
+use crate::ops::cluster::Cluster;
 use crate::ops::copy::Copies;
 use crate::ops::profile::Accesses;
+use crate::ops::wgmma::Products;
 use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
 use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
 use crate::{Config, LaunchConfig, LaunchOptions};
-use block::{BlockRunner, Line};
+use block::Line;
+use cluster::ClusterRunner;
+use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -62,9 +71,14 @@ pub(crate) struct Launch<'a> {
     pub kernel: &'a str,
     text: &'a [String],
     pub config: LaunchConfig,
+    /// Blocks of a cluster in x, y, z.
+    pub cluster: [u32; 3],
+    /// Registers of a thread when the kernel begins.
+    pub registers: u32,
     pub threads: u32,
     pub shared_bytes: u64,
     pub max_instructions: Option<u64>,
+    pub schedule: Schedule,
     image: Vec<Line>,
     specials: Vec<(Special, u32)>,
     instructions: AtomicU64,
@@ -72,9 +86,12 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    pub(crate) fn block_at(&self, index: u64) -> [u32; 3] {
-        let [x, y, _] = self.config.grid.map(u64::from);
-        [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32]
+    /// The block of a rank in a cluster.
+    pub(crate) fn block_at(&self, cluster: u64, rank: u32) -> [u32; 3] {
+        let [cx, cy, cz] = self.cluster;
+        let [x, y] = [u64::from(self.config.grid[0] / cx), u64::from(self.config.grid[1] / cy)];
+        let [px, py, pz] = [cluster % x, cluster / x % y, cluster / x / y].map(|p| p as u32);
+        [px * cx + rank % cx, py * cy + rank / cx % cy, pz * cz + rank / cx / cy]
     }
 
     pub(crate) fn thread_at(&self, thread: u32) -> [u32; 3] {
@@ -115,6 +132,7 @@ pub(crate) fn check(
     entry: &Entry,
     limits: &Config,
     config: &LaunchConfig,
+    options: &LaunchOptions,
     args: &[&[u8]],
 ) -> Result<(), LaunchError> {
     let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
@@ -165,6 +183,7 @@ pub(crate) fn check(
             ));
         }
     }
+    check_cluster(entry, config, options).or_else(wrong)?;
     let shared = entry.program.dynamic_shared + u64::from(config.dynamic_shared_bytes);
     if shared > u64::from(limits.shared_limit) {
         return wrong(format!(
@@ -175,6 +194,47 @@ pub(crate) fn check(
         ));
     }
     Ok(())
+}
+
+/// The most blocks of a cluster, where a device is asked for more than the portable 8.
+const MOST_BLOCKS: u32 = 16;
+
+/// Checks the size of the clusters, which the launch or `.reqnctapercluster` gives.
+fn check_cluster(entry: &Entry, config: &LaunchConfig, options: &LaunchOptions) -> Result<(), String> {
+    let asked = options.cluster;
+    if let (Some(asked), Some(required)) = (asked, entry.required_cluster())
+        && asked != required
+    {
+        return Err(format!("clusters of {asked:?} blocks, but `.reqnctapercluster` is {required:?}"));
+    }
+    let cluster = cluster_of(entry, asked);
+    let blocks = cluster.iter().map(|&n| u64::from(n)).product::<u64>();
+    let most = entry.max_cluster_blocks().unwrap_or(MOST_BLOCKS).min(MOST_BLOCKS);
+    if blocks == 0 || blocks > u64::from(most) {
+        return Err(format!("clusters of {cluster:?} blocks; 1 to {most} are possible"));
+    }
+    if options.checks && blocks > 1 {
+        return Err(format!("checks of clusters of {blocks} blocks are not supported"));
+    }
+    if config.grid.iter().zip(&cluster).any(|(g, c)| g % c != 0) {
+        return Err(format!("grid {:?} is no multiple of the clusters of {cluster:?} blocks", config.grid));
+    }
+    Ok(())
+}
+
+fn cluster_of(entry: &Entry, asked: Option<[u32; 3]>) -> [u32; 3] {
+    asked.or(entry.required_cluster()).unwrap_or([1; 3])
+}
+
+/// Registers of a multiprocessor.
+const REGISTERS: u32 = 65536;
+
+/// Registers that a thread has when the kernel begins: `.maxnreg`, or as many as let the promised blocks fit, as an assembler
+/// takes it.
+fn registers_of(entry: &Entry, threads: u32) -> u32 {
+    let threads =
+        threads.next_multiple_of(LANES as u32) * entry.min_blocks_per_multiprocessor().unwrap_or(1).max(1);
+    entry.max_registers().unwrap_or((REGISTERS / threads / 8 * 8).min(256))
 }
 
 /// Everything about a launch that does not change while it runs.
@@ -223,6 +283,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         kernel: entry.name(),
         text,
         config,
+        cluster: cluster_of(entry, options.cluster),
+        registers: registers_of(entry, threads),
         threads,
         shared_bytes: if config.dynamic_shared_bytes == 0 {
             program.static_shared
@@ -230,20 +292,27 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             dynamic + u64::from(config.dynamic_shared_bytes)
         },
         max_instructions: limits.max_instructions,
+        schedule: options.schedule,
         image,
         specials: program.frame.specials().collect(),
         instructions: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     };
     let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
+    let clusters = blocks / launch.cluster.iter().map(|&n| u64::from(n)).product::<u64>();
+    let order = match options.schedule {
+        Schedule::InOrder => None,
+        Schedule::Seeded(seed) => Some(BlockOrder::new(seed, clusters)),
+    };
     let mut params = parameter_block(entry, args);
     let params_len = entry.params().last().map_or(0, |p| p.offset + p.size);
     let params_at = params.as_mut_ptr() as usize;
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let shared = Mutex::new(Shared::default());
     let work = || {
-        let mut runner = BlockRunner::new(&launch);
-        let mut cx = context(program, warps, &memory, params_at as *mut u8, params_len, started);
+        let mut runner = ClusterRunner::new(&launch);
+        let mut cx = context(program, runner.blocks.len(), warps, &memory, started);
+        (cx.params, cx.params_len) = (params_at as *mut u8, params_len);
         cx.observed = options.counters || options.checks;
         cx.threads = threads;
         if options.checks {
@@ -254,9 +323,10 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         }
         loop {
             let index = next.fetch_add(1, Relaxed);
-            if index >= blocks || launch.stopped() {
+            if index >= clusters || launch.stopped() {
                 break;
             }
+            let index = order.map_or(index, |order| order.at(index));
             if let Err(error) = runner.run(index, &mut cx) {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 // Blocks that were only told to stop have no error of their own.
@@ -270,25 +340,29 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
                 let text = std::mem::take(&mut cx.printed);
                 shared.lock().unwrap_or_else(PoisonError::into_inner).printed.push((index, text));
             }
-            let done = done.fetch_add(1, Relaxed) + 1;
+            let size = runner.blocks.len() as u64;
+            let done = done.fetch_add(size, Relaxed) + size;
             if let Some(progress) = options.progress {
                 progress(done, blocks);
             }
         }
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.barriers += runner.barriers_passed;
+        shared.barriers += runner.blocks.iter().map(|b| b.barriers_passed).sum::<u64>();
         add_traffic(&mut shared.traffic, &cx.traffic);
         if shared.accesses.is_empty() {
             shared.accesses = std::mem::take(&mut cx.profile);
         } else {
             shared.accesses.iter_mut().zip(&cx.profile).for_each(|(all, more)| *all += more);
         }
-        match &mut shared.counts {
-            Some(counts) => counts.merge(&runner.counts),
-            none => *none = Some(runner.counts),
+        for block in runner.blocks {
+            match &mut shared.counts {
+                Some(counts) => counts.merge(&block.counts),
+                none => *none = Some(block.counts),
+            }
         }
     };
-    let workers = (limits.threads.max(1) as u64).min(blocks);
+    // A seed's order is that of one thread.
+    let workers = if order.is_some() { 1 } else { (limits.threads.max(1) as u64).min(clusters) };
     if workers == 1 {
         work();
     } else {
@@ -326,10 +400,9 @@ fn add_traffic(all: &mut Traffic, more: &Traffic) {
 
 fn context<'a>(
     program: &'a Program,
+    blocks: usize,
     warps: usize,
     memory: &'a MemoryView,
-    params: *mut u8,
-    params_len: u64,
     started: Instant,
 ) -> Cx<'a> {
     Cx {
@@ -339,8 +412,8 @@ fn context<'a>(
         shared_len: 0,
         local: std::ptr::null_mut(),
         local_len: 0,
-        params,
-        params_len,
+        params: std::ptr::null_mut(),
+        params_len: 0,
         memory,
         caches: vec![Segment::EMPTY; program.caches as usize],
         extra: program.extra.as_ptr(),
@@ -351,13 +424,16 @@ fn context<'a>(
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,
-        copies: vec![Copies::new(); warps],
+        copies: vec![Copies::new(); blocks * warps],
+        stores: (0..blocks * warps).map(|_| Stores::default()).collect(),
+        products: (0..blocks * warps).map(|_| Products::default()).collect(),
+        cluster: Cluster::new(blocks, warps),
         checks: None,
         observed: false,
         threads: 0,
         started,
         warp_in_block: 0,
-        block_index: 0,
+        warp_in_cluster: 0,
         printed: String::new(),
     }
 }
