@@ -8,9 +8,11 @@ use super::atomic::{TYPES, combine, update};
 use super::cluster::in_window;
 use super::mbarrier::Deferred;
 use super::mbarrier_ops::{barrier, locate};
-use super::memory::{GLOBAL, SHARED, WRITES, place};
+use super::memory::{GLOBAL, SHARED, place};
+use super::observe::{check_range, check_shared, in_words};
 use super::tensor::{map_at, rows};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
+use crate::checks::{Access, Kind, READS, WRITES};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -44,6 +46,8 @@ pub(crate) struct Transfer {
     fill: u128,
     reduce: Option<(u32, u32)>,
     pub rows: Vec<Row>,
+    /// For the checks: the number of its read of shared memory.
+    reading: u64,
 }
 
 impl Transfer {
@@ -139,11 +143,44 @@ impl Transfer {
     }
 }
 
-/// Carries out a copy into shared memory.
-pub(crate) fn finish(cx: &mut Cx, transfer: &Transfer) {
+/// Carries out a copy into shared memory, which reports to an mbarrier.
+pub(crate) fn finish(cx: &mut Cx, transfer: &Transfer, barrier: (u32, u32)) {
     let shared = cx.cluster.peers[transfer.rank as usize].shared;
     // SAFETY: rows and box were checked at the issue; global memory outlives the launch, shared memory the cluster.
     unsafe { transfer.fill_shared(shared) };
+    if let Some(checks) = &mut cx.checks {
+        for offset in (0..transfer.bytes).step_by(16) {
+            checks.bulk_wrote(barrier, transfer.rank, transfer.piece(offset).into(), 16);
+        }
+        checks.end_read(transfer.reading);
+        checks.bulk_done(barrier);
+    }
+}
+
+/// For the checks: the copy begins to write shared memory, or to read it.
+fn begin(cx: &mut Cx, i: &Instr, lane: usize, transfer: &mut Transfer, kind: Kind) -> Result<(), String> {
+    let Some(checks) = &mut cx.checks else { return Ok(()) };
+    let who = Access { warp: cx.warp_in_cluster, lane: lane as u32, pc: i.at, kind };
+    let mut pieces: Vec<u32> = (0..transfer.bytes).step_by(16).map(|offset| transfer.piece(offset)).collect();
+    let wrong = if kind.writes {
+        let mut all = pieces.iter();
+        all.find_map(|&at| checks.access(transfer.rank, at.into(), 16, who).err().map(|w| (at, w)))
+    } else {
+        match checks.begin_read(transfer.rank, &mut pieces, who) {
+            Ok(number) => {
+                transfer.reading = number;
+                None
+            }
+            Err(wrong) => Some(wrong),
+        }
+    };
+    wrong.map_or(Ok(()), |(at, wrong)| Err(other_line(cx, in_words(cx, wrong, at.into(), 16, who))))
+}
+
+/// An error whose other party is named by its place in the program.
+fn other_line(cx: &mut Cx, (what, other): (String, Option<u32>)) -> String {
+    cx.other = other;
+    what
 }
 
 /// A copy out of shared memory.
@@ -177,7 +214,7 @@ fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; 
     for store in pending.iter_mut().filter(|s| due(s, committed)) {
         let transfer = &store.transfer;
         let shared = cx.cluster.peers[transfer.rank as usize].shared;
-        let source = store.read.get_or_insert_with(|| {
+        let source = &*store.read.get_or_insert_with(|| {
             let mut bytes = vec![0; transfer.span() as usize];
             // SAFETY: the box was found to be inside the block's memory when the copy was issued.
             unsafe {
@@ -185,6 +222,10 @@ fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; 
             };
             bytes
         });
+        if let Some(checks) = &mut cx.checks {
+            checks.end_read(std::mem::take(&mut store.transfer.reading));
+        }
+        let transfer = &store.transfer;
         if write {
             // SAFETY: as for `finish`.
             unsafe { transfer.drain(source) };
@@ -242,7 +283,11 @@ impl Handler for BulkCopy {
         for l in lanes_of(m) {
             // SAFETY: the decoder gave a list as described.
             if let Err(what) = unsafe { issue(cx, i, l) } {
-                return cx.fail(l as u32, what);
+                cx.fail(l as u32, what);
+                if let Some(fault) = &mut cx.fault {
+                    fault.other = cx.other.take();
+                }
+                return Flow::Fault;
             }
         }
         Flow::Next
@@ -273,7 +318,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
         unsafe { (listed(cx, i, LIST_OTHER, l), cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE))[l]) };
     let by = (i.at, cx.warp_in_cluster, l as u32);
     let mut access = *i;
-    access.n = if i.n & TO_SHARED != 0 { 0 } else { WRITES };
+    access.n = if i.n & (TO_SHARED | PREFETCHES) != 0 { 0 } else { super::memory::WRITES };
     let reduce = (i.n & REDUCES != 0).then_some((i.e >> 8, i.e & 0xff));
     let mut transfer = Transfer {
         bytes: size,
@@ -285,6 +330,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
         fill: 0,
         reduce,
         rows: Vec::new(),
+        reading: 0,
     };
     if i.n & TENSOR != 0 {
         // SAFETY: by contract.
@@ -303,7 +349,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
             let code = code.ok_or_else(|| format!("no reduction of {:?} elements", map.data_type))?;
             transfer.reduce = Some((operation, code as u32));
         }
-        transfer.rows = rows(cx, &access, l, &map, &coordinates)?;
+        transfer.rows = rows(cx, &access, l, &map, &coordinates, reduce.is_some())?;
         transfer.inner = map.box_sizes[0] * map.data_type.size() as u32;
         transfer.bytes = transfer.inner * transfer.rows.len() as u32;
         transfer.swizzle = map.swizzle.mask();
@@ -332,10 +378,17 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
     }
     if i.n & TO_SHARED != 0 {
         cx.traffic.shared_store += u64::from(transfer.bytes);
+        if i.n & FROM_SHARED != 0 && size != 0 {
+            let (own, at) = cx.cluster.split(other)?;
+            let mut source = Transfer { rank: own, at: at as u32, rows: Vec::new(), ..transfer };
+            begin(cx, i, l, &mut source, READS)?;
+            transfer.reading = source.reading;
+        }
         // SAFETY: by contract.
         return unsafe { report_to_barrier(cx, i, l, transfer) };
     }
     cx.traffic.shared_load += u64::from(transfer.bytes);
+    begin(cx, i, l, &mut transfer, READS)?;
     let stores = &mut cx.stores[cx.warp_in_cluster as usize];
     let group = stores.committed[l];
     stores.pending.push_back(Store { lane: l as u32, group, transfer, read: None });
@@ -356,9 +409,17 @@ fn linear(cx: &mut Cx, i: &Instr, access: &Instr, l: usize, address: u64, size: 
         }
         place(cx, SHARED, access, l, at, size.into(), 16)?
     } else {
-        place(cx, GLOBAL, access, l, address, size.into(), 16)?
+        let host = place(cx, GLOBAL, access, l, address, size.into(), 16)?;
+        check_range(cx, i, l, address, size.into(), global_kind(access, i.n & REDUCES != 0))?;
+        host
     };
     Ok(Row { global, skip: 0, length: size, at: 0 })
+}
+
+/// How a copy acts on global memory.
+pub(crate) fn global_kind(access: &Instr, reduces: bool) -> Kind {
+    let writes = access.n & super::memory::WRITES != 0;
+    Kind { reads: !writes || reduces, writes, strong: reduces, copy: false, bulk: true }
 }
 
 /// A NaN in each element of 16 bytes.
@@ -367,9 +428,15 @@ fn nan(size: u64) -> u128 {
     (0..16 / size).fold(0, |all, k| all | one << (8 * size * k))
 }
 
+/// For the checks: the copy uses an mbarrier.
+fn touch(cx: &mut Cx, i: &Instr, l: usize, (rank, at): (u32, u32)) -> Result<(), String> {
+    let found = check_shared(cx, i, l, (rank, at.into()), 8, Kind { strong: true, ..READS });
+    found.map_err(|wrong| other_line(cx, wrong))
+}
+
 /// # Safety
 /// The mbarrier and, for a multicast, the mask must be listed.
-unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, transfer: Transfer) -> Result<(), String> {
+unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, mut transfer: Transfer) -> Result<(), String> {
     // SAFETY: by contract.
     let (address, mask) = unsafe {
         (listed(cx, i, LIST_BARRIER, l), cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE + 1))[l] & 0xffff)
@@ -382,6 +449,8 @@ unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, transfer: Transfer
         ));
     }
     if i.n & MULTICAST == 0 {
+        touch(cx, i, l, (rank, place))?;
+        begin(cx, i, l, &mut transfer, WRITES)?;
         barrier(cx, rank, place)?.deferred.push_back(Deferred::Bulk(Box::new(transfer)));
         return Ok(());
     }
@@ -390,7 +459,9 @@ unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, transfer: Transfer
         return Err(format!("a multicast to the blocks {mask:#06x} of a cluster of {blocks}"));
     }
     for rank in lanes_of(mask) {
-        let copy = Transfer { rank: rank as u32, rows: transfer.rows.clone(), ..transfer };
+        let mut copy = Transfer { rank: rank as u32, rows: transfer.rows.clone(), ..transfer };
+        touch(cx, i, l, (rank as u32, place))?;
+        begin(cx, i, l, &mut copy, WRITES)?;
         barrier(cx, rank as u32, place)?.deferred.push_back(Deferred::Bulk(Box::new(copy)));
     }
     Ok(())
