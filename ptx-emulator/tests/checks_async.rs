@@ -161,6 +161,12 @@ fn bulk_copies_into_shared_memory() {
         "WAIT 0, 0;",
         &["data race: write of 16 bytes", "has not been waited for"],
     );
+    lacks(
+        "no wait at all",
+        &format!("{INIT}{LOAD} HERE"),
+        "WAIT 0, 0;",
+        &["the block ended while a bulk copy still writes its shared memory"],
+    );
     pair(
         "a source that nobody wrote",
         &format!("{INIT}{} WAIT 0, 0;", LOAD.replace("[%rd1]", "[%rd1+4096]")),

@@ -311,13 +311,12 @@ impl<'l> BlockRunner<'l> {
         LaunchError::Deadlock { kernel: self.launch.kernel.into(), block: self.block, state }
     }
 
-    /// A copy out of shared memory that its thread, of a warp of this block, has not waited for.
-    pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32) -> LaunchError {
+    /// A copy that was issued by a warp of this block and not waited for.
+    pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
         let (line, text) = self.launch.line_of(pc);
         let thread = self.launch.thread_at(w as u32 * LANES as u32 + lane);
         let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
-        let what = "the block ended while a bulk copy still reads its shared memory: `cp.async.bulk.wait_group.read` comes first";
-        LaunchError::Fault { place, what: what.into() }
+        LaunchError::Fault { place, what: format!("the block ended while {what}") }
     }
 }
 

@@ -46,10 +46,10 @@ impl<'l> ClusterRunner<'l> {
                 cx.cluster.expired = true;
             }
         }
-        bulk::end(cx).map_err(|(warp, lane, pc)| {
+        bulk::end(cx).map_err(|((pc, warp, lane), what)| {
             let warps = cx.stores.len() / self.blocks.len();
             let block = &self.blocks[warp as usize / warps];
-            Box::new(block.not_waited(warp as usize % warps, lane, pc))
+            Box::new(block.not_waited(warp as usize % warps, lane, pc, what))
         })
     }
 

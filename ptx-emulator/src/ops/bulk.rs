@@ -4,144 +4,18 @@
 //! `wait_group.read` reads their source, `wait_group` also writes their destination; what has been read is written when the
 //! cluster ends at the latest.
 
-use super::atomic::{TYPES, combine, update};
+use super::atomic::TYPES;
 use super::cluster::in_window;
 use super::mbarrier::Deferred;
 use super::mbarrier_ops::{barrier, locate};
 use super::memory::{GLOBAL, SHARED, place};
 use super::observe::{check_range, check_shared, in_words};
 use super::tensor::{map_at, rows};
+use super::transfer::{Row, Transfer};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::checks::{Access, Kind, READS, WRITES};
+use crate::stats::SECTOR;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-
-/// A contiguous part of a copy.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    /// Host address of what lies in global memory, or of the source in shared memory.
-    pub global: usize,
-    /// Bytes of the row before that, which are outside the tensor.
-    pub skip: u32,
-    /// Bytes that lie there; the rest of the row is outside.
-    pub length: u32,
-    /// Where the row begins in the box.
-    pub at: u32,
-}
-
-/// A copy that was issued.
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    /// Of all rows: what the mbarrier is told.
-    pub bytes: u32,
-    /// Place in the program, warp of the cluster and lane that issued it.
-    pub by: (u32, u32, u32),
-    /// Rank of the block whose shared memory takes part, and the place there.
-    pub rank: u32,
-    pub at: u32,
-    /// Bytes of a row.
-    inner: u32,
-    swizzle: u32,
-    /// What elements outside the tensor become.
-    fill: u128,
-    reduce: Option<(u32, u32)>,
-    pub rows: Vec<Row>,
-    /// For the checks: the number of its read of shared memory.
-    reading: u64,
-}
-
-impl Transfer {
-    /// Bytes of shared memory from `at` on that it may touch.
-    fn span(&self) -> u32 {
-        if self.swizzle == 0 { self.bytes } else { self.bytes.next_multiple_of(128) }
-    }
-
-    /// Where the 16 bytes at an offset of the box lie in shared memory.
-    #[inline(always)]
-    fn piece(&self, offset: u32) -> u32 {
-        let address = self.at + offset;
-        address ^ (address >> 7 & self.swizzle) << 4
-    }
-
-    /// Global to shared memory.
-    ///
-    /// # Safety
-    /// `shared` is the block's memory, and the rows are valid.
-    unsafe fn fill_shared(&self, shared: *mut u8) {
-        for row in &self.rows {
-            for offset in (0..self.inner).step_by(16) {
-                let (low, high) = (row.skip.max(offset), (row.skip + row.length).min(offset + 16));
-                // SAFETY: the box was found to be inside when the copy was issued.
-                unsafe {
-                    let to = shared.add(self.piece(row.at + offset) as usize);
-                    if low == offset && high == offset + 16 {
-                        self.put(row.global + (offset - row.skip) as usize, to, 16);
-                        continue;
-                    }
-                    *(to as *mut [u8; 16]) = self.fill.to_le_bytes();
-                    if low < high {
-                        let skipped = (low - offset) as usize;
-                        self.put(
-                            row.global + (low - row.skip) as usize,
-                            to.add(skipped),
-                            (high - low) as usize,
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// Shared to global memory; `source` are the bytes of the box.
-    ///
-    /// # Safety
-    /// As for `fill_shared`.
-    unsafe fn drain(&self, source: &[u8]) {
-        for row in &self.rows {
-            for offset in (0..self.inner).step_by(16) {
-                let (low, high) = (row.skip.max(offset), (row.skip + row.length).min(offset + 16));
-                if low < high {
-                    let from = (self.piece(row.at + offset) - self.at + low - offset) as usize;
-                    let to = (row.global + (low - row.skip) as usize) as *mut u8;
-                    // SAFETY: the box was found to be inside when the copy was issued.
-                    unsafe { self.put(source[from..].as_ptr() as usize, to, (high - low) as usize) };
-                }
-            }
-        }
-    }
-
-    /// Copies or combines up to 16 bytes.
-    ///
-    /// # Safety
-    /// Both are valid for `length` bytes; where the copy reduces, they are aligned to the type.
-    #[inline(always)]
-    unsafe fn put(&self, from: usize, to: *mut u8, length: usize) {
-        // SAFETY: by contract; memory is shared with other threads through atomics.
-        unsafe {
-            if let Some((operation, code)) = self.reduce {
-                let ty = TYPES[code as usize];
-                for at in (0..length).step_by(ty.size() as usize) {
-                    let mut bytes = [0; 8];
-                    for (k, byte) in bytes.iter_mut().enumerate().take(ty.size() as usize) {
-                        *byte = (*((from + at + k) as *const AtomicU8)).load(Relaxed);
-                    }
-                    let value = u64::from_le_bytes(bytes);
-                    update(to.add(at), ty.size(), |old| combine(operation, ty, old, value, 0));
-                }
-            } else if length == 16 && from.is_multiple_of(8) && (to as usize).is_multiple_of(8) {
-                for at in [0, 8] {
-                    let value = (*((from + at) as *const AtomicU64)).load(Relaxed);
-                    (*(to.add(at) as *const AtomicU64)).store(value, Relaxed);
-                }
-            } else {
-                for at in 0..length {
-                    let value = (*((from + at) as *const AtomicU8)).load(Relaxed);
-                    (*(to.add(at) as *const AtomicU8)).store(value, Relaxed);
-                }
-            }
-        }
-    }
-}
 
 /// Carries out a copy into shared memory, which reports to an mbarrier.
 pub(crate) fn finish(cx: &mut Cx, transfer: &Transfer, barrier: (u32, u32)) {
@@ -236,16 +110,25 @@ fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; 
     }
 }
 
-/// The cluster has ended: writes what has been read. `Err` says who did not wait: warp, lane, place in the program.
-pub(crate) fn end(cx: &mut Cx) -> Result<(), (u32, u32, u32)> {
+/// The cluster has ended: writes what has been read. `Err` has a copy that was not waited for, its place in the program, warp of
+/// the cluster and lane, and what is wrong.
+pub(crate) fn end(cx: &mut Cx) -> Result<(), ((u32, u32, u32), &'static str)> {
     for warp in 0..cx.stores.len() {
         if let Some(store) = cx.stores[warp].pending.iter().find(|s| s.read.is_none()) {
-            let (pc, warp, lane) = store.transfer.by;
-            return Err((warp, lane, pc));
+            return Err((
+                store.transfer.by,
+                "a bulk copy still reads its shared memory: `cp.async.bulk.wait_group.read` comes first",
+            ));
         }
         carry_out(cx, warp, true, |_, _| true);
     }
-    Ok(())
+    let late = cx.cluster.peers.iter().find_map(|p| p.mbarriers.unfinished());
+    match late {
+        Some(by) if cx.checks.is_some() => {
+            Err((by, "a bulk copy still writes its shared memory: a wait for the mbarrier comes first"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Flag in `Instr::n`: into shared memory, reporting to an mbarrier.
@@ -360,6 +243,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
     if i.n & PREFETCHES != 0 {
         return Ok(());
     }
+    count(cx, i, &transfer);
     // SAFETY: by contract.
     let shared = unsafe { listed(cx, i, LIST_SHARED, l) };
     let (rank, at) = cx.cluster.split(in_window(SHARED, shared)?)?;
@@ -393,6 +277,26 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
     let group = stores.committed[l];
     stores.pending.push_back(Store { lane: l as u32, group, transfer, read: None });
     Ok(())
+}
+
+/// Counts what the copy moves, for the profile.
+fn count(cx: &mut Cx, i: &Instr, transfer: &Transfer) {
+    let Some(all) = cx.profile.get_mut(i.at as usize) else { return };
+    let shared = u64::from(transfer.bytes);
+    let rows = || transfer.rows.iter().filter(|r| r.length > 0);
+    let bytes: u64 = rows().map(|r| u64::from(r.length)).sum();
+    // Host addresses are aligned as those of the device.
+    let sectors =
+        |r: &Row| (r.global as u64 + u64::from(r.length)).div_ceil(SECTOR) - r.global as u64 / SECTOR;
+    let to_shared = i.n & TO_SHARED != 0;
+    *(if to_shared { &mut all.shared_store } else { &mut all.shared_load }) += shared;
+    if i.n & FROM_SHARED != 0 {
+        all.shared_load += shared;
+        return;
+    }
+    *(if to_shared { &mut all.global_load } else { &mut all.global_store }) += bytes;
+    all.requests += 1;
+    all.sectors += rows().map(sectors).sum::<u64>();
 }
 
 /// The one row of a copy without a tensor map.

@@ -25,6 +25,7 @@ pub(crate) mod observe;
 pub(crate) mod profile;
 pub(crate) mod real;
 pub(crate) mod tensor;
+pub(crate) mod transfer;
 pub(crate) mod wgmma;
 
 use crate::checks::Checks;

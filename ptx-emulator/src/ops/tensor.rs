@@ -1,8 +1,9 @@
 //! Bulk tensor copies: the rows of a tensor map's box.
 
-use super::bulk::{Row, global_kind};
+use super::bulk::global_kind;
 use super::memory::{GENERIC, GLOBAL, WRITES, place};
 use super::observe::check_range;
+use super::transfer::Row;
 use super::{Cx, Instr};
 use crate::tensor_map::{MAX_RANK, TensorMap};
 
@@ -29,6 +30,13 @@ pub(crate) fn rows(
     coordinates: &[i32],
     reduces: bool,
 ) -> Result<Vec<Row>, String> {
+    if map.box_bytes() > cx.shared_len {
+        return Err(format!(
+            "a box of {} bytes, where the block has {} of shared memory",
+            map.box_bytes(),
+            cx.shared_len
+        ));
+    }
     let rank = map.sizes.len();
     let (size, inner) = (map.data_type.size(), u64::from(map.box_sizes[0]) * map.data_type.size());
     let mut counts = [1u32; MAX_RANK];

@@ -205,6 +205,12 @@ impl Handler for Issue {
                 return Flow::Fault;
             }
         };
+        // Four warps share the reading of B.
+        let bytes = (if i.n & A_SHARED != 0 { 16 * 32 } else { 0 }) + i.imm as u64 * 8;
+        cx.traffic.shared_load += bytes;
+        if let Some(all) = cx.profile.get_mut(i.at as usize) {
+            all.shared_load += bytes;
+        }
         let own = &mut cx.products[cx.warp_in_cluster as usize];
         own.pending.push_back((own.committed, *i, product, reading));
         own.issued += 1;
