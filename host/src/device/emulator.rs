@@ -23,6 +23,9 @@ pub struct EmulatorOptions {
     /// asynchronous copy still owns, and barriers that a part of the threads reaches. The first one is an error that says
     /// where. Launches then take up to four times as long.
     pub checks: bool,
+    /// Multiprocessors that the emulator says it has: `Flash` divides keys in parts where there are more of them than blocks of
+    /// queries. 0, the default, counts as 1, so that nothing is divided that is not asked to be.
+    pub multiprocessors: u32,
 }
 
 impl EmulatorOptions {
@@ -37,12 +40,19 @@ impl EmulatorOptions {
         self.checks = checks;
         self
     }
+
+    /// With so many multiprocessors, as far as plans go; 0 counts as 1.
+    pub fn multiprocessors(mut self, multiprocessors: u32) -> Self {
+        self.multiprocessors = multiprocessors;
+        self
+    }
 }
 
 /// An emulator, the modules it has parsed and what it has counted.
 pub(super) struct Emulator {
     emulator: ptx_emulator::Emulator,
     checks: bool,
+    multiprocessors: u32,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
     statistics: Mutex<BTreeMap<&'static str, Statistics>>,
 }
@@ -58,6 +68,7 @@ impl Emulator {
         Emulator {
             emulator: ptx_emulator::Emulator::new(config),
             checks: options.checks,
+            multiprocessors: options.multiprocessors.max(1),
             modules: Mutex::default(),
             statistics: Mutex::default(),
         }
@@ -89,6 +100,10 @@ impl Accelerator for Emulator {
 
     fn kind(&self) -> Kind {
         Kind::Emulator
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
