@@ -19,7 +19,7 @@ impl Crate {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(folder.join("src")).unwrap();
-        for file in ["Cargo.toml", "src/lib.rs", "src/every.rs", "src/tile.rs"] {
+        for file in ["Cargo.toml", "src/lib.rs", "src/every.rs", "src/matrix.rs", "src/tile.rs"] {
             let text = fs::read_to_string(here.join("tests/fixture").join(file)).unwrap();
             let std = here.join("../cuda-std").canonicalize().unwrap();
             let text = text.replace("../../../cuda-std", std.to_str().unwrap());
@@ -103,6 +103,19 @@ const EVERY: &[(&str, &str)] = &[
          atom.acq_rel.gpu.global.exch.b32 atom.relaxed.gpu.global.cas.b32 atom.acq_rel.gpu.global.cas.b32
          atom.acq_rel.gpu.global.cas.b64 atom.relaxed.gpu.global.add.f32 red.relaxed.gpu.global.add.f32 fence.sc.gpu
          atom.acq_rel.gpu.add.f32 atom.relaxed.cta.add.f32 ld.acquire.gpu.f32 st.release.cta.f32",
+    ),
+    (
+        "every_matrix",
+        "ldmatrix.sync.aligned.m8n8.x1.shared.b16 ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16
+         ldmatrix.sync.aligned.m8n8.x2.shared.b16 ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16
+         ldmatrix.sync.aligned.m8n8.x4.shared.b16 ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16
+         stmatrix.sync.aligned.m8n8.x1.shared.b16 stmatrix.sync.aligned.m8n8.x1.trans.shared.b16
+         stmatrix.sync.aligned.m8n8.x2.shared.b16 stmatrix.sync.aligned.m8n8.x2.trans.shared.b16
+         stmatrix.sync.aligned.m8n8.x4.shared.b16 stmatrix.sync.aligned.m8n8.x4.trans.shared.b16
+         mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32
+         cp.async.cg.shared.global cp.async.commit_group cp.async.wait_group createpolicy.fractional.L2::evict_last.b64
+         createpolicy.fractional.L2::evict_first.b64 cp.async.cg.shared.global.L2::cache_hint
+         ld.global.nc.L1::no_allocate.L2::cache_hint.v4.b32",
     ),
 ];
 

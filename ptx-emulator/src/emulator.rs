@@ -1,7 +1,7 @@
 //! An emulated device: its memory, the modules loaded into it, launches.
 
 use crate::error::{LaunchError, MemoryError};
-use crate::exec::{self, Setup};
+use crate::exec::{self, Schedule, Setup};
 use crate::memory::{CODE_WINDOW, Memory};
 use crate::module::Module;
 use crate::stats::LaunchStats;
@@ -56,6 +56,8 @@ pub struct LaunchOptions<'a> {
     /// `LaunchError::Fault`. Global memory is checked where all launches so far had checks: after others, what they could have
     /// written counts as written.
     pub checks: bool,
+    /// In which order blocks and warps run. Orders drawn from different seeds find what depends on them.
+    pub schedule: Schedule,
     /// Called after every block, from several threads: blocks done, blocks in all.
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
 }

@@ -51,10 +51,12 @@ mod memory;
 mod module;
 mod numeric;
 mod ops;
+pub mod profile;
 mod stats;
 mod syntax;
 
 pub use emulator::{Config, Emulator, LaunchConfig, LaunchOptions};
 pub use error::{LaunchError, MemoryError, ParseError, Place, Problem};
+pub use exec::Schedule;
 pub use module::{Entry, Module, Param};
 pub use stats::{LaunchStats, LineCounters, MnemonicCount};

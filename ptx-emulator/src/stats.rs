@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Bytes of a sector of global memory.
+pub(crate) const SECTOR: u64 = 32;
+
 /// Counters of one launch. Instructions are those of the PTX text.
 #[derive(Clone, Debug, Default)]
 pub struct LaunchStats {
@@ -24,7 +27,7 @@ pub struct LaunchStats {
     /// Values computed by other instructions that use a special-function unit: `lg2 sin cos tanh rcp rsqrt sqrt` of f32 and f16,
     /// `div` of f32.
     pub special_operations: u64,
-    /// Barriers that completed.
+    /// Barriers that completed. How many warps arrived, instruction by instruction, is among `mnemonics` and `lines`.
     pub barriers: u64,
     /// Blocks that ran.
     pub blocks: u64,

@@ -154,3 +154,127 @@ fn counters_are_printed_by_instruction() {
     let all = text.lines().last().unwrap();
     assert_eq!(all.split_whitespace().nth(5), Some("800"), "{all}");
 }
+
+#[test]
+fn profile_counts_annotates_and_says_what_bounds_the_kernel() {
+    let folder = folder();
+    let mut args: Vec<&str> = GOOD[..GOOD.len() - 3].to_vec();
+    args[0] = "profile";
+    let more =
+        ["--gpu", "a100", "--gpu", "H200", "--json", "p.json", "--annotate", "p.ptx", "--plot", "p.svg"];
+    args.extend(more);
+    let output = command(folder.path(), &args);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for part in
+        ["global memory", "f32", "active lanes", "shared bank conflicts", "H200", "2 blocks, fewer than"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&read("p.json")).unwrap();
+    // 100 threads of 4 warps read and write 400 bytes in 13 sectors each; one multiplication each.
+    assert_eq!(json["counters"]["global_bytes_read"], 400);
+    assert_eq!(json["counters"]["global_sectors"], 26);
+    assert_eq!(json["sector_bytes"], 832);
+    assert_eq!(json["flops"], 128.0);
+    let gpus = json["gpus"].as_array().unwrap();
+    assert_eq!(gpus.iter().map(|gpu| &gpu["gpu"]).collect::<Vec<_>>(), ["A100", "H200"]);
+    for gpu in gpus {
+        assert_eq!(gpu["bound"], "memory");
+        let least = 832.0 / gpu["memory_bytes_per_second"].as_f64().unwrap();
+        assert!((gpu["seconds_at_least"].as_f64().unwrap() / least - 1.0).abs() < 1e-9);
+        assert!(gpu["sources"].as_array().unwrap().len() >= 4);
+    }
+    let annotated = read("p.ptx");
+    let load = annotated.lines().find(|l| l.contains("ld.global.f32")).unwrap();
+    // Load, multiplication and store stand on that line; the last warp has 4 active lanes.
+    assert_eq!(
+        load.split('|').next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["12", "25.0", "26", "96", "%"]
+    );
+    assert!(read("p.svg").starts_with("<svg") && read("p.svg").contains("scale on H200"));
+
+    // What the caller knows replaces what was counted.
+    let known = ["--bytes", "8", "--flops", "1000", "--instructions", "7"];
+    let output = command(folder.path(), &[&args[..], &known].concat());
+    assert_eq!(output.status.code(), Some(0));
+    let json: serde_json::Value = serde_json::from_str(&read("p.json")).unwrap();
+    let of = |key: &str| json[key].as_f64().unwrap();
+    assert_eq!((of("least_bytes"), of("flops"), of("issued_warp_instructions")), (8.0, 1000.0, 7.0));
+}
+
+#[test]
+fn profile_that_fails_writes_nothing() {
+    let folder = folder();
+    std::fs::write(folder.path().join("p.json"), "precious").unwrap();
+    let mut args: Vec<String> = with(&[("run", "profile"), ("u32:100", "u32:128")]);
+    args.truncate(GOOD.len() - 3);
+    let run = |more: &[&str]| {
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let output = command(folder.path(), &args);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, text) = run(&["--json", "p.json", "--plot", "p.svg"]);
+    assert!(code == Some(1) && text.contains("past the end"), "{text}");
+    for (more, part) in [
+        (["--gpu", "H20", "--top", "1"], "known are A100"),
+        (["--json", "none/p.json", "--top", "1"], "there is no folder none"),
+        (["--json", "p.json", "--plot", "p.json"], "two outputs name it"),
+    ] {
+        let (code, text) = run(&more);
+        assert!(code == Some(2) && text.contains(part), "{text}");
+    }
+    assert_eq!(std::fs::read(folder.path().join("p.json")).unwrap(), b"precious");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+/// Two warps add one to the same word without an atomic.
+const RACY: &str = ".version 8.0
+.target sm_80
+.address_size 64
+.visible .entry count(.param .u64 out) {
+    .reg .b64 %rd<2>; .reg .b32 %r<4>; .reg .pred %p<2>;
+    ld.param.u64 %rd1, [out]; mov.u32 %r1, %laneid; setp.ne.u32 %p1, %r1, 0;
+    @%p1 ret;
+    ld.global.u32 %r2, [%rd1+4]; add.u32 %r2, %r2, 1; st.global.u32 [%rd1+4], %r2;
+    ret;
+}
+";
+
+#[test]
+fn seeds_show_what_depends_on_the_order_and_pass_what_does_not() {
+    let folder = folder();
+    std::fs::write(folder.path().join("racy.ptx"), RACY).unwrap();
+    let racy = ["run", "racy.ptx", "--entry", "count", "--grid", "1", "--block", "64"];
+    let rest = ["--alloc", "n=u32:2", "--arg", "t:n", "-o", "n.safetensors"];
+    let run = |more: &[&str]| command(folder.path(), &[&racy[..], &rest, more].concat());
+    // One after another both count.
+    assert_eq!(run(&[]).status.code(), Some(0));
+    let count = || {
+        let bytes = std::fs::read(folder.path().join("n.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        tensors.tensor("n").unwrap().data()[4]
+    };
+    assert_eq!(count(), 2);
+    // Some order loses one of the two.
+    std::fs::write(folder.path().join("n.safetensors"), "precious").unwrap();
+    let output = run(&["--seeds", "20"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("kernel `count` depends on the order of its warps: tensor `n`, element [1] is "),
+        "{text}"
+    );
+    assert_eq!(std::fs::read(folder.path().join("n.safetensors")).unwrap(), b"precious");
+    // The seeds that it names give these values again.
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let seeds: Vec<usize> = (0..words.len()).filter(|&k| words[k] == "seed").collect();
+    for at in seeds {
+        assert_eq!(run(&["--seed", words[at + 1]]).status.code(), Some(0));
+        assert_eq!(count().to_string(), words[at - 3], "{text}");
+    }
+    let good = command(folder.path(), &[GOOD, &["--seeds", "5", "--seed", "7", "--check"]].concat());
+    assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
+    assert_eq!(run(&["--seeds", "1"]).status.code(), Some(2));
+}

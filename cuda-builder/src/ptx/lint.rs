@@ -13,7 +13,7 @@ use super::scan::{Kind, skip_opaque, statements};
 pub type Expected = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// The instructions that several threads must execute together, as prefixes of mnemonics.
-pub const COLLECTIVES: [&str; 15] = [
+pub const COLLECTIVES: [&str; 16] = [
     "bar.sync",
     "bar.arrive",
     "bar.red",
@@ -29,6 +29,7 @@ pub const COLLECTIVES: [&str; 15] = [
     "wgmma",
     "mma.sync",
     "ldmatrix.sync",
+    "stmatrix.sync",
 ];
 
 /// A count that is not what the source says.

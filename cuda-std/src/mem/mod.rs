@@ -16,6 +16,7 @@
 
 mod address;
 mod async_copy;
+mod cache;
 mod global;
 mod matrix;
 mod ordered;
@@ -24,6 +25,7 @@ mod shared;
 pub use crate::shared::{dynamic_smem_size, total_smem_size};
 pub use address::{GlobalAddr, SharedAddr};
 pub use async_copy::*;
+pub use cache::*;
 pub use global::*;
 pub use matrix::*;
 pub use ordered::*;

@@ -1,6 +1,7 @@
 //! A block: its warps in turn, its barriers, its shared and local memory.
 
-use super::warp::{BarrierArrival, Outcome, Warp};
+use super::schedule::{Random, Schedule};
+use super::warp::{BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
 use crate::checks::Clock;
 use crate::decode::frame::Special;
@@ -69,22 +70,39 @@ impl<'l> BlockRunner<'l> {
         self.prepare(block, cx);
         cx.block_index = index;
         let mut alive = self.warps.len();
+        let mut order: Vec<usize> = (0..alive).collect();
+        let mut random = match self.launch.schedule {
+            Schedule::InOrder => None,
+            Schedule::Seeded(seed) => Some(Random::new(seed, index)),
+        };
         while alive > 0 {
             let mut progress = false;
-            for w in 0..self.warps.len() {
+            if let Some(random) = &mut random {
+                random.shuffle(&mut order);
+            }
+            for &w in &order {
                 if self.ended[w] {
                     continue;
                 }
                 self.enter(w, cx);
                 loop {
-                    match self.warps[w].run(cx, self.launch.program, &mut self.counts) {
+                    let outcome = match &mut random {
+                        None => self.warps[w].run(cx, self.launch.program, &mut self.counts),
+                        Some(random) => {
+                            let turn = Turn { instructions: random.turn(), random };
+                            self.warps[w].run_turn(cx, self.launch.program, &mut self.counts, turn)
+                        }
+                    };
+                    match outcome {
                         Outcome::Slice => progress = true,
                         Outcome::Blocked => {}
                         Outcome::Barrier(arrival) => {
                             progress = true;
                             self.arrive(arrival, w, block, cx)?;
-                            self.enter(w, cx);
-                            continue;
+                            if random.is_none() {
+                                self.enter(w, cx);
+                                continue;
+                            }
                         }
                         Outcome::Done => {
                             progress = true;

@@ -2,7 +2,10 @@
 
 mod block;
 pub(crate) mod printf;
+mod schedule;
 mod warp;
+
+pub use schedule::Schedule;
 
 use crate::checks::Checks;
 use crate::decode::frame::Special;
@@ -16,6 +19,7 @@ use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
 use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
 use crate::{Config, LaunchConfig, LaunchOptions};
 use block::{BlockRunner, Line};
+use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -65,6 +69,7 @@ pub(crate) struct Launch<'a> {
     pub threads: u32,
     pub shared_bytes: u64,
     pub max_instructions: Option<u64>,
+    pub schedule: Schedule,
     image: Vec<Line>,
     specials: Vec<(Special, u32)>,
     instructions: AtomicU64,
@@ -230,12 +235,17 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             dynamic + u64::from(config.dynamic_shared_bytes)
         },
         max_instructions: limits.max_instructions,
+        schedule: options.schedule,
         image,
         specials: program.frame.specials().collect(),
         instructions: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     };
     let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
+    let order = match options.schedule {
+        Schedule::InOrder => None,
+        Schedule::Seeded(seed) => Some(BlockOrder::new(seed, blocks)),
+    };
     let mut params = parameter_block(entry, args);
     let params_len = entry.params().last().map_or(0, |p| p.offset + p.size);
     let params_at = params.as_mut_ptr() as usize;
@@ -257,6 +267,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             if index >= blocks || launch.stopped() {
                 break;
             }
+            let index = order.map_or(index, |order| order.at(index));
             if let Err(error) = runner.run(index, &mut cx) {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 // Blocks that were only told to stop have no error of their own.
@@ -288,7 +299,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             none => *none = Some(runner.counts),
         }
     };
-    let workers = (limits.threads.max(1) as u64).min(blocks);
+    // A seed's order is that of one thread.
+    let workers = if order.is_some() { 1 } else { (limits.threads.max(1) as u64).min(blocks) };
     if workers == 1 {
         work();
     } else {

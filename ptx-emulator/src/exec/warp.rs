@@ -5,9 +5,13 @@
 //! waits, or has taken its share of branches, so that lanes that spin do not keep out the one that they wait for. Lanes at a
 //! join are let go when nobody in the block can go on without them. Together that is the forward progress of sm_70 and later.
 
+mod barrier;
+
 use super::Counts;
+use super::schedule::Random;
 use crate::decode::Program;
-use crate::ops::{BarrierRequest, Cx, Flow, LANES, lanes_of};
+use crate::ops::{Cx, Flow, LANES, lanes_of};
+use barrier::Gathering;
 
 const NONE: u32 = u32::MAX;
 /// Branches that a path may take before another path of the warp has its turn.
@@ -64,6 +68,14 @@ pub(super) enum Outcome {
     Fault(u32),
 }
 
+/// A warp's share of time in a random order.
+pub(super) struct Turn<'r> {
+    /// After so many another warp has its turn.
+    pub instructions: u32,
+    /// Says which of several paths runs.
+    pub random: &'r mut Random,
+}
+
 /// A whole warp's arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BarrierArrival {
@@ -71,16 +83,6 @@ pub(super) struct BarrierArrival {
     pub count: Option<u32>,
     pub votes: u32,
     pub waits: bool,
-}
-
-/// What a warp's lanes have said at one barrier so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct Gathering {
-    lanes: u32,
-    votes: u32,
-    count: Option<u32>,
-    waits: bool,
-    reduce: Option<(u32, u32)>,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,8 @@ pub(super) struct Warp {
     free: Vec<u32>,
     gatherings: [Gathering; 16],
     next: usize,
+    /// Branches left of the slice.
+    slice: u32,
     /// Slices since a path last did anything but branch.
     stale: u32,
     patience: u32,
@@ -107,6 +111,7 @@ impl Warp {
             free: Vec::new(),
             gatherings: Default::default(),
             next: 0,
+            slice: SLICE,
             stale: 0,
             patience: PATIENCE,
         }
@@ -120,6 +125,7 @@ impl Warp {
         self.free.clear();
         self.gatherings = Default::default();
         self.next = 0;
+        self.slice = SLICE;
         (self.stale, self.patience) = (0, PATIENCE);
         self.paths.push(Path { pc: 0, mask, join: NONE, state: State::Ready });
     }
@@ -130,7 +136,31 @@ impl Warp {
 
     /// Runs until the warp can or may not go on.
     pub(super) fn run(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Outcome {
-        let mut slice = SLICE;
+        self.slice = SLICE;
+        self.run_as::<false>(cx, program, counts, &mut 0, |_| 0)
+    }
+
+    /// As `run`, for a turn at most.
+    pub(super) fn run_turn(
+        &mut self,
+        cx: &mut Cx,
+        program: &Program,
+        counts: &mut Counts,
+        turn: Turn,
+    ) -> Outcome {
+        let Turn { mut instructions, random } = turn;
+        self.run_as::<true>(cx, program, counts, &mut instructions, |paths| random.below(paths))
+    }
+
+    /// Runs the warp; where it has a `TURN`, for so many instructions at most, and the path that `choose` says.
+    fn run_as<const IN_TURNS: bool>(
+        &mut self,
+        cx: &mut Cx,
+        program: &Program,
+        counts: &mut Counts,
+        left: &mut u32,
+        mut choose: impl FnMut(usize) -> usize,
+    ) -> Outcome {
         loop {
             if self.live == 0 {
                 return Outcome::Done;
@@ -139,6 +169,9 @@ impl Warp {
                 return Outcome::Barrier(arrival);
             }
             let count = self.paths.len();
+            if IN_TURNS && count > 1 {
+                self.next = choose(count);
+            }
             let Some(at) =
                 (0..count).map(|k| (self.next + k) % count).find(|&k| self.paths[k].state == State::Ready)
             else {
@@ -148,7 +181,8 @@ impl Warp {
                     None => return Outcome::Blocked,
                 }
             };
-            if slice == 0 {
+            if self.slice == 0 {
+                self.slice = SLICE;
                 self.stale += 1;
                 if self.stale > self.patience && self.release() {
                     self.stale = 0;
@@ -156,33 +190,47 @@ impl Warp {
                 }
                 return Outcome::Slice;
             }
-            let turn = if count == 1 { slice } else { slice.min(TURN) };
-            let before = slice;
-            slice -= turn;
-            match self.run_path(at, turn, cx, program, counts) {
-                Ok(left) => slice += left,
+            if IN_TURNS && *left == 0 {
+                return Outcome::Slice;
+            }
+            let turn = if count == 1 { self.slice } else { self.slice.min(TURN) };
+            let before = self.slice;
+            self.slice -= turn;
+            match self.run_path::<IN_TURNS>(at, turn, cx, program, counts, left) {
+                Ok(branches) => self.slice += branches,
                 Err(pc) => return Outcome::Fault(pc),
             }
-            if before == slice {
+            if before == self.slice && !(IN_TURNS && *left == 0) {
                 // A path that stopped without a branch still took part of the slice.
-                slice -= 1;
+                self.slice -= 1;
             }
         }
     }
 
-    /// Runs one path; gives the branches left of its turn.
-    fn run_path(
+    /// Runs one path; gives the branches left of its turn. Where it runs in turns, it stops when no instructions are left.
+    fn run_path<const IN_TURNS: bool>(
         &mut self,
         at: usize,
         mut turn: u32,
         cx: &mut Cx,
         program: &Program,
         counts: &mut Counts,
+        left: &mut u32,
     ) -> Result<u32, u32> {
         let Path { mut pc, mask, .. } = self.paths[at];
         let mut from = pc;
         cx.live = self.live;
         loop {
+            if IN_TURNS {
+                if *left == 0 {
+                    if pc > from {
+                        counts.add(program, from, pc - 1, mask);
+                    }
+                    self.paths[at].pc = pc;
+                    return Ok(turn);
+                }
+                *left -= 1;
+            }
             // SAFETY: every function ends with an instruction that leaves it, and branch targets lie in the code.
             let i = unsafe { program.code.get_unchecked(pc as usize) };
             // SAFETY: the decoder gave the offset of a predicate.
@@ -411,49 +459,6 @@ impl Warp {
         }
     }
 
-    fn at_barrier(&mut self, at: usize, m: u32, rest: u32, request: BarrierRequest) {
-        let g = &mut self.gatherings[request.id as usize];
-        g.lanes |= m;
-        g.votes |= request.votes;
-        g.count = request.count;
-        g.waits = request.waits;
-        g.reduce = request.reduce;
-        if request.waits {
-            self.split_waiting(at, m, rest, State::Barrier(request.id));
-        } else {
-            self.paths[at].pc += 1;
-        }
-    }
-
-    /// A barrier at which all live lanes are.
-    fn gathered(&mut self) -> Option<BarrierArrival> {
-        let live = self.live;
-        let id = self.gatherings.iter().position(|g| g.lanes != 0 && live & !g.lanes == 0)?;
-        let g = &mut self.gatherings[id];
-        g.lanes = 0;
-        let votes = std::mem::take(&mut g.votes);
-        Some(BarrierArrival { id: id as u32, count: g.count, votes, waits: g.waits })
-    }
-
-    /// Lets the lanes at a barrier go on; `votes` is what `bar.red` found: (number, all, any).
-    pub(super) fn pass_barrier(&mut self, id: u32, cx: &mut Cx, votes: (u32, bool, bool)) {
-        let reduce = self.gatherings[id as usize].reduce;
-        for path in self.paths.iter_mut().filter(|p| p.state == State::Barrier(id)) {
-            path.state = State::Ready;
-            path.pc += 1;
-            if let Some((target, operation)) = reduce {
-                // SAFETY: the decoder gave a 32-bit register for popc and a predicate otherwise; `cx` has this warp's file.
-                unsafe {
-                    match operation {
-                        0 => cx.set_lanes(target, path.mask, &[votes.0; LANES]),
-                        1 => cx.set_pred(target, path.mask, if votes.1 { !0 } else { 0 }),
-                        _ => cx.set_pred(target, path.mask, if votes.2 { !0 } else { 0 }),
-                    }
-                }
-            }
-        }
-    }
-
     /// Runs a collective for which all members now wait at one place.
     fn collective(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Option<Outcome> {
         cx.live = self.live;
@@ -478,11 +483,6 @@ impl Warp {
             return Some(Outcome::Slice);
         }
         None
-    }
-
-    /// Where and with which lanes the warp waits at a barrier.
-    pub(super) fn waits_at(&self, id: u32) -> Option<(u32, u32)> {
-        self.paths.iter().find(|p| p.state == State::Barrier(id)).map(|p| (p.pc, p.mask))
     }
 
     /// What the warp waits for, in words.

@@ -3,13 +3,12 @@
 use super::memory::{ATOMIC, GENERIC, GLOBAL, LOCAL, SHARED, WRITES};
 use super::{Cx, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
+use crate::stats::SECTOR;
 
 /// Banks of shared memory, each 4 bytes wide.
 const BANKS: usize = 32;
 /// Bytes that a wavefront can move.
 const WAVEFRONT: u64 = 128;
-/// Bytes of a sector of global memory.
-const SECTOR: u64 = 32;
 
 /// What one instruction did to memory.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One instruction of the listing.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +26,11 @@ impl Instruction {
         self.stem().ends_with("MMA")
     }
 
+    /// Whether every round executes it: a loop has further instructions for what seldom happens.
+    fn is_work(&self) -> bool {
+        self.is_matrix_product() || ["LDSM", "LDGSTS"].contains(&self.stem())
+    }
+
     /// The address that it may go to.
     fn target(&self) -> Option<u32> {
         let hex = self.operands.rsplit([',', ' ']).next()?.strip_prefix("0x")?;
@@ -40,11 +46,12 @@ impl Instruction {
 /// What stands in a kernel's plain loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loop {
-    /// All its instructions.
+    /// The instructions of a round: of all ways through the loop with all its products, loads of operands and copies, the
+    /// shortest.
     pub instructions: u32,
     /// Those that are `HMMA.16816`.
     pub products: u32,
-    /// What it should not have: other matrix instructions, operands loaded otherwise than by LDSM, local memory.
+    /// What no way through it should have: other matrix instructions, operands loaded otherwise than by LDSM, local memory.
     pub foreign: BTreeMap<String, u32>,
 }
 
@@ -61,15 +68,18 @@ impl Loop {
 pub fn plain_loop(listing: &str, kernel: &str) -> Result<Loop> {
     let code = parse(listing, kernel)?;
     let loops = loops(&code)?;
-    let with_products = loops.iter().filter(|body| body.iter().any(|&i| code[i].is_matrix_product()));
-    let body = with_products.min_by_key(|body| body.len()).context("no loop has matrix products")?;
-    let mut found = Loop { instructions: body.len() as u32, products: 0, foreign: BTreeMap::new() };
-    for instruction in body.iter().map(|&i| &code[i]) {
-        if instruction.name.starts_with("HMMA.16816") {
-            found.products += 1;
-        } else if is_foreign(instruction) {
-            *found.foreign.entry(instruction.name.clone()).or_default() += 1;
-        }
+    let has_products = |body: &&Body| body.instructions.iter().any(|&i| code[i].is_matrix_product());
+    let body = loops.iter().filter(has_products).min_by_key(|body| body.instructions.len());
+    let body = body.context("no loop has matrix products")?;
+    let round = round(&code, body)?;
+    let is_product = |i: &&usize| code[**i].name.starts_with("HMMA.16816");
+    let mut found = Loop {
+        instructions: round.len() as u32,
+        products: round.iter().filter(is_product).count() as u32,
+        foreign: BTreeMap::new(),
+    };
+    for i in body.instructions.iter().filter(|i| !is_product(i) && is_foreign(&code[**i])) {
+        *found.foreign.entry(code[*i].name.clone()).or_default() += 1;
     }
     Ok(found)
 }
@@ -140,8 +150,16 @@ fn successors(code: &[Instruction]) -> Result<Vec<Vec<usize>>> {
     Ok(all)
 }
 
+/// A natural loop.
+struct Body {
+    /// The instruction at which each round begins; the only way in.
+    head: usize,
+    /// All of them, the first included, by address.
+    instructions: Vec<usize>,
+}
+
 /// The natural loops: for each first instruction, what leads from it back to it.
-fn loops(code: &[Instruction]) -> Result<Vec<Vec<usize>>> {
+fn loops(code: &[Instruction]) -> Result<Vec<Body>> {
     let successors = successors(code)?;
     let mut predecessors = vec![Vec::new(); code.len()];
     let (mut reached, mut open) = (vec![false; code.len()], vec![0]);
@@ -164,12 +182,62 @@ fn loops(code: &[Instruction]) -> Result<Vec<Vec<usize>>> {
                 way.into_iter().for_each(|i| body[i] = true);
             }
         }
-        let body: Vec<usize> = (0..code.len()).filter(|&i| body[i]).collect();
-        if body.len() > 1 {
-            loops.push(body);
+        let instructions: Vec<usize> = (0..code.len()).filter(|&i| body[i]).collect();
+        if instructions.len() > 1 {
+            loops.push(Body { head, instructions });
         }
     }
     Ok(loops)
+}
+
+/// The shortest way through a loop among those with the most work; the whole loop where it has loops inside.
+fn round(code: &[Instruction], body: &Body) -> Result<Vec<usize>> {
+    let successors = successors(code)?;
+    let Some(order) = last_first(body, &successors) else { return Ok(body.instructions.clone()) };
+    // For each instruction the best way from it to the end of the round: work, instructions, the next one.
+    let mut best: BTreeMap<usize, (u32, Reverse<u32>, Option<usize>)> = BTreeMap::new();
+    for i in order {
+        let ends = successors[i].contains(&body.head).then_some((0, Reverse(0), None));
+        let goes_on = successors[i].iter().filter_map(|&next| {
+            let &(work, length, _) = best.get(&next)?;
+            Some((work, length, Some(next)))
+        });
+        if let Some((work, length, next)) =
+            goes_on.chain(ends).max_by_key(|&(work, length, _)| (work, length))
+        {
+            best.insert(i, (work + u32::from(code[i].is_work()), Reverse(length.0 + 1), next));
+        }
+    }
+    let mut way = vec![body.head];
+    while let Some(&(_, _, Some(next))) = way.last().and_then(|i| best.get(i)) {
+        way.push(next);
+    }
+    Ok(way)
+}
+
+/// The instructions of a loop, each after all that may follow it in the same round. Nothing where a round has loops inside.
+fn last_first(body: &Body, successors: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let inside: BTreeSet<usize> = body.instructions.iter().copied().collect();
+    let (mut order, mut begun, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut open = vec![body.head];
+    while let Some(&i) = open.last() {
+        if done.contains(&i) {
+            open.pop();
+            continue;
+        }
+        let next = |i: usize| successors[i].iter().copied().filter(|n| *n != body.head && inside.contains(n));
+        let waits = next(i).find(|n| !done.contains(n));
+        begun.insert(i);
+        match waits {
+            Some(next) if begun.contains(&next) => return None,
+            Some(next) => open.push(next),
+            None => {
+                done.insert(i);
+                order.push(i);
+            }
+        }
+    }
+    Some(order)
 }
 
 /// What lies between `head` and `last`, with both: all that leads to `last` without passing `head`. Nothing if the start of the

@@ -64,20 +64,54 @@ fn an_outer_loop_is_not_the_plain_one() {
     assert_eq!(counted(&lines).instructions, 2);
 }
 
-#[test]
-fn code_out_of_line_belongs_to_the_loop_it_returns_to() {
-    let lines = [
+/// A loop with a detour by way of 0x80.
+fn with_detour(detour: &str) -> Loop {
+    counted(&[
         "MOV R0, RZ",                     // 0x00
         "HMMA.16816.F32 R4, R8, R12, R4", // 0x10: the loop
-        "@P0 BRA 0x70",                   // 0x20: sometimes by way of 0x70
+        "@P0 BRA 0x80",                   // 0x20: sometimes by way of 0x80
         "FADD R1, R1, R2",                // 0x30
-        "@P1 CALL.REL.NOINC 0x60",        // 0x40: how it ends
-        "BRA 0x10",                       // 0x50
-        "EXIT",                           // 0x60
-        "FMUL R1, R1, R2",                // 0x70
-        "BRA 0x30",                       // 0x80
-    ];
-    assert_eq!(counted(&lines).instructions, 7);
+        "HMMA.16816.F32 R4, R8, R12, R4", // 0x40
+        "@P1 CALL.REL.NOINC 0x70",        // 0x50: how it ends
+        "BRA 0x10",                       // 0x60
+        "EXIT",                           // 0x70
+        detour,                           // 0x80
+        "BRA 0x40",                       // 0x90
+    ])
+}
+
+#[test]
+fn a_round_takes_the_shortest_way() {
+    assert_eq!(
+        with_detour("FMUL R1, R1, R2"),
+        Loop { instructions: 6, products: 2, foreign: BTreeMap::new() }
+    );
+}
+
+#[test]
+fn a_round_does_all_the_work() {
+    assert_eq!(with_detour("LDGSTS.E.BYPASS.128 [R1], [R2.64]").instructions, 7);
+    let more = with_detour("HMMA.16816.F32 R4, R8, R12, R4");
+    assert_eq!((more.instructions, more.products), (7, 3));
+}
+
+#[test]
+fn what_should_not_be_there_is_found_on_every_way() {
+    let found = with_detour("STL [R1], R2");
+    assert_eq!((found.instructions, found.foreign), (6, BTreeMap::from([("STL".to_string(), 1)])));
+}
+
+#[test]
+fn a_loop_with_a_loop_inside_counts_whole() {
+    let found = counted(&[
+        "HMMA.16816.F32 R4, R8, R12, R4", // 0x00
+        "@P2 BRA 0x40",                   // 0x10
+        "FADD R1, R1, R2",                // 0x20
+        "@P0 BRA 0x20",                   // 0x30
+        "@P1 BRA 0x0",                    // 0x40
+        "EXIT",                           // 0x50
+    ]);
+    assert_eq!(found.instructions, 5);
 }
 
 #[test]

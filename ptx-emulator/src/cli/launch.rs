@@ -1,0 +1,127 @@
+//! What `run` and `profile` have in common: a kernel, its launch and its tensors.
+
+use super::args;
+use super::tensors::Tensors;
+use anyhow::{Context, anyhow};
+use ptx_emulator::{
+    Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, Module, Schedule,
+};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// Options of a launch.
+#[derive(clap::Args, Debug)]
+pub struct Launch {
+    /// The PTX file.
+    pub file: PathBuf,
+    /// The kernel.
+    #[arg(long)]
+    pub entry: String,
+    /// Blocks: X, X,Y or X,Y,Z.
+    #[arg(long, value_parser = args::dimensions)]
+    pub grid: [u32; 3],
+    /// Threads a block: X, X,Y or X,Y,Z.
+    #[arg(long, value_parser = args::dimensions)]
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory a block.
+    #[arg(long, default_value_t = 0)]
+    pub shared: u32,
+    /// A safetensors file; each tensor is copied to global memory.
+    #[arg(long)]
+    pub tensors: Option<PathBuf>,
+    /// A kernel argument, in order: t:NAME (a tensor's address), i32:5, u32, i64, u64, i16, u16, i8, u8, f32, f64, f16, bf16, or
+    /// hex:00ff… (the bytes of a struct).
+    #[arg(long = "arg", allow_hyphen_values = true)]
+    pub args: Vec<String>,
+    /// A zeroed tensor NAME=DTYPE:SHAPE, such as out=f32:2,128.
+    #[arg(long = "alloc")]
+    pub allocations: Vec<String>,
+    /// Looks for races, reads of memory that nobody wrote and barriers that not all threads reach.
+    #[arg(long)]
+    pub check: bool,
+    /// Runs blocks and warps in an order drawn from this seed, on one host thread, instead of one after another.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Host threads.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Stops the run after so many warp instructions.
+    #[arg(long)]
+    pub max_instructions: Option<u64>,
+    /// Bytes of global memory.
+    #[arg(long)]
+    pub max_memory: Option<u64>,
+}
+
+/// Reads and decodes a PTX file; also gives its text.
+pub fn read_module(file: &Path) -> anyhow::Result<(Module, String)> {
+    let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| anyhow!("{} is not a text file", file.display()))?;
+    let module = Module::parse(&text).with_context(|| format!("{}", file.display()))?;
+    Ok((module, text))
+}
+
+/// A device that has been used for one launch.
+pub struct Launched {
+    /// The device.
+    pub emulator: Emulator,
+    /// Its tensors.
+    pub tensors: Tensors,
+    /// What the launch did.
+    pub stats: LaunchStats,
+}
+
+impl Launch {
+    /// Runs the kernel on a fresh device.
+    pub fn run(&self, module: &Module, counters: bool) -> anyhow::Result<Launched> {
+        self.run_with(module, counters, self.seed)
+    }
+
+    /// As `run`, in the order of this seed.
+    pub fn run_with(&self, module: &Module, counters: bool, seed: Option<u64>) -> anyhow::Result<Launched> {
+        let defaults = Config::default();
+        let config = Config {
+            threads: self.threads.unwrap_or(defaults.threads).max(1),
+            memory_limit: self.max_memory.unwrap_or(defaults.memory_limit),
+            max_instructions: self.max_instructions,
+            ..defaults
+        };
+        let emulator = Emulator::new(config);
+        let mut tensors = Tensors::default();
+        if let Some(path) = &self.tensors {
+            tensors.load(path, &emulator)?;
+        }
+        for allocation in &self.allocations {
+            tensors.allocate(allocation, &emulator)?;
+        }
+        let values =
+            self.args.iter().map(|a| args::argument(a, &tensors)).collect::<anyhow::Result<Vec<_>>>()?;
+        let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let schedule = seed.map_or(Schedule::InOrder, Schedule::Seeded);
+        let options = LaunchOptions { counters, checks: self.check, schedule, progress: None };
+        let stats = self.launch(&emulator, module, &slices, options)?;
+        Ok(Launched { emulator, tensors, stats })
+    }
+
+    fn launch(
+        &self,
+        emulator: &Emulator,
+        module: &Module,
+        args: &[&[u8]],
+        options: LaunchOptions,
+    ) -> Result<LaunchStats, LaunchError> {
+        let shape = LaunchConfig { grid: self.grid, block: self.block, dynamic_shared_bytes: self.shared };
+        if !std::io::stderr().is_terminal() {
+            return emulator.launch_with(module, &self.entry, shape, args, &options);
+        }
+        let bar = indicatif::ProgressBar::new(0);
+        let progress = |done, all| {
+            bar.set_length(all);
+            bar.set_position(done);
+        };
+        let options = LaunchOptions { progress: Some(&progress), ..options };
+        let result = emulator.launch_with(module, &self.entry, shape, args, &options);
+        bar.finish_and_clear();
+        result
+    }
+}

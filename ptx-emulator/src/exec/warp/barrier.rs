@@ -1,0 +1,65 @@
+//! A warp at the block's barriers: its lanes gather, and then arrive together.
+
+use super::{BarrierArrival, State, Warp};
+use crate::ops::{BarrierRequest, Cx, LANES};
+
+/// What a warp's lanes have said at one barrier so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gathering {
+    lanes: u32,
+    votes: u32,
+    count: Option<u32>,
+    waits: bool,
+    reduce: Option<(u32, u32)>,
+}
+
+impl Warp {
+    /// The lanes in `m` of a path are at a barrier; `rest`, its others, go on.
+    pub(super) fn at_barrier(&mut self, at: usize, m: u32, rest: u32, request: BarrierRequest) {
+        let g = &mut self.gatherings[request.id as usize];
+        g.lanes |= m;
+        g.votes |= request.votes;
+        g.count = request.count;
+        g.waits = request.waits;
+        g.reduce = request.reduce;
+        if request.waits {
+            self.split_waiting(at, m, rest, State::Barrier(request.id));
+        } else {
+            self.paths[at].pc += 1;
+        }
+    }
+
+    /// A barrier at which all live lanes are.
+    pub(super) fn gathered(&mut self) -> Option<BarrierArrival> {
+        let live = self.live;
+        let id = self.gatherings.iter().position(|g| g.lanes != 0 && live & !g.lanes == 0)?;
+        let g = &mut self.gatherings[id];
+        g.lanes = 0;
+        let votes = std::mem::take(&mut g.votes);
+        Some(BarrierArrival { id: id as u32, count: g.count, votes, waits: g.waits })
+    }
+
+    /// Lets the lanes at a barrier go on; `votes` is what `bar.red` found: (number, all, any).
+    pub(in crate::exec) fn pass_barrier(&mut self, id: u32, cx: &mut Cx, votes: (u32, bool, bool)) {
+        let reduce = self.gatherings[id as usize].reduce;
+        for path in self.paths.iter_mut().filter(|p| p.state == State::Barrier(id)) {
+            path.state = State::Ready;
+            path.pc += 1;
+            if let Some((target, operation)) = reduce {
+                // SAFETY: the decoder gave a 32-bit register for popc and a predicate otherwise; `cx` has this warp's file.
+                unsafe {
+                    match operation {
+                        0 => cx.set_lanes(target, path.mask, &[votes.0; LANES]),
+                        1 => cx.set_pred(target, path.mask, if votes.1 { !0 } else { 0 }),
+                        _ => cx.set_pred(target, path.mask, if votes.2 { !0 } else { 0 }),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where and with which lanes the warp waits at a barrier.
+    pub(in crate::exec) fn waits_at(&self, id: u32) -> Option<(u32, u32)> {
+        self.paths.iter().find(|p| p.state == State::Barrier(id)).map(|p| (p.pc, p.mask))
+    }
+}
