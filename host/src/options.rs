@@ -185,7 +185,8 @@ pub struct Options {
     /// [`scope`](crate::backend::scope) says, or else `Auto`.
     pub backends: Vec<Backend>,
     /// Into how many parts `Flash` divides the keys in forward, so that several blocks share the keys of one query: 1 to
-    /// [`MAX_SPLITS`]. More than one only it can. Default: 0, as many as keep the device's multiprocessors busy.
+    /// [`MAX_SPLITS`]. More than one only it can. Default: 0, as many as keep the device's multiprocessors busy. Sums are rounded part
+    /// by part: the same number gives the same bits, another one others.
     pub splits: usize,
     /// Whether `run` returns the log-sum-exp. Default: no.
     pub return_lse: bool,

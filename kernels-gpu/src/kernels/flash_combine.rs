@@ -48,16 +48,16 @@ pub unsafe fn flash_combine<E: Element>(params: &SplitParams) {
     unsafe { assume_checked(problem) };
     let (thread, lane) = (thread::thread_idx_x(), warp::lane_id());
     let pieces = u64::from(problem.value_dim.div_ceil(COMBINE_COLUMNS));
-    // SAFETY: there are columns.
-    unsafe { core::hint::assert_unchecked(pieces > 0) };
+    let queries = u64::from(problem.queries);
+    // SAFETY: there are columns and queries.
+    unsafe { core::hint::assert_unchecked(pieces > 0 && queries > 0) };
     let index = u64::from(thread::block_idx_x()) * u64::from(COMBINE_THREADS / 32) + u64::from(thread / 32);
     let (row, piece) = (index / pieces, (index % pieces) as u32);
-    let rows = u64::from(problem.batch) * u64::from(problem.query_heads) * u64::from(problem.queries);
+    let rows = u64::from(problem.batch) * u64::from(problem.query_heads) * queries;
     if row >= rows {
         return; // The whole warp: rows do not differ within one.
     }
-    let (outer, query) =
-        ((row / u64::from(problem.queries)) as u32, (row % u64::from(problem.queries)) as u32);
+    let (outer, query) = ((row / queries) as u32, (row % queries) as u32);
     let (batch, head) = (outer / problem.query_heads, outer % problem.query_heads);
     // SAFETY: the caller's.
     let sequence = unsafe { Sequence::new(problem, batch) };

@@ -60,13 +60,16 @@ impl SplitBlock {
         let row_blocks = (problem.queries * heads).div_ceil(block_rows);
         // SAFETY: the plan has given every block of the grid something to do.
         unsafe {
-            core::hint::assert_unchecked(heads > 0 && group > 0 && row_blocks > 0 && row_blocks * parts > 0);
+            core::hint::assert_unchecked(heads > 0 && group > 0 && parts > 0);
+            core::hint::assert_unchecked(row_blocks > 0 && row_blocks * parts > 0);
         }
         let units = if packed { problem.key_heads } else { problem.query_heads };
         let Work { block, head: unit, batch } =
             Work::decode(thread::block_idx_x(), row_blocks * parts, units);
         // SAFETY: the caller's.
         let sequence = unsafe { Sequence::new(problem, batch) };
+        // SAFETY: no sequence is longer.
+        unsafe { core::hint::assert_unchecked(sequence.keys <= 1 << 30) };
         let rows = PackedRows { heads, rows: sequence.queries * heads };
         let (part, first_row) = (block / row_blocks, block % row_blocks * block_rows);
         let key_head = if packed { unit } else { unit / group };
