@@ -51,7 +51,7 @@ fn main() {
         writeln!(fma, "fma.rn.f32 %f{0}, %f{1}, %f{2}, %f{0};", 10 + k, 50 + k % 4, 54 + k / 8).unwrap();
     }
     let loads = "ld.shared.v4.f32 {%f50, %f51, %f52, %f53}, [%r6]; ld.shared.v4.f32 {%f54, %f55, %f56, %f57}, [%r7];\n";
-    let mut text = String::from(".version 8.0\n.target sm_80\n.address_size 64\n");
+    let mut text = String::from(".version 8.0\n.target sm_90a\n.address_size 64\n");
     text += &kernel("fma_shared", 1000, &zero, &format!("{loads}{fma}"));
     text += &kernel(
         "integer",
@@ -110,6 +110,29 @@ fn main() {
         &setup.replace("mov.f32", "mov.b32"),
         &mma("m16n8k32.row.col.s32.s8.s8.s32", a4, b2),
     );
+    // 128-byte swizzle: rows of 128 bytes, 1024 bytes from 8 rows to the next.
+    let sums: Vec<String> = (10..42).map(|k| format!("%f{k}")).collect();
+    for (name, form, rest) in [
+        ("wgmma_f16", "k16.f32.f16.f16", ", 1, 1, 0, 0"),
+        ("wgmma_tf32", "k8.f32.tf32.tf32", ", 1, 1"),
+        ("wgmma_e4m3", "k32.f32.e4m3.e4m3", ", 1, 1"),
+        ("wgmma_s8", "k32.s32.s8.s8", ""),
+    ] {
+        let product = format!(
+            "wgmma.mma_async.sync.aligned.m64n64{form} {{{}}}, %rd5, %rd5, %p2{rest};\n",
+            sums.join(", ")
+        );
+        // All of the tile is 1.5, 1, or small in every type.
+        let fill =
+            (0..4).map(|k| format!("st.shared.v4.b32 [%r6+{}], {{%r20, %r20, %r20, %r20}};", 4096 * k));
+        let fill: String = fill.collect();
+        let setup = format!(
+            "{zero} mov.b32 %r20, 0x3c003800; {fill} mov.b64 %rd5, 0x4000004000010000; setp.eq.u32 %p2, %r1, %r1;"
+        );
+        let commit = "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;";
+        let setup = if name == "wgmma_s8" { setup.replace("mov.f32", "mov.b32") } else { setup };
+        text += &kernel(name, 100, &setup, &format!("{}{commit}", product.repeat(4)));
+    }
     text += &kernel(
         "ldmatrix",
         2000,

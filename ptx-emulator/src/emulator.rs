@@ -51,11 +51,13 @@ pub struct LaunchConfig {
 pub struct LaunchOptions<'a> {
     /// Fills `LaunchStats::counters`. Kernels whose time goes to memory accesses then take several times as long.
     pub counters: bool,
-    /// Looks for reads of shared and global memory that nobody wrote, races in shared memory, accesses to bytes that an
-    /// asynchronous copy still owns, and barriers that a part of the threads reach. The first one ends the launch with
+    /// Looks for reads of memory that nobody wrote, races in shared memory, the asynchronous proxy and `wgmma` among the parties,
+    /// registers that a `wgmma` still owns, and barriers that a part of the threads reach. The first one ends the launch with
     /// `LaunchError::Fault`. Global memory is checked where all launches so far had checks: after others, what they could have
     /// written counts as written.
     pub checks: bool,
+    /// Blocks of a cluster in x, y, z; where absent, those of `.reqnctapercluster`, or 1. They divide the grid and run together.
+    pub cluster: Option<[u32; 3]>,
     /// In which order blocks and warps run. Orders drawn from different seeds find what depends on them.
     pub schedule: Schedule,
     /// Called after every block, from several threads: blocks done, blocks in all.
@@ -151,7 +153,7 @@ impl Emulator {
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             return Err(LaunchError::UnknownEntry { name: entry.into(), known });
         };
-        exec::check(found, &self.config, &config, args)?;
+        exec::check(found, &self.config, &config, options, args)?;
         let symbols = self.load(module)?;
         if !options.checks {
             // Nobody notes what this launch writes.

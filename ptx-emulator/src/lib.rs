@@ -35,7 +35,7 @@
 //! 1. `syntax::lexer`: text to tokens.
 //! 2. `syntax::parser`: tokens to directives and statements, with no knowledge of any instruction.
 //! 3. `decode::scope`, `decode::function`: names to registers and addresses.
-//! 4. `decode::{arith, bit, convert, data, matrix, warp, control}`: statements to handlers with register offsets.
+//! 4. `decode::{arith, bit, convert, data, matrix, wgmma, mbarrier, bulk, cluster, warp, control}`: statements to handlers with register offsets.
 //! 5. `cfg`: where diverged lanes meet again.
 //! 6. `decode::layout`: an entry's functions as one run of instructions.
 //! 7. `exec`: grids to blocks, blocks to warps, warps to paths; `ops`: what each instruction does to 32 lanes;
@@ -54,9 +54,11 @@ mod ops;
 pub mod profile;
 mod stats;
 mod syntax;
+mod tensor_map;
 
 pub use emulator::{Config, Emulator, LaunchConfig, LaunchOptions};
 pub use error::{LaunchError, MemoryError, ParseError, Place, Problem};
 pub use exec::Schedule;
 pub use module::{Entry, Module, Param};
 pub use stats::{LaunchStats, LineCounters, MnemonicCount};
+pub use tensor_map::{Swizzle, TensorMap, TensorMapError, TensorMapType};

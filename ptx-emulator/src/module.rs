@@ -189,6 +189,16 @@ impl Entry {
         self.bounds.min_blocks
     }
 
+    /// `.reqnctapercluster`.
+    pub fn required_cluster(&self) -> Option<[u32; 3]> {
+        self.bounds.required_cluster
+    }
+
+    /// `.maxclusterrank`.
+    pub fn max_cluster_blocks(&self) -> Option<u32> {
+        self.bounds.max_cluster
+    }
+
     /// `.maxnreg`.
     pub fn max_registers(&self) -> Option<u32> {
         self.bounds.max_registers

@@ -135,6 +135,11 @@ impl Work {
                 let flops = modifiers.iter().find_map(|m| shape(m)).map_or(0, |(m, n, k)| 2 * m * n * k);
                 Work { matrix_flops: flops, ..Work::default() }
             }
+            // A quarter of it is each warp's.
+            "wgmma" => {
+                let flops = modifiers.iter().find_map(|m| shape(m)).map_or(0, |(m, n, k)| m * n * k / 2);
+                Work { matrix_flops: flops, ..Work::default() }
+            }
             "ex2" => Work { ex2: values, ..Work::default() },
             "lg2" | "sin" | "cos" | "tanh" | "rcp" | "rsqrt" | "sqrt" => {
                 Work { special: values, ..Work::default() }
@@ -161,6 +166,9 @@ mod tests {
         let work = |m| (Work::of(m).matrix_flops, Work::of(m).ex2, Work::of(m).special);
         assert_eq!(work("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"), (4096, 0, 0));
         assert_eq!(work("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32"), (1024, 0, 0));
+        // 2 · 64 · 128 · 16 by four warps.
+        assert_eq!(work("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16"), (65536, 0, 0));
+        assert_eq!(work("wgmma.wait_group.sync.aligned"), (0, 0, 0));
         assert_eq!(work("ex2.approx.ftz.f32"), (0, 1, 0));
         assert_eq!(work("ex2.approx.f16x2"), (0, 2, 0));
         assert_eq!(work("rcp.rn.f64"), (0, 0, 0));

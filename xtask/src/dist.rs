@@ -12,10 +12,16 @@ use std::process::{Command, Stdio};
 const TESTED: [&str; 3] = ["flash-attention", "flash-attention-conformance", "flash-attention-c"];
 
 /// What is built beside them.
-const BUILT: [&str; 4] = ["flash-attention", "flash-attention-benches", "ptx-emulator", "flash-attention-c"];
+const BUILT: [&str; 5] = [
+    "flash-attention",
+    "flash-attention-benches",
+    "flash-attention-conformance",
+    "ptx-emulator",
+    "flash-attention-c",
+];
 
 /// The programs that are packed.
-const PROGRAMS: [&str; 3] = ["sdpa", "bench", "ptx-emulator"];
+const PROGRAMS: [&str; 4] = ["sdpa", "bench", "stress", "ptx-emulator"];
 
 /// The shared library, as cargo names it.
 const LIBRARY: &str = "libflash_attention_c.so";
@@ -34,6 +40,7 @@ const README: &str = include_str!("dist/README.txt");
 fn left_out(name: &str) -> Option<&'static str> {
     match name {
         "flash-attention-c-programs" => Some("it compiles a C program against the source"),
+        "flash-attention-conformance-stress" => Some("it starts `stress` where cargo built it"),
         name if name.starts_with("flash-attention-command") => {
             Some("it starts the command where cargo built it")
         }

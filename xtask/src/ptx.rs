@@ -3,7 +3,6 @@
 use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
-use flash_attention_abi::flash::flash_grad_tile;
 use flash_attention_abi::flash::split::COMBINE_THREADS;
 use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
 use flash_attention_abi::{
@@ -149,9 +148,12 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
             }
         }
         FlashKernel::Combine => Block { threads: COMBINE_THREADS, shared: 0, resident: 1, step: None },
-        FlashKernel::GradKeyValue | FlashKernel::GradQuery => {
-            let tile = flash_grad_tile(entry.head_dim, entry.value_dim);
-            let values = entry.kernel == FlashKernel::GradKeyValue;
+        FlashKernel::GradKeyValue
+        | FlashKernel::GradQuery
+        | FlashKernel::GeneralGradKeyValue
+        | FlashKernel::GeneralGradQuery => {
+            let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
+            let values = matches!(entry.kernel, FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue);
             let step = Step { products: tile.products(values), scores: tile.warp_rows * tile.step / 32 };
             Block {
                 threads: tile.threads(),

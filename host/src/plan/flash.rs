@@ -2,7 +2,7 @@
 
 use flash_attention_abi::entry::find_flash;
 use flash_attention_abi::flash::split::{COMBINE_COLUMNS, COMBINE_THREADS, SplitParams};
-use flash_attention_abi::flash::{flash_grad_head_dims, flash_grad_tile, flash_head_dims};
+use flash_attention_abi::flash::{flash_grad_head_dims, flash_head_dims};
 use flash_attention_abi::params::{BackwardParams, ForwardParams, TensorParam};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
@@ -135,12 +135,12 @@ fn split_parameters(
     }
 }
 
-/// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: those of problems with a positive
-/// factor and a band alone, to 128 columns, where `dout` and the gradients too are aligned.
+/// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: to 128 columns, where `dout` and the
+/// gradients too are aligned.
 pub(crate) fn goes_backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> bool {
     let BackwardTensors { dout, dq, dk, dv, .. } = tensors;
     let aligned = [dout, dq, dk, dv].into_iter().all(|tensor| is_aligned(tensor));
-    aligned && kernel(problem) == FlashKernel::Forward && grad_head_dims(&problem.sizes).is_some()
+    aligned && grad_head_dims(&problem.sizes).is_some()
 }
 
 /// The padded head dims of a problem in backward, if there are kernels for them.
@@ -153,9 +153,13 @@ fn grad_head_dims(sizes: &Sizes) -> Option<(u32, u32)> {
 pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[Launch; 2]> {
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let dims = grad_head_dims(&problem.sizes).ok_or_else(too_large)?;
-    let tile = flash_grad_tile(dims.0, dims.1);
+    let [key_value, query] = match kernel(problem) {
+        FlashKernel::Forward => [FlashKernel::GradKeyValue, FlashKernel::GradQuery],
+        _ => [FlashKernel::GeneralGradKeyValue, FlashKernel::GeneralGradQuery],
+    };
     let Sizes { batch, query_heads, key_heads, queries, keys, .. } = problem.sizes;
-    let one = |kernel, rows: usize, heads: usize| {
+    let one = |kernel: FlashKernel, rows: usize, heads: usize| {
+        let tile = kernel.grad_tile(dims.0, dims.1);
         let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
         let blocks = (rows.div_ceil(tile.block_rows() as usize) as u128)
             .saturating_mul(heads as u128)
@@ -169,7 +173,7 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[La
             parameters: params.as_bytes().to_vec(),
         })
     };
-    Ok([one(FlashKernel::GradKeyValue, keys, key_heads)?, one(FlashKernel::GradQuery, queries, query_heads)?])
+    Ok([one(key_value, keys, key_heads)?, one(query, queries, query_heads)?])
 }
 
 #[cfg(test)]

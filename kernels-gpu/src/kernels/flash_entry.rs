@@ -1,11 +1,10 @@
 //! The entry points for tensor cores: one for every row of their list in `abi`.
 
 use super::flash_forward::{self, flash_forward};
-use super::{flash_combine, flash_grad_key_value, flash_grad_query, flash_split};
-use crate::config::{FlashForward, FlashGeneral, FlashGrad, FlashSplit, FlashSplitGeneral};
+use super::{flash_combine, flash_grad, flash_grad_key_value, flash_grad_query, flash_split};
+use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashSplit, FlashSplitGeneral};
 use crate::element::{Bf16, F16};
 use cuda_std::kernel;
-use flash_attention_abi::flash::flash_grad_tile;
 use flash_attention_abi::flash::split::{COMBINE_THREADS, SplitParams};
 use flash_attention_abi::{BackwardParams, FlashKernel, ForwardParams, for_each_flash_entry_point};
 
@@ -22,10 +21,10 @@ macro_rules! entry_points {
         entry_points!(@forward General FlashGeneral $dtype $head_dim $value_dim $name);
     };
     (@one GradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(@backward flash_grad_query false 1 $dtype $head_dim $value_dim $name);
+        entry_points!(@backward GradQuery FlashGrad flash_grad_query false 1 $dtype $head_dim $value_dim $name);
     };
     (@one GradKeyValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(@backward flash_grad_key_value true 2 $dtype $head_dim $value_dim $name);
+        entry_points!(@backward GradKeyValue FlashGrad flash_grad_key_value true 2 $dtype $head_dim $value_dim $name);
     };
     (@one Split $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         entry_points!(@split Split FlashSplit $dtype $head_dim $value_dim $name);
@@ -47,28 +46,47 @@ macro_rules! entry_points {
             unsafe { flash_combine::flash_combine::<$dtype>(&params) }
         }
     };
-    (@backward $body:ident $values:literal $results:literal $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+    (@one GeneralGradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(
+            @backward GeneralGradQuery FlashGeneralGrad flash_grad_query false 1 $dtype $head_dim $value_dim $name
+        );
+    };
+    (@one GeneralGradKeyValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(
+            @backward GeneralGradKeyValue FlashGeneralGrad flash_grad_key_value true 2 $dtype $head_dim $value_dim $name
+        );
+    };
+    (
+        @backward $kernel:ident $config:ident $body:ident $values:literal $results:literal
+        $dtype:ident $head_dim:literal $value_dim:literal $name:ident
+    ) => {
         /// A backward kernel of one storage type and padded head dims.
         ///
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
         #[kernel(
             launch_bounds(
-                { flash_grad_tile($head_dim, $value_dim).threads() },
-                { flash_grad_tile($head_dim, $value_dim).min_blocks }
+                { FlashKernel::$kernel.grad_tile($head_dim, $value_dim).threads() },
+                { FlashKernel::$kernel.grad_tile($head_dim, $value_dim).min_blocks }
             ),
             collectives(
-                "bar.sync" = { $body::BARRIERS },
+                "bar.sync" = { $body::barriers(FlashKernel::$kernel) },
                 // One for each result on its way through shared memory.
                 "bar.warp.sync" = $results,
                 "shfl.sync" = 0,
-                "mma.sync" = { $body::STEPS * flash_grad_tile($head_dim, $value_dim).products($values) },
-                "ldmatrix.sync" = { $body::STEPS * flash_grad_tile($head_dim, $value_dim).matrix_loads($values) }
+                "mma.sync" = {
+                    flash_grad::steps(FlashKernel::$kernel)
+                        * FlashKernel::$kernel.grad_tile($head_dim, $value_dim).products($values)
+                },
+                "ldmatrix.sync" = {
+                    flash_grad::steps(FlashKernel::$kernel)
+                        * FlashKernel::$kernel.grad_tile($head_dim, $value_dim).matrix_loads($values)
+                }
             )
         )]
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
-            unsafe { $body::$body::<FlashGrad<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
+            unsafe { $body::$body::<$config<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
         }
     };
     (@split $kernel:ident $config:ident $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {

@@ -18,4 +18,5 @@ pub mod grad_key_value;
 pub mod grad_query;
 pub mod grad_sink;
 pub mod gradient;
+pub mod key_block;
 pub mod query_block;

@@ -98,7 +98,7 @@ impl Launch {
             self.args.iter().map(|a| args::argument(a, &tensors)).collect::<anyhow::Result<Vec<_>>>()?;
         let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let schedule = seed.map_or(Schedule::InOrder, Schedule::Seeded);
-        let options = LaunchOptions { counters, checks: self.check, schedule, progress: None };
+        let options = LaunchOptions { counters, checks: self.check, schedule, ..LaunchOptions::default() };
         let stats = self.launch(&emulator, module, &slices, options)?;
         Ok(Launched { emulator, tensors, stats })
     }

@@ -5,7 +5,9 @@ use super::scope::Symbol;
 use crate::memory::PARAM_WINDOW;
 use crate::ops::atomic::{self, Atomic};
 use crate::ops::lanes::M1;
-use crate::ops::memory::{self as mem, ATOMIC, Load, LoadParam, STRONG, Store, WIDE_ADDRESS, WRITES};
+use crate::ops::memory::{
+    self as mem, ATOMIC, CLUSTER, Load, LoadParam, STRONG, Store, WIDE_ADDRESS, WRITES,
+};
 use crate::ops::{Instr, Run, bits, int, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::{Space, Type};
@@ -30,6 +32,8 @@ pub(super) struct Address {
     pub offset: i64,
     parameter: Option<u64>,
     pub space: Space,
+    /// `.shared::cluster`.
+    pub cluster: bool,
 }
 
 impl FunctionDecoder<'_, '_> {
@@ -40,10 +44,12 @@ impl FunctionDecoder<'_, '_> {
             "ld" | "ldu" => self.load(s)?,
             "st" => self.store(s)?,
             "atom" | "red" => self.atomic(s)?,
-            "membar" | "fence" => self.fence(),
+            "membar" | "fence" => self.fence_of(s)?,
             "isspacep" => self.isspacep(s)?,
             // Hints about caches and time change no result.
-            "prefetch" | "prefetchu" | "applypriority" | "nanosleep" | "pmevent" => self.nothing(),
+            "prefetch" | "prefetchu" | "applypriority" | "nanosleep" | "pmevent" | "griddepcontrol" => {
+                self.nothing()
+            }
             "createpolicy" => self.create_policy(s)?,
             _ => return Ok(false),
         }
@@ -117,15 +123,22 @@ impl FunctionDecoder<'_, '_> {
     }
 
     pub(super) fn address(&mut self, s: &Statement, operand: &Operand) -> Decoded<Address> {
-        self.address_in(Self::space(s), operand)
+        let address = self.address_in(Self::space(s), operand)?;
+        Ok(Address { cluster: s.has("shared::cluster"), ..address })
     }
 
     pub(super) fn address_in(&mut self, space: Space, operand: &Operand) -> Decoded<Address> {
         let Operand::Address(base, offset) = operand else {
             return Err("an address in `[ ]` is wanted".into());
         };
-        let mut address =
-            Address { register: 0, wide: WIDE_ADDRESS, offset: *offset, parameter: None, space };
+        let mut address = Address {
+            register: 0,
+            wide: WIDE_ADDRESS,
+            offset: *offset,
+            parameter: None,
+            space,
+            cluster: false,
+        };
         let Some(name) = base else {
             address.register = self.src(&Operand::Int(0), Type::U64)?;
             return Ok(address);
@@ -183,7 +196,7 @@ impl FunctionDecoder<'_, '_> {
     pub(super) fn memory_instr(&mut self, run: Run, address: &Address, list: &[u32]) -> Instr {
         let mut instr = self.blank(run);
         (instr.a, instr.imm, instr.b) = (address.register, address.offset, self.list(list));
-        instr.n = list.len() as u32 | address.wide;
+        instr.n = list.len() as u32 | address.wide | if address.cluster { CLUSTER } else { 0 };
         instr.slot = self.cache();
         instr
     }
@@ -286,6 +299,18 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
+    /// `fence` of any kind: all are as strong as the strongest. Proxies are told apart by the checks alone.
+    fn fence_of(&mut self, s: &Statement) -> Decoded {
+        let [] = operands(s).or_else(|what| if s.has("tensormap::generic") { Ok(&[]) } else { Err(what) })?;
+        if s.has("mbarrier_init") || s.has("async") && !s.has("global") {
+            let fence = self.blank(pick::<mem::ProxyFence>());
+            self.emit(fence);
+            return Ok(());
+        }
+        self.fence();
+        Ok(())
+    }
+
     pub(super) fn fence(&mut self) {
         let fence = self.blank(pick::<mem::Fence>());
         self.emit(fence);
@@ -329,7 +354,8 @@ impl FunctionDecoder<'_, '_> {
             self.restore(after);
         }
         let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
-        instr.n = sources.len() as u32 | address.wide | WRITES | ATOMIC;
+        instr.n |= WRITES | ATOMIC;
+        instr.n = instr.n & !0xff | sources.len() as u32;
         instr.c = (operation as u32) << 8 | code as u32;
         instr.e = match address.space {
             Space::Shared => mem::SHARED,

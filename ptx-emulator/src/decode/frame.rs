@@ -40,6 +40,12 @@ pub(crate) enum Special {
     MaskLt,
     MaskGe,
     MaskGt,
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterRank,
+    ClusterSize,
+    Clusterid(u8),
+    Nclusterid(u8),
     DynamicShared,
     TotalShared,
 }

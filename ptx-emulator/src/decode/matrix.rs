@@ -249,7 +249,7 @@ fn multiplicands(shape: &str, a: &str, b: &str) -> Option<Multiplicands> {
 }
 
 /// The registers of a vector operand, which must be so many.
-fn parts<'o>(operand: &'o Operand, count: usize, name: &str) -> Decoded<&'o [Operand]> {
+pub(super) fn parts<'o>(operand: &'o Operand, count: usize, name: &str) -> Decoded<&'o [Operand]> {
     let all = match operand {
         Operand::Vector(all) => all.as_slice(),
         one => std::slice::from_ref(one),

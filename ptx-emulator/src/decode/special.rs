@@ -23,8 +23,18 @@ impl FunctionDecoder<'_, '_> {
             Special::Ctaid(k)
         } else if let Some(k) = axis("nctaid") {
             Special::Nctaid(k)
+        } else if let Some(k) = axis("cluster_ctaid") {
+            Special::ClusterCtaid(k)
+        } else if let Some(k) = axis("cluster_nctaid") {
+            Special::ClusterNctaid(k)
+        } else if let Some(k) = axis("clusterid") {
+            Special::Clusterid(k)
+        } else if let Some(k) = axis("nclusterid") {
+            Special::Nclusterid(k)
         } else {
             match name {
+                "cluster_ctarank" => Special::ClusterRank,
+                "cluster_nctarank" => Special::ClusterSize,
                 "laneid" => Special::LaneId,
                 "warpid" => Special::WarpId,
                 "nwarpid" => Special::NumWarps,
@@ -38,26 +48,12 @@ impl FunctionDecoder<'_, '_> {
                 "lanemask_gt" => Special::MaskGt,
                 "dynamic_smem_size" => Special::DynamicShared,
                 "total_smem_size" | "aggr_smem_size" => Special::TotalShared,
-                // Without clusters each block is a cluster of its own.
-                "cluster_ctarank"
-                | "cluster_ctaid.x"
-                | "cluster_ctaid.y"
-                | "cluster_ctaid.z"
-                | "is_explicit_cluster"
+                "is_explicit_cluster"
                 | "reserved_smem_offset_begin"
                 | "reserved_smem_offset_end"
                 | "reserved_smem_offset_cap" => {
                     return Ok(Some(self.context.frame.constant(Class::Word, 0)));
                 }
-                "cluster_nctarank" | "cluster_nctaid.x" | "cluster_nctaid.y" | "cluster_nctaid.z" => {
-                    return Ok(Some(self.context.frame.constant(Class::Word, 1)));
-                }
-                "clusterid.x" => Special::Ctaid(0),
-                "clusterid.y" => Special::Ctaid(1),
-                "clusterid.z" => Special::Ctaid(2),
-                "nclusterid.x" => Special::Nctaid(0),
-                "nclusterid.y" => Special::Nctaid(1),
-                "nclusterid.z" => Special::Nctaid(2),
                 "clock" | "clock_hi" | "globaltimer_lo" | "globaltimer_hi" => {
                     let register = self.temp(Class::Word);
                     let mut instr = self.blank(pick::<ops::bits::Dynamic>());

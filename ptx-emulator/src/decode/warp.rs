@@ -29,23 +29,9 @@ impl FunctionDecoder<'_, '_> {
                 self.emit(instr);
             }
             "bar" | "barrier" if !s.has("cluster") => self.barrier(s)?,
-            // A block is a cluster of its own: its threads need not wait for other blocks, but for one another.
-            "barrier" if s.has("wait") => self.cluster_wait()?,
-            "barrier" | "setmaxnreg" | "griddepcontrol" => {
-                let nothing = self.blank(pick::<control::Next>());
-                self.emit(nothing);
-            }
             _ => return Ok(false),
         }
         Ok(true)
-    }
-
-    fn cluster_wait(&mut self) -> Decoded {
-        let mut instr = self.blank(pick::<control::Barrier>());
-        instr.a = self.src(&Operand::Int(0), Type::U32)?;
-        instr.n = 2;
-        self.emit(instr);
-        Ok(())
     }
 
     /// Target `d` or `d|p`.

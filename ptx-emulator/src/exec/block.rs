@@ -3,10 +3,12 @@
 use super::schedule::{Random, Schedule};
 use super::warp::{BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
-use crate::checks::Clock;
+use crate::checks::Knowledge;
 use crate::decode::frame::Special;
 use crate::error::{LaunchError, Place};
+use crate::ops::bulk::Stores;
 use crate::ops::copy::Copies;
+use crate::ops::wgmma::Products;
 use crate::ops::{Cx, LANES};
 
 /// Alignment of a warp's register file.
@@ -29,7 +31,7 @@ struct Barrier {
     /// Warps that wait, one bit each.
     waiting: u32,
     /// For the checks: what is ordered before the barrier's end.
-    clock: Clock,
+    known: Option<Box<Knowledge>>,
 }
 
 /// What one host thread needs to run blocks, used again for each.
@@ -41,12 +43,19 @@ pub(super) struct BlockRunner<'l> {
     local: Vec<u64>,
     barriers: [Barrier; 16],
     ended: Vec<bool>,
+    /// In which order the warps have their turns, and the numbers that change it.
+    order: Vec<usize>,
+    random: Option<Random>,
+    pub rank: usize,
+    pub block: [u32; 3],
+    /// Warps that have not ended.
+    pub alive: usize,
     pub counts: Counts,
     pub barriers_passed: u64,
 }
 
 impl<'l> BlockRunner<'l> {
-    pub(super) fn new(launch: &'l Launch<'l>) -> Self {
+    pub(super) fn new(launch: &'l Launch<'l>, rank: usize) -> Self {
         let program = launch.program;
         let warps = launch.threads.div_ceil(LANES as u32);
         let lines = program.frame.bytes as usize / 64 * warps as usize;
@@ -59,77 +68,73 @@ impl<'l> BlockRunner<'l> {
             local: vec![0; local.div_ceil(8)],
             barriers: Default::default(),
             ended: vec![false; warps as usize],
+            order: (0..warps as usize).collect(),
+            random: None,
+            rank,
+            block: [0; 3],
+            alive: 0,
             counts: Counts::new(program.code.len()),
             barriers_passed: 0,
         }
     }
 
-    /// Runs block `index` of the grid to its end.
-    pub(super) fn run(&mut self, index: u64, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
-        let block = self.launch.block_at(index);
-        self.prepare(block, cx);
-        cx.block_index = index;
-        let mut alive = self.warps.len();
-        let mut order: Vec<usize> = (0..alive).collect();
-        let mut random = match self.launch.schedule {
-            Schedule::InOrder => None,
-            Schedule::Seeded(seed) => Some(Random::new(seed, index)),
-        };
-        while alive > 0 {
-            let mut progress = false;
-            if let Some(random) = &mut random {
-                random.shuffle(&mut order);
-            }
-            for &w in &order {
-                if self.ended[w] {
-                    continue;
-                }
-                self.enter(w, cx);
-                loop {
-                    let outcome = match &mut random {
-                        None => self.warps[w].run(cx, self.launch.program, &mut self.counts),
-                        Some(random) => {
-                            let turn = Turn { instructions: random.turn(), random };
-                            self.warps[w].run_turn(cx, self.launch.program, &mut self.counts, turn)
-                        }
-                    };
-                    match outcome {
-                        Outcome::Slice => progress = true,
-                        Outcome::Blocked => {}
-                        Outcome::Barrier(arrival) => {
-                            progress = true;
-                            self.arrive(arrival, w, block, cx)?;
-                            if random.is_none() {
-                                self.enter(w, cx);
-                                continue;
-                            }
-                        }
-                        Outcome::Done => {
-                            progress = true;
-                            self.ended[w] = true;
-                            alive -= 1;
-                            self.check_barriers(block, cx)?;
-                        }
-                        Outcome::Fault(pc) => return Err(Box::new(self.fault(w, pc, block, cx))),
-                    }
-                    break;
-                }
-                self.flush(block)?;
-            }
-            if !progress && alive > 0 {
-                progress = self.warps.iter().any(Warp::is_ready) || self.warps.iter_mut().any(Warp::release);
-            }
-            if !progress && alive > 0 {
-                return Err(Box::new(self.deadlock(block)));
-            }
+    /// Gives each warp of the block a turn. True if one of them got on.
+    pub(super) fn round(&mut self, cx: &mut Cx) -> Result<bool, Box<LaunchError>> {
+        let mut progress = false;
+        if let Some(random) = &mut self.random {
+            random.shuffle(&mut self.order);
         }
-        Ok(())
+        for place in 0..self.warps.len() {
+            let w = self.order[place];
+            if self.ended[w] {
+                continue;
+            }
+            self.enter(w, cx);
+            loop {
+                let outcome = match &mut self.random {
+                    None => self.warps[w].run(cx, self.launch.program, &mut self.counts),
+                    Some(random) => {
+                        let turn = Turn { instructions: random.turn(), random };
+                        self.warps[w].run_turn(cx, self.launch.program, &mut self.counts, turn)
+                    }
+                };
+                match outcome {
+                    Outcome::Slice => progress = true,
+                    Outcome::Blocked => {}
+                    Outcome::Barrier(arrival) => {
+                        progress = true;
+                        self.arrive(arrival, w, cx)?;
+                        if self.random.is_none() {
+                            self.enter(w, cx);
+                            continue;
+                        }
+                    }
+                    Outcome::Done => {
+                        progress = true;
+                        self.ended[w] = true;
+                        self.alive -= 1;
+                        cx.cluster.peers[self.rank].ended = self.alive == 0;
+                        self.check_barriers(cx)?;
+                    }
+                    Outcome::Fault(pc) => return Err(Box::new(self.fault(w, pc, cx))),
+                }
+                break;
+            }
+            cx.cluster.live[self.rank * self.warps.len() + w] = self.warps[w].live;
+            self.flush(cx)?;
+        }
+        Ok(progress)
+    }
+
+    /// Whether a warp can go on, or can be let go on without some of its lanes.
+    pub(super) fn can_go_on(&mut self) -> bool {
+        self.warps.iter().any(Warp::is_ready) || self.warps.iter_mut().any(Warp::release)
     }
 
     /// Adds to the launch's instruction count and stops where it passes the limit or another block failed.
-    fn flush(&mut self, block: [u32; 3]) -> Result<(), Box<LaunchError>> {
+    fn flush(&mut self, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
         let Some(limit) = self.launch.max_instructions else {
-            return if self.launch.stopped() { Err(Box::new(self.deadlock(block))) } else { Ok(()) };
+            return if self.launch.stopped() { Err(Box::new(self.deadlock(cx))) } else { Ok(()) };
         };
         let done = self.launch.add_instructions(std::mem::take(&mut self.counts.unflushed));
         if done > limit {
@@ -142,29 +147,45 @@ impl<'l> BlockRunner<'l> {
                 text,
             }));
         }
-        if self.launch.stopped() { Err(Box::new(self.deadlock(block))) } else { Ok(()) }
+        if self.launch.stopped() { Err(Box::new(self.deadlock(cx))) } else { Ok(()) }
     }
 
-    /// Fresh memory, registers and warps.
-    fn prepare(&mut self, block: [u32; 3], cx: &mut Cx) {
+    /// Fresh memory, registers and warps for a block of the grid.
+    pub(super) fn prepare(&mut self, block: [u32; 3], cx: &mut Cx) {
+        self.block = block;
+        self.alive = self.warps.len();
+        self.order.sort_unstable();
+        if let Schedule::Seeded(seed) = self.launch.schedule {
+            let [x, y, _] = self.launch.config.grid.map(u64::from);
+            let [bx, by, bz] = block.map(u64::from);
+            self.random = Some(Random::new(seed, bx + x * (by + y * bz)));
+        }
         let launch = self.launch;
         // Shared and local memory begin with the pattern of registers that nobody wrote.
         self.shared.fill(super::PATTERN64);
         self.local.fill(super::PATTERN64);
-        cx.shared = self.shared.as_mut_ptr() as *mut u8;
+        let peer = &mut cx.cluster.peers[self.rank];
+        peer.shared = self.shared.as_mut_ptr() as *mut u8;
+        peer.mbarriers.clear();
+        peer.ended = false;
         cx.shared_len = launch.shared_bytes;
         cx.local_len = launch.program.local_bytes;
         self.barriers = Default::default();
         self.ended.fill(false);
-        cx.copies.iter_mut().for_each(Copies::clear);
-        if let Some(checks) = &mut cx.checks {
-            checks.begin();
-        }
+        let own = self.rank * self.warps.len()..(self.rank + 1) * self.warps.len();
+        cx.copies[own.clone()].iter_mut().for_each(Copies::clear);
+        cx.stores[own.clone()].iter_mut().for_each(Stores::clear);
+        cx.products[own.clone()].iter_mut().for_each(Products::clear);
+        cx.cluster.arrived[own.clone()].fill(0);
+        cx.cluster.open[own.clone()].fill(0);
+        cx.cluster.registers[own.clone()].fill(launch.registers);
+        cx.cluster.free[self.rank] = 0;
         let lines = launch.program.frame.bytes as usize / 64;
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let first = w as u32 * LANES as u32;
             let lanes = (launch.threads - first).min(LANES as u32);
             warp.start(if lanes == 32 { !0 } else { (1 << lanes) - 1 });
+            cx.cluster.live[own.start + w] = warp.live;
             let file = &mut self.registers[w * lines..(w + 1) * lines];
             file.copy_from_slice(&launch.image);
             // SAFETY: `Line` is 16 words without padding.
@@ -172,7 +193,7 @@ impl<'l> BlockRunner<'l> {
             for &(special, offset) in &launch.specials {
                 let register = &mut words[offset as usize / 4..][..LANES];
                 for (lane, value) in register.iter_mut().enumerate() {
-                    *value = launch.special(special, block, first + lane as u32);
+                    *value = launch.special(special, block, self.rank, first + lane as u32);
                 }
             }
         }
@@ -186,15 +207,12 @@ impl<'l> BlockRunner<'l> {
         cx.local =
             self.local.as_mut_ptr().wrapping_byte_add(w * LANES * program.local_bytes as usize) as *mut u8;
         cx.warp_in_block = w as u32;
+        cx.warp_in_cluster = (self.rank * self.warps.len() + w) as u32;
+        cx.cluster.rank = self.rank as u32;
+        cx.shared = self.shared.as_mut_ptr() as *mut u8;
     }
 
-    fn arrive(
-        &mut self,
-        arrival: BarrierArrival,
-        w: usize,
-        block: [u32; 3],
-        cx: &mut Cx,
-    ) -> Result<(), Box<LaunchError>> {
+    fn arrive(&mut self, arrival: BarrierArrival, w: usize, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
         let barrier = &mut self.barriers[arrival.id as usize];
         barrier.warps += 1;
         barrier.count = arrival.count;
@@ -203,13 +221,14 @@ impl<'l> BlockRunner<'l> {
         barrier.any |= arrival.votes != 0;
         barrier.waiting |= u32::from(arrival.waits) << w;
         if let Some(checks) = &mut cx.checks {
-            checks.arrive(&mut barrier.clock, w as u32, arrival.waits);
+            let known = barrier.known.get_or_insert_with(|| Box::new(Knowledge::at(0)));
+            checks.arrive(known, (self.rank * self.warps.len() + w) as u32, arrival.waits);
         }
-        self.check_barriers(block, cx)
+        self.check_barriers(cx)
     }
 
     /// Lets go whom a completed barrier held.
-    fn check_barriers(&mut self, block: [u32; 3], cx: &mut Cx) -> Result<(), Box<LaunchError>> {
+    fn check_barriers(&mut self, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
         let alive =
             self.ended.iter().zip(&self.warps).filter(|(ended, w)| !**ended && w.live != 0).count() as u32;
         for id in 0..16 {
@@ -226,12 +245,16 @@ impl<'l> BlockRunner<'l> {
             let votes = (barrier.votes, barrier.votes == barrier.voters, barrier.any);
             if let Some(checks) = &mut cx.checks {
                 if barrier.count.is_none() && (alive as usize) < self.warps.len() {
-                    return Err(Box::new(self.incomplete(id as u32, block)));
+                    return Err(Box::new(self.incomplete(id as u32)));
                 }
-                checks.complete(barrier.clock, barrier.waiting);
+                if let Some(known) = &barrier.known {
+                    let waiting = u64::from(barrier.waiting) << (self.rank * self.warps.len());
+                    checks.complete((**known).clone(), waiting);
+                }
             }
             self.barriers[id] = Barrier::default();
             self.barriers_passed += 1;
+            cx.cluster.events += 1;
             for w in 0..self.warps.len() {
                 self.enter(w, cx);
                 self.warps[w].pass_barrier(id as u32, cx, votes);
@@ -241,14 +264,14 @@ impl<'l> BlockRunner<'l> {
     }
 
     /// A barrier for all threads which some never reached.
-    fn incomplete(&self, id: u32, block: [u32; 3]) -> LaunchError {
+    fn incomplete(&self, id: u32) -> LaunchError {
         let ended: Vec<String> =
             self.warps.iter().filter(|w| w.live == 0).map(|w| w.index.to_string()).collect();
         let waiting = self.warps.iter().find_map(|w| Some((w.index, w.waits_at(id)?)));
         let (warp, (pc, lanes)) = waiting.unwrap_or_default();
         let (line, text) = self.launch.line_of(pc);
         let thread = self.launch.thread_at(warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32);
-        let place = Place { kernel: self.launch.kernel.into(), line, text, block, thread };
+        let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
         let what = format!(
             "barrier {id} is for all threads of the block, but ended without it: warps {}",
             ended.join(", ")
@@ -256,11 +279,11 @@ impl<'l> BlockRunner<'l> {
         LaunchError::Fault { place, what }
     }
 
-    fn fault(&self, w: usize, pc: u32, block: [u32; 3], cx: &mut Cx) -> LaunchError {
-        let Some(fault) = cx.fault.take() else { return self.deadlock(block) };
+    fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {
+        let Some(fault) = cx.fault.take() else { return self.deadlock(cx) };
         let (line, text) = self.launch.line_of(pc);
         let thread = self.launch.thread_at(w as u32 * LANES as u32 + fault.lane);
-        let place = Place { kernel: self.launch.kernel.into(), line, text, block, thread };
+        let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
         let mut what = fault.what;
         if let Some(other) = fault.other {
             let (line, text) = self.launch.line_of(other);
@@ -269,26 +292,40 @@ impl<'l> BlockRunner<'l> {
         LaunchError::Fault { place, what }
     }
 
-    fn deadlock(&self, block: [u32; 3]) -> LaunchError {
-        let line = |pc| {
-            let (line, text) = self.launch.line_of(pc);
-            format!("PTX line {line}: `{text}`")
-        };
-        let state: Vec<String> = self
-            .warps
-            .iter()
-            .zip(&self.ended)
-            .filter(|(_, ended)| !**ended)
-            .map(|(w, _)| w.describe(line))
-            .collect();
-        LaunchError::Deadlock { kernel: self.launch.kernel.into(), block, state: state.join("; ") }
+    /// What every warp that has not ended waits for.
+    pub(super) fn state(&mut self, cx: &mut Cx) -> String {
+        let mut state = Vec::new();
+        for w in (0..self.warps.len()).filter(|&w| !self.ended[w]).collect::<Vec<_>>() {
+            self.enter(w, cx);
+            let line = |pc| {
+                let (line, text) = self.launch.line_of(pc);
+                format!("PTX line {line}: `{text}`")
+            };
+            state.push(self.warps[w].describe(cx, self.launch.program, line));
+        }
+        state.join("; ")
+    }
+
+    fn deadlock(&mut self, cx: &mut Cx) -> LaunchError {
+        let state = self.state(cx);
+        LaunchError::Deadlock { kernel: self.launch.kernel.into(), block: self.block, state }
+    }
+
+    /// A copy that was issued by a warp of this block and not waited for.
+    pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
+        let (line, text) = self.launch.line_of(pc);
+        let thread = self.launch.thread_at(w as u32 * LANES as u32 + lane);
+        let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
+        LaunchError::Fault { place, what: format!("the block ended while {what}") }
     }
 }
 
 impl Launch<'_> {
     /// The value of a special register for a thread.
-    fn special(&self, special: Special, block: [u32; 3], thread: u32) -> u32 {
+    fn special(&self, special: Special, block: [u32; 3], rank: usize, thread: u32) -> u32 {
         let lane = thread % LANES as u32;
+        let in_cluster = |k: u8| block[k as usize] % self.cluster[k as usize];
+        let clusters = |k: u8| self.config.grid[k as usize] / self.cluster[k as usize];
         match special {
             Special::Tid(k) => self.thread_at(thread)[k as usize],
             Special::Ntid(k) => self.config.block[k as usize],
@@ -305,6 +342,12 @@ impl Launch<'_> {
             Special::MaskLe => (1u32 << lane) | ((1 << lane) - 1),
             Special::MaskGe => !((1 << lane) - 1),
             Special::MaskGt => !((1u32 << lane) | ((1 << lane) - 1)),
+            Special::ClusterCtaid(k) => in_cluster(k),
+            Special::ClusterNctaid(k) => self.cluster[k as usize],
+            Special::ClusterRank => rank as u32,
+            Special::ClusterSize => self.cluster.iter().product(),
+            Special::Clusterid(k) => block[k as usize] / self.cluster[k as usize],
+            Special::Nclusterid(k) => clusters(k),
             Special::DynamicShared => self.config.dynamic_shared_bytes,
             Special::TotalShared => self.shared_bytes as u32,
         }

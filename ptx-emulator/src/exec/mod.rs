@@ -1,10 +1,13 @@
 //! Execution of a grid: blocks dealt out to host threads.
 
 mod block;
+mod cluster;
+mod limits;
 pub(crate) mod printf;
 mod schedule;
 mod warp;
 
+pub(crate) use limits::check;
 pub use schedule::Schedule;
 
 use crate::checks::Checks;
@@ -13,12 +16,17 @@ use crate::decode::{Program, parameter_offsets};
 use crate::error::LaunchError;
 use crate::memory::{MemoryView, Segment};
 use crate::module::Entry;
+use crate::ops::bulk::Stores;
+use crate::ops::cluster::Cluster;
 use crate::ops::copy::Copies;
 use crate::ops::profile::Accesses;
+use crate::ops::wgmma::Products;
 use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
 use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
 use crate::{Config, LaunchConfig, LaunchOptions};
-use block::{BlockRunner, Line};
+use block::Line;
+use cluster::ClusterRunner;
+use limits::{cluster_of, registers_of};
 use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -66,6 +74,10 @@ pub(crate) struct Launch<'a> {
     pub kernel: &'a str,
     text: &'a [String],
     pub config: LaunchConfig,
+    /// Blocks of a cluster in x, y, z.
+    pub cluster: [u32; 3],
+    /// Registers of a thread when the kernel begins.
+    pub registers: u32,
     pub threads: u32,
     pub shared_bytes: u64,
     pub max_instructions: Option<u64>,
@@ -77,9 +89,12 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    pub(crate) fn block_at(&self, index: u64) -> [u32; 3] {
-        let [x, y, _] = self.config.grid.map(u64::from);
-        [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32]
+    /// The block of a rank in a cluster.
+    pub(crate) fn block_at(&self, cluster: u64, rank: u32) -> [u32; 3] {
+        let [cx, cy, cz] = self.cluster;
+        let [x, y] = [u64::from(self.config.grid[0] / cx), u64::from(self.config.grid[1] / cy)];
+        let [px, py, pz] = [cluster % x, cluster / x % y, cluster / x / y].map(|p| p as u32);
+        [px * cx + rank % cx, py * cy + rank / cx % cy, pz * cz + rank / cx / cy]
     }
 
     pub(crate) fn thread_at(&self, thread: u32) -> [u32; 3] {
@@ -113,73 +128,6 @@ fn parameter_block(entry: &Entry, args: &[&[u8]]) -> Vec<u64> {
         }
     }
     block
-}
-
-/// Checks what the caller asks against what the kernel can take.
-pub(crate) fn check(
-    entry: &Entry,
-    limits: &Config,
-    config: &LaunchConfig,
-    args: &[&[u8]],
-) -> Result<(), LaunchError> {
-    let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
-    let params = entry.params();
-    if args.len() != params.len() {
-        return wrong(format!(
-            "{} arguments are given, the kernel has {} parameters",
-            args.len(),
-            params.len()
-        ));
-    }
-    for (k, (arg, param)) in args.iter().zip(params).enumerate() {
-        if arg.len() as u64 != param.size {
-            return wrong(format!(
-                "argument {k} (`{}`) has {} bytes, {} are wanted",
-                param.name,
-                arg.len(),
-                param.size
-            ));
-        }
-    }
-    let [gx, gy, gz] = config.grid;
-    let [x, y, z] = config.block;
-    if gx == 0 || gy == 0 || gz == 0 || x == 0 || y == 0 || z == 0 {
-        return wrong(format!(
-            "grid ({gx}, {gy}, {gz}) and block ({x}, {y}, {z}) must be at least 1 in each dimension"
-        ));
-    }
-    if gx > 0x7fff_ffff || gy > 65535 || gz > 65535 {
-        return wrong(format!("grid ({gx}, {gy}, {gz}) is larger than (2147483647, 65535, 65535)"));
-    }
-    let threads = u64::from(x) * u64::from(y) * u64::from(z);
-    if threads > 1024 || x > 1024 || y > 1024 || z > 64 {
-        return wrong(format!(
-            "block ({x}, {y}, {z}) has {threads} threads; the limits are 1024, and (1024, 1024, 64)"
-        ));
-    }
-    if let Some(required) = entry.required_threads()
-        && required != config.block
-    {
-        return wrong(format!("block ({x}, {y}, {z}), but `.reqntid` is {required:?}"));
-    }
-    if let Some([mx, my, mz]) = entry.max_threads() {
-        let most = u64::from(mx) * u64::from(my) * u64::from(mz);
-        if threads > most {
-            return wrong(format!(
-                "block ({x}, {y}, {z}) has {threads} threads, but `.maxntid` ({mx}, {my}, {mz}) allows {most}"
-            ));
-        }
-    }
-    let shared = entry.program.dynamic_shared + u64::from(config.dynamic_shared_bytes);
-    if shared > u64::from(limits.shared_limit) {
-        return wrong(format!(
-            "{} static and {} dynamic bytes of shared memory, the limit is {}",
-            entry.static_shared_bytes(),
-            config.dynamic_shared_bytes,
-            limits.shared_limit
-        ));
-    }
-    Ok(())
 }
 
 /// Everything about a launch that does not change while it runs.
@@ -228,6 +176,8 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         kernel: entry.name(),
         text,
         config,
+        cluster: cluster_of(entry, options.cluster),
+        registers: registers_of(entry, threads),
         threads,
         shared_bytes: if config.dynamic_shared_bytes == 0 {
             program.static_shared
@@ -242,9 +192,10 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         stop: AtomicBool::new(false),
     };
     let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
+    let clusters = blocks / launch.cluster.iter().map(|&n| u64::from(n)).product::<u64>();
     let order = match options.schedule {
         Schedule::InOrder => None,
-        Schedule::Seeded(seed) => Some(BlockOrder::new(seed, blocks)),
+        Schedule::Seeded(seed) => Some(BlockOrder::new(seed, clusters)),
     };
     let mut params = parameter_block(entry, args);
     let params_len = entry.params().last().map_or(0, |p| p.offset + p.size);
@@ -252,19 +203,25 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let shared = Mutex::new(Shared::default());
     let work = || {
-        let mut runner = BlockRunner::new(&launch);
-        let mut cx = context(program, warps, &memory, params_at as *mut u8, params_len, started);
+        let mut runner = ClusterRunner::new(&launch);
+        let mut cx = context(program, runner.blocks.len(), warps, &memory, started);
+        (cx.params, cx.params_len) = (params_at as *mut u8, params_len);
         cx.observed = options.counters || options.checks;
         cx.threads = threads;
         if options.checks {
-            cx.checks = Some(Box::new(Checks::new(launch.shared_bytes, warps)));
+            cx.checks = Some(Box::new(Checks::new(
+                launch.shared_bytes,
+                program.local_bytes,
+                runner.blocks.len(),
+                warps,
+            )));
         }
         if options.counters {
             cx.profile = vec![Accesses::default(); program.code.len()];
         }
         loop {
             let index = next.fetch_add(1, Relaxed);
-            if index >= blocks || launch.stopped() {
+            if index >= clusters || launch.stopped() {
                 break;
             }
             let index = order.map_or(index, |order| order.at(index));
@@ -281,26 +238,29 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
                 let text = std::mem::take(&mut cx.printed);
                 shared.lock().unwrap_or_else(PoisonError::into_inner).printed.push((index, text));
             }
-            let done = done.fetch_add(1, Relaxed) + 1;
+            let size = runner.blocks.len() as u64;
+            let done = done.fetch_add(size, Relaxed) + size;
             if let Some(progress) = options.progress {
                 progress(done, blocks);
             }
         }
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.barriers += runner.barriers_passed;
+        shared.barriers += runner.blocks.iter().map(|b| b.barriers_passed).sum::<u64>();
         add_traffic(&mut shared.traffic, &cx.traffic);
         if shared.accesses.is_empty() {
             shared.accesses = std::mem::take(&mut cx.profile);
         } else {
             shared.accesses.iter_mut().zip(&cx.profile).for_each(|(all, more)| *all += more);
         }
-        match &mut shared.counts {
-            Some(counts) => counts.merge(&runner.counts),
-            none => *none = Some(runner.counts),
+        for block in runner.blocks {
+            match &mut shared.counts {
+                Some(counts) => counts.merge(&block.counts),
+                none => *none = Some(block.counts),
+            }
         }
     };
     // A seed's order is that of one thread.
-    let workers = if order.is_some() { 1 } else { (limits.threads.max(1) as u64).min(blocks) };
+    let workers = if order.is_some() { 1 } else { (limits.threads.max(1) as u64).min(clusters) };
     if workers == 1 {
         work();
     } else {
@@ -338,10 +298,9 @@ fn add_traffic(all: &mut Traffic, more: &Traffic) {
 
 fn context<'a>(
     program: &'a Program,
+    blocks: usize,
     warps: usize,
     memory: &'a MemoryView,
-    params: *mut u8,
-    params_len: u64,
     started: Instant,
 ) -> Cx<'a> {
     Cx {
@@ -351,25 +310,29 @@ fn context<'a>(
         shared_len: 0,
         local: std::ptr::null_mut(),
         local_len: 0,
-        params,
-        params_len,
+        params: std::ptr::null_mut(),
+        params_len: 0,
         memory,
         caches: vec![Segment::EMPTY; program.caches as usize],
         extra: program.extra.as_ptr(),
         traffic: Traffic::default(),
         profile: Vec::new(),
         fault: None,
+        other: None,
         members: 0,
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,
-        copies: vec![Copies::new(); warps],
+        copies: vec![Copies::new(); blocks * warps],
+        stores: (0..blocks * warps).map(|_| Stores::default()).collect(),
+        products: (0..blocks * warps).map(|_| Products::default()).collect(),
+        cluster: Cluster::new(blocks, warps),
         checks: None,
         observed: false,
         threads: 0,
         started,
         warp_in_block: 0,
-        block_index: 0,
+        warp_in_cluster: 0,
         printed: String::new(),
     }
 }

@@ -6,10 +6,12 @@
 //! join are let go when nobody in the block can go on without them. Together that is the forward progress of sm_70 and later.
 
 mod barrier;
+mod describe;
 
 use super::Counts;
 use super::schedule::Random;
 use crate::decode::Program;
+use crate::ops::wgmma::watch;
 use crate::ops::{Cx, Flow, LANES, lanes_of};
 use barrier::Gathering;
 
@@ -41,6 +43,8 @@ pub(super) enum State {
     Barrier(u32),
     /// Waits for the lanes of a member mask.
     Collective(u32),
+    /// Tries its instruction again when the warp has its turn.
+    Waiting,
 }
 
 /// A place where lanes gather: the meeting place of a branch, or the return from a call.
@@ -137,7 +141,10 @@ impl Warp {
     /// Runs until the warp can or may not go on.
     pub(super) fn run(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Outcome {
         self.slice = SLICE;
-        self.run_as::<false>(cx, program, counts, &mut 0, |_| 0)
+        if cx.checks.is_some() && !program.watch.is_empty() {
+            return self.run_as::<false, true>(cx, program, counts, &mut 0, |_| 0);
+        }
+        self.run_as::<false, false>(cx, program, counts, &mut 0, |_| 0)
     }
 
     /// As `run`, for a turn at most.
@@ -149,11 +156,16 @@ impl Warp {
         turn: Turn,
     ) -> Outcome {
         let Turn { mut instructions, random } = turn;
-        self.run_as::<true>(cx, program, counts, &mut instructions, |paths| random.below(paths))
+        let choose = |paths| random.below(paths);
+        if cx.checks.is_some() && !program.watch.is_empty() {
+            return self.run_as::<true, true>(cx, program, counts, &mut instructions, choose);
+        }
+        self.run_as::<true, false>(cx, program, counts, &mut instructions, choose)
     }
 
-    /// Runs the warp; where it has a `TURN`, for so many instructions at most, and the path that `choose` says.
-    fn run_as<const IN_TURNS: bool>(
+    /// Runs the warp; where it has a `TURN`, for so many instructions at most, and the path that `choose` says. Where it is
+    /// `WATCHED`, registers that a `wgmma` owns are looked at.
+    fn run_as<const IN_TURNS: bool, const WATCHED: bool>(
         &mut self,
         cx: &mut Cx,
         program: &Program,
@@ -161,6 +173,9 @@ impl Warp {
         left: &mut u32,
         mut choose: impl FnMut(usize) -> usize,
     ) -> Outcome {
+        for path in self.paths.iter_mut().filter(|p| p.state == State::Waiting) {
+            path.state = State::Ready;
+        }
         loop {
             if self.live == 0 {
                 return Outcome::Done;
@@ -196,7 +211,7 @@ impl Warp {
             let turn = if count == 1 { self.slice } else { self.slice.min(TURN) };
             let before = self.slice;
             self.slice -= turn;
-            match self.run_path::<IN_TURNS>(at, turn, cx, program, counts, left) {
+            match self.run_path::<IN_TURNS, WATCHED>(at, turn, cx, program, counts, left) {
                 Ok(branches) => self.slice += branches,
                 Err(pc) => return Outcome::Fault(pc),
             }
@@ -208,7 +223,7 @@ impl Warp {
     }
 
     /// Runs one path; gives the branches left of its turn. Where it runs in turns, it stops when no instructions are left.
-    fn run_path<const IN_TURNS: bool>(
+    fn run_path<const IN_TURNS: bool, const WATCHED: bool>(
         &mut self,
         at: usize,
         mut turn: u32,
@@ -238,6 +253,14 @@ impl Warp {
             if m == 0 {
                 pc += 1;
                 continue;
+            }
+            if WATCHED
+                && let Some(touched) = program.watch.get(pc as usize)
+                && !touched.is_empty()
+                && !watch(cx, touched, m)
+            {
+                counts.add(program, from, pc, mask);
+                return Err(pc);
             }
             // SAFETY: the decoder gave registers as the handler needs them; the file is the current warp's.
             let flow = unsafe { (i.run)(cx, i, m) };
@@ -275,8 +298,8 @@ impl Warp {
                     return Err(pc);
                 }
                 _ => {
-                    // A collective is counted when it runs, with all its lanes.
-                    if flow != Flow::Collective {
+                    // A collective is counted when it runs, with all its lanes, a wait when it is over.
+                    if !matches!(flow, Flow::Collective | Flow::Wait) {
                         counts.add(program, from, pc, mask);
                     } else if pc > from {
                         counts.add(program, from, pc - 1, mask);
@@ -347,6 +370,7 @@ impl Warp {
             Flow::Collective => {
                 self.split_waiting(at, m, rest, State::Collective(cx.members));
             }
+            Flow::Wait => self.split_waiting(at, m, rest, State::Waiting),
             Flow::Next | Flow::Join | Flow::Fault => {}
         }
     }
@@ -457,45 +481,5 @@ impl Warp {
             let Path { pc, join, .. } = self.paths[at];
             self.put(pc + 1, rest, join);
         }
-    }
-
-    /// Runs a collective for which all members now wait at one place.
-    fn collective(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Option<Outcome> {
-        cx.live = self.live;
-        for at in 0..self.paths.len() {
-            let Path { pc, state: State::Collective(members), .. } = self.paths[at] else { continue };
-            let here = |p: &&Path| p.pc == pc && p.state == State::Collective(members);
-            let union = self.paths.iter().filter(here).fold(0, |m, p| m | p.mask);
-            if members & self.live & !union != 0 {
-                continue;
-            }
-            let i = &program.code[pc as usize];
-            counts.add(program, pc, pc, union);
-            // SAFETY: as in `run_path`.
-            if unsafe { (i.run)(cx, i, union) } == Flow::Fault {
-                return Some(Outcome::Fault(pc));
-            }
-            for path in self.paths.iter_mut().filter(|p| p.pc == pc && p.state == State::Collective(members))
-            {
-                path.state = State::Ready;
-                path.pc += 1;
-            }
-            return Some(Outcome::Slice);
-        }
-        None
-    }
-
-    /// What the warp waits for, in words.
-    pub(super) fn describe(&self, line: impl Fn(u32) -> String) -> String {
-        let mut parts = Vec::new();
-        for path in &self.paths {
-            let what = match path.state {
-                State::Ready => "ready".to_string(),
-                State::Barrier(id) => format!("waits at barrier {id}"),
-                State::Collective(members) => format!("waits for the lanes {members:#010x}"),
-            };
-            parts.push(format!("lanes {:#010x} {what}, {}", path.mask, line(path.pc)));
-        }
-        format!("warp {}: {}", self.index, parts.join("; "))
     }
 }

@@ -73,7 +73,7 @@ impl Handler for Atomic {
 /// # Safety
 /// `p` is valid and aligned for `size` bytes.
 #[inline(always)]
-unsafe fn update(p: *mut u8, size: u64, f: impl Fn(u64) -> u64) -> u64 {
+pub(crate) unsafe fn update(p: *mut u8, size: u64, f: impl Fn(u64) -> u64) -> u64 {
     // SAFETY: by contract; other threads use atomics too.
     unsafe {
         match size {
@@ -91,7 +91,7 @@ unsafe fn update(p: *mut u8, size: u64, f: impl Fn(u64) -> u64) -> u64 {
 }
 
 #[inline(always)]
-fn combine(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64 {
+pub(crate) fn combine(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64 {
     let signed = |x: u64| if ty == Type::S32 { i64::from(x as i32) } else { x as i64 };
     match operation {
         0 => add(ty, old, b),

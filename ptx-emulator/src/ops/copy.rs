@@ -36,13 +36,15 @@ struct Copy {
 #[derive(Clone, Debug)]
 pub(crate) struct Copies {
     pending: VecDeque<Copy>,
+    /// How many were issued before the first that is pending.
+    before: u64,
     /// Groups that each lane has committed.
     committed: [u32; LANES],
 }
 
 impl Copies {
     pub(crate) fn new() -> Copies {
-        Copies { pending: VecDeque::new(), committed: [0; LANES] }
+        Copies { pending: VecDeque::new(), before: 0, committed: [0; LANES] }
     }
 
     /// As for a fresh warp.
@@ -51,18 +53,35 @@ impl Copies {
         self.committed = [0; LANES];
     }
 
+    /// How many copies the warp has issued.
+    pub(crate) fn issued(&self) -> u64 {
+        self.before + self.pending.len() as u64
+    }
+
     /// Carries out what the lanes in `m` have in all but their last `left` groups, and says where and how much.
     ///
     /// # Safety
     /// The addresses of pending copies must still be valid.
-    unsafe fn wait(&mut self, m: u32, left: u32, mut done_to: impl FnMut(usize, u32)) {
+    unsafe fn wait(&mut self, m: u32, left: u32, done_to: impl FnMut(usize, u32)) {
         let until = self.committed.map(|c| c.saturating_sub(left));
-        for copy in &mut self.pending {
-            let mut done = 0;
-            for (l, &until) in until.iter().enumerate() {
-                done |= u32::from(copy.group < until) << l;
-            }
-            done &= copy.mask & m;
+        // SAFETY: by contract.
+        unsafe {
+            let due = |copy: &Copy, _| {
+                until.iter().enumerate().map(|(l, &until)| u32::from(copy.group < until) << l).sum::<u32>()
+                    & m
+            };
+            self.carry_out(due, done_to);
+        }
+    }
+
+    /// Carries out each copy for the lanes that `due` names, which is told the copy and its number.
+    ///
+    /// # Safety
+    /// As for `wait`.
+    #[inline(always)]
+    unsafe fn carry_out(&mut self, due: impl Fn(&Copy, u64) -> u32, mut done_to: impl FnMut(usize, u32)) {
+        for (number, copy) in (self.before..).zip(&mut self.pending) {
+            let done = due(copy, number) & copy.mask;
             copy.mask &= !done;
             for l in lanes_of(done) {
                 // SAFETY: checked when the copy was issued, and valid by contract.
@@ -72,8 +91,23 @@ impl Copies {
         }
         while self.pending.front().is_some_and(|c| c.mask == 0) {
             self.pending.pop_front();
+            self.before += 1;
         }
     }
+}
+
+/// Carries out those of a warp's copies that these lanes issued among the first `until`.
+pub(crate) fn finish(cx: &mut Cx, warp: u32, mask: u32, until: u64) {
+    let copies = &mut cx.copies[warp as usize];
+    let (shared, checks, rank) = (cx.shared as usize, &mut cx.checks, cx.cluster.rank);
+    let note = |to: usize, size: u32| {
+        if let Some(checks) = checks {
+            checks.copied(rank, (to - shared) as u64, size.into());
+        }
+    };
+    let due = |_: &Copy, number| if number < until { mask } else { 0 };
+    // SAFETY: copies are cleared with the block's shared memory, and global memory outlives the launch.
+    unsafe { copies.carry_out(due, note) };
 }
 
 /// # Safety
@@ -168,7 +202,7 @@ impl Handler for CopyAsync {
                     Err(what) => return cx.fail(l as u32, what),
                 }
             }
-            let copies = &mut cx.copies[cx.warp_in_block as usize];
+            let copies = &mut cx.copies[cx.warp_in_cluster as usize];
             let mut rest = m;
             while rest != 0 {
                 let group = copies.committed[rest.trailing_zeros() as usize];
@@ -188,7 +222,7 @@ pub(crate) struct Commit;
 impl Handler for Commit {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, _: &Instr, m: u32) -> Flow {
-        let copies = &mut cx.copies[cx.warp_in_block as usize];
+        let copies = &mut cx.copies[cx.warp_in_cluster as usize];
         for (l, committed) in copies.committed.iter_mut().enumerate() {
             *committed += m >> l & 1;
         }
@@ -202,11 +236,11 @@ pub(crate) struct WaitGroup;
 impl Handler for WaitGroup {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        let copies = &mut cx.copies[cx.warp_in_block as usize];
-        let (shared, checks) = (cx.shared as usize, &mut cx.checks);
+        let copies = &mut cx.copies[cx.warp_in_cluster as usize];
+        let (shared, checks, rank) = (cx.shared as usize, &mut cx.checks, cx.cluster.rank);
         let note = |to: usize, size: u32| {
             if let Some(checks) = checks {
-                checks.copied((to - shared) as u64, size.into());
+                checks.copied(rank, (to - shared) as u64, size.into());
             }
         };
         // SAFETY: copies are cleared with the block's shared memory, and global memory outlives the launch.

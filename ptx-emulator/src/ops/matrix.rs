@@ -8,11 +8,11 @@ use super::mma::whole_warp;
 use super::{Cx, Flow, Handler, Instr, LANES};
 
 /// The words of a tile, 4 a row: register `j` of the 32 lanes.
-type Tile = [u32; LANES];
+pub(crate) type Tile = [u32; LANES];
 
 /// The tile with rows and columns exchanged.
 #[inline(always)]
-fn transposed(tile: &Tile) -> Tile {
+pub(crate) fn transposed(tile: &Tile) -> Tile {
     let mut out = [0; LANES];
     for (l, out) in out.iter_mut().enumerate() {
         let (row, column) = (2 * (l % 4), l / 4);

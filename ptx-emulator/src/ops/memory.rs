@@ -1,5 +1,6 @@
 //! Loads and stores: 32 addresses checked at once against the allocation met last, one by one only where that fails.
 
+use super::cluster::STEP;
 use super::observe::observe;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, near};
@@ -24,6 +25,11 @@ pub(crate) const ATOMIC: u32 = 1 << 10;
 pub(crate) const STRONG: u32 = 1 << 11;
 /// Flag in `Instr::n`: the destination of an asynchronous copy.
 pub(crate) const COPY: u32 = 1 << 12;
+/// Flag in `Instr::n`: shared memory of any block of the cluster.
+pub(crate) const CLUSTER: u32 = 1 << 13;
+
+/// Flag in `Instr::n`: passes a parameter on.
+pub(crate) const PASSES: u32 = 1 << 14;
 
 /// An element in memory and its image in a register.
 ///
@@ -237,6 +243,14 @@ pub(crate) fn place(
             count_shared(cx, i, size);
             Ok(cx.shared as usize + offset as usize)
         }
+        SHARED if offset >= STEP && (i.n & CLUSTER != 0 || space_name == "generic") => {
+            let (rank, at) = cx.cluster.split(offset)?;
+            if at + size > cx.shared_len {
+                return Err(beyond("shared", cx.shared_len) + " per block");
+            }
+            count_shared(cx, i, size);
+            Ok(cx.cluster.peers[rank as usize].shared as usize + at as usize)
+        }
         SHARED => Err(beyond("shared", cx.shared_len) + " per block"),
         LOCAL if fits(cx.local_len) => Ok(cx.local as usize + (lane as u64 * cx.local_len + offset) as usize),
         LOCAL => Err(beyond("local", cx.local_len) + " per thread"),
@@ -343,6 +357,20 @@ impl Handler for Fence {
     unsafe fn exec(_: &mut Cx, _: &Instr, _: u32) -> Flow {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Flow::Next
+    }
+}
+
+/// `fence.proxy.async` and `fence.mbarrier_init`, which the checks look for.
+pub(crate) struct ProxyFence;
+
+impl Handler for ProxyFence {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        if let Some(checks) = &mut cx.checks {
+            checks.fence(cx.warp_in_cluster);
+        }
+        // SAFETY: same contract.
+        unsafe { Fence::exec(cx, i, m) }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::numeric::tensor_avx2 as avx2;
 use std::marker::PhantomData;
 
 /// Rows of a tile of A and of the accumulator.
-const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 16;
 
 /// Flag in `Instr::n`: A is e5m2, or signed.
 pub(crate) const A_OTHER: u32 = 1;
@@ -259,28 +259,12 @@ impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for Mma<
         if let Err(flow) = whole_warp(cx, m) {
             return flow;
         }
-        // Columns of A in one register of all lanes.
-        let width = 4 * F::PER_WORD;
-        let steps = K / width;
-        let lists = Lists::new(i, steps as u32);
-        let mut a = [[0f32; K]; ROWS];
-        let mut b = [[0f32; COLUMNS]; K];
-        let mut part = [0f32; 4 * LANES];
-        let part = &mut part[..8 * width];
+        let lists = Lists::new(i, (K / (4 * F::PER_WORD)) as u32);
         // SAFETY: the decoder listed 32-bit registers, as many as the shape has, and picked the machine.
         unsafe {
-            for step in 0..steps {
-                for upper in 0..2 {
-                    let words = cx.lanes::<u32>(cx.extra(lists.a + (2 * step + upper) as u32));
-                    M::widen::<F>(words, i.n & A_OTHER != 0, part);
-                    for (row, part) in a[8 * upper..].iter_mut().zip(part.chunks_exact(width)) {
-                        row[width * step..width * (step + 1)].copy_from_slice(part);
-                    }
-                }
-                let words = cx.lanes::<u32>(cx.extra(lists.b + step as u32));
-                M::widen::<F>(words, i.n & B_OTHER != 0, part);
-                M::transpose(part, &mut b[width * step..width * (step + 1)]);
-            }
+            let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
+            let a = rows_of_a::<M, F, K>(|k| register(lists.a, k), i.n & A_OTHER != 0);
+            let b = columns_of_b::<M, F, K>(|k| register(lists.b, k), i.n & B_OTHER != 0);
             let mut sums = load_sums(cx, i, lists.c);
             M::multiply::<K, BLOCK>(&mut sums, &a, &b);
             store_sums(cx, i, lists.d, &sums);
@@ -289,10 +273,59 @@ impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for Mma<
     }
 }
 
+/// The rows of A, from its registers in order: `words(k)` are those of all lanes.
+///
+/// # Safety
+/// The CPU must be of the kind `M`.
+#[inline(always)]
+pub(crate) unsafe fn rows_of_a<M: Machine, F: Format, const K: usize>(
+    words: impl Fn(usize) -> [u32; LANES],
+    other: bool,
+) -> [[f32; K]; ROWS] {
+    // Columns of A in one register of all lanes.
+    let width = 4 * F::PER_WORD;
+    let mut a = [[0f32; K]; ROWS];
+    let mut part = [0f32; 4 * LANES];
+    let part = &mut part[..8 * width];
+    for step in 0..K / width {
+        for upper in 0..2 {
+            // SAFETY: by contract.
+            unsafe { M::widen::<F>(&words(2 * step + upper), other, part) };
+            for (row, part) in a[8 * upper..].iter_mut().zip(part.chunks_exact(width)) {
+                row[width * step..width * (step + 1)].copy_from_slice(part);
+            }
+        }
+    }
+    a
+}
+
+/// The columns of B, from its registers in order.
+///
+/// # Safety
+/// As for `rows_of_a`.
+#[inline(always)]
+pub(crate) unsafe fn columns_of_b<M: Machine, F: Format, const K: usize>(
+    words: impl Fn(usize) -> [u32; LANES],
+    other: bool,
+) -> [[f32; COLUMNS]; K] {
+    let width = 4 * F::PER_WORD;
+    let mut b = [[0f32; COLUMNS]; K];
+    let mut part = [0f32; 4 * LANES];
+    let part = &mut part[..8 * width];
+    for step in 0..K / width {
+        // SAFETY: by contract.
+        unsafe {
+            M::widen::<F>(&words(step), other, part);
+            M::transpose(part, &mut b[width * step..width * (step + 1)]);
+        }
+    }
+    b
+}
+
 /// # Safety
 /// The accumulator's registers must be listed at `list`.
 #[inline(always)]
-unsafe fn load_sums(cx: &Cx, i: &Instr, list: u32) -> [[f32; COLUMNS]; ROWS] {
+pub(crate) unsafe fn load_sums(cx: &Cx, i: &Instr, list: u32) -> [[f32; COLUMNS]; ROWS] {
     let mut sums = [[0f32; COLUMNS]; ROWS];
     // SAFETY: by contract.
     unsafe {
@@ -320,7 +353,7 @@ unsafe fn load_sums(cx: &Cx, i: &Instr, list: u32) -> [[f32; COLUMNS]; ROWS] {
 /// # Safety
 /// As for `load_sums`.
 #[inline(always)]
-unsafe fn store_sums(cx: &mut Cx, i: &Instr, list: u32, sums: &[[f32; COLUMNS]; ROWS]) {
+pub(crate) unsafe fn store_sums(cx: &mut Cx, i: &Instr, list: u32, sums: &[[f32; COLUMNS]; ROWS]) {
     // SAFETY: by contract.
     unsafe {
         for half in 0..2u32 {
@@ -354,53 +387,83 @@ impl<const K: usize> Handler for IntMma<K> {
         if let Err(flow) = whole_warp(cx, m) {
             return flow;
         }
-        let byte = |word: u32, j: usize, signed: bool| {
-            let x = (word >> (8 * j)) as u8;
-            if signed { i32::from(x as i8) } else { i32::from(x) }
-        };
         let lists = Lists::new(i, K as u32 / 16);
-        let mut a = [[0i32; K]; ROWS];
-        let mut b = [[0i32; COLUMNS]; K];
         // SAFETY: the decoder listed 32-bit registers, as many as the shape has.
         unsafe {
-            for step in 0..K / 16 {
-                for upper in 0..2 {
-                    let words = cx.lanes::<u32>(cx.extra(lists.a + 2 * step as u32 + upper));
-                    for l in 0..LANES {
-                        for j in 0..4 {
-                            a[l / 4 + 8 * upper as usize][4 * (4 * step + l % 4) + j] =
-                                byte(words[l], j, i.n & A_OTHER != 0);
-                        }
-                    }
-                }
-                let words = cx.lanes::<u32>(cx.extra(lists.b + step as u32));
-                for l in 0..LANES {
-                    for j in 0..4 {
-                        b[4 * (4 * step + l % 4) + j][l / 4] = byte(words[l], j, i.n & B_OTHER != 0);
-                    }
-                }
-            }
-            // The sums have the places of f32 sums.
+            let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
+            let a = bytes_of_a::<K>(|k| register(lists.a, k), i.n & A_OTHER != 0);
+            let b = bytes_of_b::<K>(|k| register(lists.b, k), i.n & B_OTHER != 0);
             let mut sums = load_sums(cx, i, lists.c);
-            for (row, sums) in a.iter().zip(&mut sums) {
-                let mut products = [0i32; COLUMNS];
-                for (&a, b) in row.iter().zip(&b) {
-                    for n in 0..COLUMNS {
-                        products[n] += a * b[n];
-                    }
-                }
-                for (sum, &product) in sums.iter_mut().zip(&products) {
-                    let old = sum.to_bits() as i32;
-                    let new = if i.n & SATURATE != 0 {
-                        old.saturating_add(product)
-                    } else {
-                        old.wrapping_add(product)
-                    };
-                    *sum = f32::from_bits(new as u32);
-                }
-            }
+            add_integers(&mut sums, &a, &b, i.n & SATURATE != 0);
             store_sums(cx, i, lists.d, &sums);
         }
         Flow::Next
+    }
+}
+
+#[inline(always)]
+fn byte(word: u32, j: usize, signed: bool) -> i32 {
+    let x = (word >> (8 * j)) as u8;
+    if signed { i32::from(x as i8) } else { i32::from(x) }
+}
+
+/// As `rows_of_a`, of 8-bit integers.
+#[inline(always)]
+pub(crate) fn bytes_of_a<const K: usize>(
+    words: impl Fn(usize) -> [u32; LANES],
+    signed: bool,
+) -> [[i32; K]; ROWS] {
+    let mut a = [[0i32; K]; ROWS];
+    for step in 0..K / 16 {
+        for upper in 0..2 {
+            let words = words(2 * step + upper);
+            for (l, &word) in words.iter().enumerate() {
+                for j in 0..4 {
+                    a[l / 4 + 8 * upper][4 * (4 * step + l % 4) + j] = byte(word, j, signed);
+                }
+            }
+        }
+    }
+    a
+}
+
+/// As `columns_of_b`, of 8-bit integers.
+#[inline(always)]
+pub(crate) fn bytes_of_b<const K: usize>(
+    words: impl Fn(usize) -> [u32; LANES],
+    signed: bool,
+) -> [[i32; COLUMNS]; K] {
+    let mut b = [[0i32; COLUMNS]; K];
+    for step in 0..K / 16 {
+        let words = words(step);
+        for (l, &word) in words.iter().enumerate() {
+            for j in 0..4 {
+                b[4 * (4 * step + l % 4) + j][l / 4] = byte(word, j, signed);
+            }
+        }
+    }
+    b
+}
+
+/// `sums += a · b` of integers, which have the bits of the sums; cut to 32 bits, or saturated.
+#[inline(always)]
+pub(crate) fn add_integers<const K: usize>(
+    sums: &mut [[f32; COLUMNS]; ROWS],
+    a: &[[i32; K]; ROWS],
+    b: &[[i32; COLUMNS]; K],
+    saturate: bool,
+) {
+    for (row, sums) in a.iter().zip(sums) {
+        let mut products = [0i32; COLUMNS];
+        for (&a, b) in row.iter().zip(b) {
+            for n in 0..COLUMNS {
+                products[n] += a * b[n];
+            }
+        }
+        for (sum, &product) in sums.iter_mut().zip(&products) {
+            let old = sum.to_bits() as i32;
+            let new = if saturate { old.saturating_add(product) } else { old.wrapping_add(product) };
+            *sum = f32::from_bits(new as u32);
+        }
     }
 }

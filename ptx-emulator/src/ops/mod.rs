@@ -5,20 +5,28 @@
 
 pub(crate) mod atomic;
 pub(crate) mod bits;
+pub(crate) mod bulk;
+pub(crate) mod cluster;
 pub(crate) mod collective;
 pub(crate) mod compare;
 pub(crate) mod control;
 pub(crate) mod convert;
 pub(crate) mod copy;
+pub(crate) mod descriptor;
 pub(crate) mod float;
 pub(crate) mod int;
 pub(crate) mod lanes;
 pub(crate) mod matrix;
+pub(crate) mod mbarrier;
+pub(crate) mod mbarrier_ops;
 pub(crate) mod memory;
 pub(crate) mod mma;
 pub(crate) mod observe;
 pub(crate) mod profile;
 pub(crate) mod real;
+pub(crate) mod tensor;
+pub(crate) mod transfer;
+pub(crate) mod wgmma;
 
 use crate::checks::Checks;
 use crate::error::Fault;
@@ -51,6 +59,8 @@ pub(crate) enum Flow {
     Barrier,
     /// The lanes of `Cx::members` must all be here first.
     Collective,
+    /// The active lanes try again later.
+    Wait,
     /// `Cx::fault` is set.
     Fault,
 }
@@ -124,13 +134,20 @@ pub(crate) struct Cx<'a> {
     /// Counters by place in the program, where the launch wants them; otherwise empty.
     pub profile: Vec<profile::Accesses>,
     pub fault: Option<Fault>,
+    /// Where the other party of an error that is being reported was.
+    pub other: Option<u32>,
     pub members: u32,
     pub barrier: BarrierRequest,
     pub branch_targets: [u64; LANES],
     /// Where `brx.idx` lanes go, per index, and where calls by address land.
     pub functions: &'a [u32],
-    /// Asynchronous copies under way, by warp of the block.
+    /// Asynchronous copies under way, by warp of the cluster.
     pub copies: Vec<copy::Copies>,
+    /// Bulk copies out of shared memory under way, by warp of the cluster.
+    pub stores: Vec<bulk::Stores>,
+    /// Products of `wgmma` under way, by warp of the cluster.
+    pub products: Vec<wgmma::Products>,
+    pub cluster: cluster::Cluster,
     /// What the checks know, where the launch wants them.
     pub checks: Option<Box<Checks>>,
     /// Whether counters or checks want to see accesses.
@@ -139,7 +156,7 @@ pub(crate) struct Cx<'a> {
     pub threads: u32,
     pub started: std::time::Instant,
     pub warp_in_block: u32,
-    pub block_index: u64,
+    pub warp_in_cluster: u32,
     pub printed: String,
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Bounds {
     pub required_threads: Option<[u32; 3]>,
     pub min_blocks: Option<u32>,
     pub max_registers: Option<u32>,
+    pub required_cluster: Option<[u32; 3]>,
+    pub max_cluster: Option<u32>,
 }
 
 /// A variable of any space, at module or function level, or a parameter.

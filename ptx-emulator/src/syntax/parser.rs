@@ -217,7 +217,8 @@ impl<'a> Parser<'_, 'a, '_> {
                 "reqntid" => bounds.required_threads = Some(self.triple()?),
                 "minnctapersm" | "maxnctapersm" => bounds.min_blocks = Some(self.triple()?[0]),
                 "maxnreg" => bounds.max_registers = Some(self.triple()?[0]),
-                "reqnctapercluster" | "maxclusterrank" => drop(self.triple()?),
+                "reqnctapercluster" => bounds.required_cluster = Some(self.triple()?),
+                "maxclusterrank" => bounds.max_cluster = Some(self.triple()?[0]),
                 "explicitcluster" | "noreturn" | "blocksareclusters" => {}
                 "pragma" | "abi_preserve" | "abi_preserve_control" => {
                     self.at += 1;

@@ -1,0 +1,48 @@
+//! What a block of `dk/dv` on tensor cores owns: some keys of one head.
+
+use crate::sequence::Sequence;
+use cuda_std::{hint, thread};
+use flash_attention_abi::ProblemParams;
+use flash_attention_geometry::grid::Work;
+
+/// Keys `first .. last` of one key head of one batch entry.
+#[derive(Clone, Copy)]
+pub struct KeyBlock {
+    /// The batch entry.
+    pub sequence: Sequence,
+    /// The key head.
+    pub head: u32,
+    /// Its first key.
+    pub first: u32,
+    /// One past its last key that counts; at most `first` where all are padding.
+    pub last: u32,
+}
+
+impl KeyBlock {
+    /// That of the calling block, which owns `rows` keys; `None` where a sequence of a ragged batch has fewer keys.
+    ///
+    /// Each call computes everything anew: what is made from the second one need not stay in registers from the start of the
+    /// kernel to its end.
+    ///
+    /// # Safety
+    /// The grid is the plan's, and what the problem gives is readable.
+    #[inline(always)]
+    pub unsafe fn of_this_block(problem: &ProblemParams, rows: u32) -> Option<Self> {
+        let blocks = problem.keys.div_ceil(rows);
+        let index = hint::opaque(thread::block_idx_x());
+        let Work { block, head, batch } = Work::decode(index, blocks, problem.key_heads);
+        // SAFETY: the caller's.
+        let sequence = unsafe { Sequence::new(problem, batch) };
+        let first = block * rows;
+        let last = sequence.keys.min(first + rows);
+        (first < sequence.key_rows).then_some(KeyBlock { sequence, head, first, last })
+    }
+
+    /// The query heads that read the keys; none where all are padding.
+    #[inline(always)]
+    pub fn query_heads(&self, problem: &ProblemParams) -> core::ops::Range<u32> {
+        let group = problem.query_heads / problem.key_heads;
+        let first = self.head * group;
+        first..first + if self.first < self.last { group } else { 0 }
+    }
+}

@@ -1,0 +1,216 @@
+//! `stress`: the same problem again and again; every bit of the results must be the same each time.
+//!
+//! In the manner of flash-attention's own race test: 60 batch entries, 14 pairs of lengths, 250 repeats, causal and full. A race
+//! that the results betray once in thousands of blocks shows here. Without a GPU the same runs on the emulator at a hundredth.
+//!
+//! Exit codes: 0 all equal, 1 some results differ, 2 bad usage, or a problem that the backend cannot run.
+
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use flash_attention::{Backend, Causal, Device, Dtype, Kind, Result, Tensor, sdpa};
+use half::{bf16, f16};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+/// Queries and keys: flash-attention's list.
+const LENGTHS: [Lengths; 14] = [
+    Lengths(1, 239),
+    Lengths(3, 799),
+    Lengths(127, 512),
+    Lengths(127, 513),
+    Lengths(113, 203),
+    Lengths(128, 217),
+    Lengths(113, 211),
+    Lengths(108, 256),
+    Lengths(256, 512),
+    Lengths(512, 256),
+    Lengths(1024, 1024),
+    Lengths(1023, 1024),
+    Lengths(1024, 1023),
+    Lengths(2048, 2048),
+];
+
+#[derive(Clone, Copy)]
+struct Lengths(usize, usize);
+
+impl fmt::Display for Lengths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.0, self.1)
+    }
+}
+
+/// `QUERIESxKEYS`.
+fn lengths(text: &str) -> std::result::Result<Lengths, String> {
+    let number = |n: &str| n.parse().ok().filter(|&n| n > 0);
+    text.split_once('x')
+        .and_then(|(queries, keys)| Some(Lengths(number(queries)?, number(keys)?)))
+        .ok_or_else(|| format!("`{text}` is not QUERIESxKEYS, as in 113x203"))
+}
+
+/// A storage type by its name.
+fn dtype(text: &str) -> std::result::Result<Dtype, String> {
+    let all = [Dtype::F16, Dtype::Bf16, Dtype::F32];
+    all.into_iter()
+        .find(|dtype| dtype.name() == text)
+        .ok_or_else(|| format!("`{text}` is not f16, bf16 or f32"))
+}
+
+#[derive(Parser)]
+#[command(
+    about = "Runs the same problems again and again: all results must be the same, bit by bit",
+    version
+)]
+struct Arguments {
+    /// Where: auto, cuda:0, emulator, cpu
+    #[arg(long, default_value = "auto", value_parser = Device::parse)]
+    device: Device,
+    /// flash, efficient or math
+    #[arg(long, default_value = "flash")]
+    backend: Backend,
+    /// f16, bf16, or with another backend f32
+    #[arg(long, default_value = "bf16", value_parser = dtype)]
+    dtype: Dtype,
+    /// Columns of q, k and v
+    #[arg(long, default_value_t = 128)]
+    head_dim: usize,
+    /// Query heads and key heads
+    #[arg(long, default_value_t = 4)]
+    heads: usize,
+    /// Batch entries; on a GPU 60, elsewhere 6
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Repeats of each problem; on a GPU 250, elsewhere 25
+    #[arg(long)]
+    repeats: Option<usize>,
+    /// QUERIESxKEYS, several with commas between; all of flash-attention's list where it is not given
+    #[arg(long, value_delimiter = ',', value_parser = lengths)]
+    lengths: Vec<Lengths>,
+}
+
+/// Random numbers between -2 and 2.
+fn random(device: &Device, dtype: Dtype, shape: [usize; 4], rng: &mut SmallRng) -> Result<Tensor> {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-2.0..2.0)).collect();
+    match dtype {
+        Dtype::F16 => {
+            let values: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
+            Tensor::from_slice(device, &values, &shape)
+        }
+        Dtype::Bf16 => {
+            let values: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
+            Tensor::from_slice(device, &values, &shape)
+        }
+        _ => Tensor::from_slice(device, &values, &shape),
+    }
+}
+
+/// One problem.
+struct Problem<'a> {
+    arguments: &'a Arguments,
+    causal: Causal,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dout: Tensor,
+}
+
+impl Problem<'_> {
+    fn new(arguments: &Arguments, batch: usize, lengths: Lengths, causal: Causal) -> Result<Problem<'_>> {
+        let mut rng = SmallRng::seed_from_u64((lengths.0 << 20 | lengths.1) as u64);
+        let shape = |rows| [batch, arguments.heads, rows, arguments.head_dim];
+        let mut tensor = |rows| random(&arguments.device, arguments.dtype, shape(rows), &mut rng);
+        let (q, k, v) = (tensor(lengths.0)?, tensor(lengths.1)?, tensor(lengths.1)?);
+        let dout = tensor(lengths.0)?;
+        Ok(Problem { arguments, causal, q, k, v, dout })
+    }
+
+    /// The results that must be the same each time, with their names.
+    fn run(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let call = sdpa(&self.q, &self.k, &self.v).causal(self.causal).backend(self.arguments.backend);
+        let forward = call.forward()?;
+        let gradients = forward.backward(&self.dout)?;
+        [
+            ("out", forward.output()),
+            ("lse", forward.lse()),
+            ("dk", &gradients.dk),
+            ("dv", &gradients.dv),
+            ("dq", &gradients.dq),
+        ]
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, tensor.to_bytes()?)))
+        .collect()
+    }
+
+    /// How many of the repeats differ from the first run, and in what.
+    fn repeat(&self, repeats: usize) -> Result<(usize, Vec<&'static str>)> {
+        let first = self.run()?;
+        let (mut count, mut names) = (0, vec![]);
+        for _ in 0..repeats {
+            let again = self.run()?;
+            let off: Vec<_> =
+                first.iter().zip(&again).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
+            count += usize::from(!off.is_empty());
+            names.extend(off);
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok((count, names))
+    }
+}
+
+/// Writes a line; nothing is lost where nobody reads it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Runs all problems; returns how many had results that differ.
+fn stress(arguments: &Arguments) -> Result<usize> {
+    let (batch, repeats) = if arguments.device.kind() == Kind::Cuda { (60, 250) } else { (6, 25) };
+    let batch = arguments.batch.unwrap_or(batch);
+    let repeats = arguments.repeats.unwrap_or(repeats);
+    let lengths = if arguments.lengths.is_empty() { LENGTHS.to_vec() } else { arguments.lengths.clone() };
+    let Arguments { device, backend, dtype, heads, head_dim, .. } = arguments;
+    say(&format!(
+        "{device}, {backend}, {dtype}, batch {batch}, heads {heads}, head dim {head_dim}, {repeats} repeats"
+    ));
+    let mut differ = 0;
+    for lengths in lengths {
+        for causal in [Causal::None, Causal::LowerRight] {
+            let start = Instant::now();
+            let (count, names) = Problem::new(arguments, batch, lengths, causal)?.repeat(repeats)?;
+            let verdict = if count == 0 {
+                "equal".to_string()
+            } else {
+                format!("{count} of {repeats} DIFFER: {}", names.join(", "))
+            };
+            differ += usize::from(count > 0);
+            let mask = if causal == Causal::None { "full" } else { "causal" };
+            say(&format!(
+                "{:>9} {mask:>6}: {verdict} ({:.1} s)",
+                lengths.to_string(),
+                start.elapsed().as_secs_f64()
+            ));
+        }
+    }
+    Ok(differ)
+}
+
+fn main() -> ExitCode {
+    match stress(&Arguments::parse()) {
+        Ok(0) => {
+            say("all equal");
+            ExitCode::SUCCESS
+        }
+        Ok(differ) => {
+            say(&format!("{differ} problems FAILED"));
+            ExitCode::from(1)
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "stress: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
