@@ -98,7 +98,7 @@ typedef struct fa_problem {
     int32_t causal;          /* FA_CAUSAL_... */
     int32_t layout;          /* FA_LAYOUT_... */
     int32_t backend;         /* FA_BACKEND_... */
-    int32_t reserved;        /* 0 */
+    int32_t splits;          /* into how many parts Flash divides the keys in forward, at most 128; 0 = as many as keep the device busy */
 } fa_problem;
 
 /* What forward writes. */
@@ -162,7 +162,7 @@ int32_t fa_problem_init(fa_problem *problem);
 
 /*
  * The bytes of workspace that the call needs for the same arguments. No memory is touched; addresses count by their alignment alone, and
- * may be 0.
+ * may be 0. Where Flash divides keys in n parts, forward takes n f32 outputs and log-sum-exps of all queries from it.
  */
 int32_t fa_forward_workspace(const fa_device *device, const fa_problem *problem, const fa_forward_tensors *tensors,
                              uint64_t *bytes);

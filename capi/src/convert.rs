@@ -126,9 +126,8 @@ pub(crate) unsafe fn options(loan: &Loan, problem: &types::Problem) -> Result<Op
         backend::FLASH => vec![Backend::Flash],
         other => return Err(wrong("backend", other, "0 (auto), 1 (efficient) or 2 (flash)")),
     };
-    if problem.reserved != 0 {
-        return Err(wrong("reserved", problem.reserved, "0"));
-    }
+    options.splits = usize::try_from(problem.splits)
+        .map_err(|_| wrong("splits", problem.splits, "at least 1, or 0, which leaves it to the library"))?;
     options.window = Window {
         left: bound("window_left", problem.window_left)?,
         right: bound("window_right", problem.window_right)?,

@@ -104,8 +104,8 @@ pub struct Problem {
     pub layout: i32,
     /// One of [`backend`].
     pub backend: i32,
-    /// 0.
-    pub reserved: i32,
+    /// Into how many parts Flash divides the keys in forward; 0 is as many as keep the device busy.
+    pub splits: i32,
 }
 
 impl Default for Problem {
@@ -132,7 +132,7 @@ impl Default for Problem {
             causal: causal::NONE,
             layout: layout::BHSD,
             backend: backend::AUTO,
-            reserved: 0,
+            splits: 0,
         }
     }
 }

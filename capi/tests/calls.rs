@@ -3,7 +3,7 @@
 mod support;
 
 use flash_attention::{Causal, Device, Dropout, Layout, Options, Ragged, Window};
-use flash_attention_c::call::fa_forward_backend;
+use flash_attention_c::call::{fa_forward_backend, fa_forward_workspace};
 use flash_attention_c::types::{
     BackwardTensors, ForwardTensors, Problem, Tensor, backend, causal, dtype, layout,
 };
@@ -97,6 +97,28 @@ fn plain_attention_in_every_type_is_the_same() {
     for of in [dtype::F32, dtype::F16, dtype::BF16] {
         check(Case::dense(of, [2, 4, 2, 33, 40, 64, 32]), |_, _, _| {});
     }
+}
+
+/// What the parts leave lies in the caller's workspace, which `Emulator::forward` makes as large as it is said to be.
+#[test]
+fn keys_in_splits_are_the_same_and_take_more_workspace() {
+    let mut case = Case::dense(dtype::F16, [2, 4, 2, 3, 140, 64, 32]);
+    case.problem.splits = 3;
+    case.options.splits = 3;
+    check(case, |_, _, _| {});
+    let emulator = Emulator::new();
+    let tensor = |shape: &[usize]| emulator.blank(dtype::F16, shape);
+    let (q, k, v) = (tensor(&[2, 4, 3, 64]), tensor(&[2, 2, 140, 64]), tensor(&[2, 2, 140, 32]));
+    let tensors = ForwardTensors { out: tensor(&[2, 4, 3, 32]), lse: emulator.blank(dtype::F32, &[2, 4, 3]) };
+    let workspace = |splits| {
+        let (problem, mut bytes) = (Problem { q, k, v, splits, ..Problem::default() }, 0);
+        // SAFETY: the device is open, and its tensors are allocated.
+        good(unsafe { fa_forward_workspace(emulator.0, &problem, &tensors, &mut bytes) });
+        bytes
+    };
+    // 24 rows of 32 columns and a log-sum-exp for each part, in pieces of 256 bytes.
+    assert_eq!([0, 1].map(workspace), [0; 2]);
+    assert_eq!(workspace(3), 3 * 24 * 32 * 4 + 512);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::options::{Backend, Causal, Dropout, Layout, OnProgress, Options, Ragged, Window};
 use crate::problem::Problem;
 use crate::tensor::Tensor;
-use crate::{backend, efficient, empty, math};
+use crate::{backend, efficient, empty, math, plan};
 
 /// What [`Sdpa::run`] returns.
 #[derive(Clone, Debug)]
@@ -155,6 +155,12 @@ impl Sdpa<'_> {
         self
     }
 
+    /// Into how many parts the keys are divided, at most [`MAX_SPLITS`](crate::MAX_SPLITS); 0 leaves it to the library.
+    pub fn splits(mut self, splits: usize) -> Self {
+        self.options.splits = splits;
+        self
+    }
+
     /// Whether `run` returns the log-sum-exp.
     pub fn return_lse(mut self, wanted: bool) -> Self {
         self.options.return_lse = wanted;
@@ -187,6 +193,16 @@ impl Sdpa<'_> {
     /// Where the problem is wrong in itself, whatever the backend.
     pub fn explain(&self) -> Result<Explanation> {
         Ok(Explanation::new(&self.problem()?))
+    }
+
+    /// Into how many parts `Flash` divides the keys of this problem in forward on the tensors' device; 1 where it does not, and where
+    /// it has no kernel.
+    ///
+    /// # Errors
+    /// As [`Sdpa::explain`].
+    pub fn splits_taken(&self) -> Result<usize> {
+        let problem = self.problem()?;
+        Ok(if problem.is_empty() { 1 } else { plan::flash::parts(&problem) })
     }
 
     /// Computes the output.

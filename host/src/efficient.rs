@@ -7,6 +7,7 @@ use crate::device::accelerator::{Accelerator, Launch};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Backend;
+use crate::plan::flash::PartTensors;
 use crate::plan::{self, BackwardTensors, ForwardTensors, Indices};
 use crate::problem::{Problem, Sizes};
 use crate::tensor::Tensor;
@@ -43,8 +44,24 @@ pub(crate) fn forward(problem: &Problem, backend: Backend) -> Result<(Tensor, Te
 pub(crate) fn forward_into(problem: &Problem, backend: Backend, out: &Tensor, lse: &Tensor) -> Result<()> {
     let written = ForwardTensors { out: &problem.heads_first(out)?, lse };
     let indices = Indices::new(problem)?;
-    let plan = if backend == Backend::Flash { plan::flash::forward } else { plan::forward };
-    launch(problem, &[plan(problem, &indices, &written)?])
+    if backend != Backend::Flash {
+        return launch(problem, &[plan::forward(problem, &indices, &written)?]);
+    }
+    let left = allocate_parts(problem)?;
+    launch(problem, &plan::flash::forward(problem, &indices, &written, left.as_ref())?)
+}
+
+/// Memory for what the parts of the keys leave, where there are several.
+fn allocate_parts(problem: &Problem) -> Result<Option<PartTensors>> {
+    let parts = plan::flash::parts(problem);
+    if parts == 1 {
+        return Ok(None);
+    }
+    let mut shape = vec![parts];
+    shape.extend(problem.lse_shape());
+    let lse = Tensor::uninitialized(problem.device(), Dtype::F32, &shape)?;
+    shape.push(problem.sizes.value_dim);
+    Ok(Some(PartTensors { out: Tensor::uninitialized(problem.device(), Dtype::F32, &shape)?, lse }))
 }
 
 /// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as

@@ -146,6 +146,9 @@ impl fmt::Debug for OnProgress {
     }
 }
 
+/// The most parts of [`Options::splits`].
+pub const MAX_SPLITS: usize = flash_attention_abi::flash::split::MAX_PARTS as usize;
+
 /// Everything but q, k and v, with defaults that mean plain attention.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -181,6 +184,10 @@ pub struct Options {
     /// How to compute it: the first of these that can. Default: none, which is what the innermost
     /// [`scope`](crate::backend::scope) says, or else `Auto`.
     pub backends: Vec<Backend>,
+    /// Into how many parts `Flash` divides the keys in forward, so that several blocks share the keys of one query: 1 to
+    /// [`MAX_SPLITS`]. More than one only it can. Default: 0, as many as keep the device's multiprocessors busy. Sums are rounded part
+    /// by part: the same number gives the same bits, another one others.
+    pub splits: usize,
     /// Whether `run` returns the log-sum-exp. Default: no.
     pub return_lse: bool,
     /// Whether `run` returns the attention weights, which only `Math` can. Default: no.
@@ -207,6 +214,7 @@ impl Default for Options {
             dropout: None,
             ragged: None,
             backends: vec![],
+            splits: 0,
             return_lse: false,
             return_weights: false,
             bias_gradient: true,

@@ -173,6 +173,7 @@ pub fn problem(row: &Row, seed: u64) -> Problem {
             seed: seed ^ (7 << 40),
             offset: 3,
         }),
+        splits: 0,
         dlse: dlse == 1,
         single: [
             [[false, false], [false, false], [false, false]],

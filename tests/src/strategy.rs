@@ -208,6 +208,7 @@ fn draft(dtype: Dtype) -> impl Strategy<Value = Draft> {
                 sinks,
                 lengths: Lengths::Same,
                 dropout,
+                splits: 0,
                 dlse,
                 single,
                 layout: if heads_inside { Layout::Bshd } else { Layout::Bhsd },

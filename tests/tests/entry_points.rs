@@ -8,7 +8,7 @@ use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions};
 use flash_attention_abi::flash::FLASH_HEAD_DIMS;
 use flash_attention_abi::tile::HEAD_DIM_TILES;
 use flash_attention_abi::{ENTRY_POINTS, FLASH_ENTRY_POINTS, Kernel};
-use flash_attention_conformance::compare::{compare_all, errors, first_difference};
+use flash_attention_conformance::compare::{compare_all, compare_forward, errors, first_difference};
 use flash_attention_conformance::devices::{Target, devices, say};
 use flash_attention_conformance::problem::{Pattern, Problem};
 use flash_attention_conformance::unfused::{Precision, unfused};
@@ -84,10 +84,32 @@ fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem
     [plain, general]
 }
 
+/// Runs a problem on tensor cores and gives the kernels that did something: forward alone where its keys are divided, and backward
+/// takes nothing from the parts.
+fn launched(problem: &Problem, flash: &Target) -> BTreeSet<&'static str> {
+    let (dtype, inputs) = (problem.dtype, problem.inputs());
+    let expected = problem.truth(&inputs);
+    let errors = errors(&unfused(problem, &inputs, Precision::of(dtype)), &expected, dtype);
+    let compared = if problem.splits > 1 {
+        let given = problem.forward_on(flash, &inputs).unwrap();
+        compare_forward(&given, &expected, errors, dtype)
+    } else {
+        compare_all(&problem.run_on(flash, &inputs).unwrap(), &expected, errors, dtype)
+    };
+    compared.unwrap_or_else(|message| panic!("{message}\n{problem:?}"));
+    let counted = flash.device.take_stats().unwrap();
+    let launched: Vec<_> = counted.into_iter().filter(|(name, _)| name.starts_with("flash_")).collect();
+    assert!(!launched.is_empty(), "{problem:?}");
+    for (name, counted) in &launched {
+        assert!(counted.blocks > 0 && counted.global_store_bytes > 0, "{name} did nothing: {counted:?}");
+    }
+    launched.into_iter().map(|(name, _)| name).collect()
+}
+
 #[test]
 fn every_entry_point_for_tensor_cores_is_launched_and_right() {
     let device = Device::emulator_with(EmulatorOptions::default().checks(true));
-    let flash = Target { device: device.clone(), backend: Backend::Flash };
+    let flash = Target { device, backend: Backend::Flash };
     let mut ran = BTreeSet::new();
     // As wide as the kernels, narrower by a piece, and columns that other models have.
     let full = FLASH_HEAD_DIMS.map(|(d, dv)| (d as usize, dv as usize));
@@ -97,22 +119,9 @@ fn every_entry_point_for_tensor_cores_is_launched_and_right() {
     for (d, dv) in full.into_iter().chain(narrower).chain(others) {
         for dtype in [Dtype::F16, Dtype::Bf16] {
             for problem in for_tensor_cores(dtype, d, dv) {
-                let inputs = problem.inputs();
-                let expected = problem.truth(&inputs);
-                let errors = errors(&unfused(&problem, &inputs, Precision::of(dtype)), &expected, dtype);
-                let given = problem.run_on(&flash, &inputs).unwrap();
-                compare_all(&given, &expected, errors, dtype)
-                    .unwrap_or_else(|message| panic!("{dtype} {d} {dv}: {message}"));
-                let counted = device.take_stats().unwrap();
-                let launched: Vec<_> =
-                    counted.iter().filter(|(name, _)| name.starts_with("flash_")).collect();
-                assert!(!launched.is_empty(), "{dtype} {d} {dv}: {counted:?}");
-                for (name, counted) in launched {
-                    assert!(
-                        counted.blocks > 0 && counted.global_store_bytes > 0,
-                        "{name} did nothing: {counted:?}"
-                    );
-                    ran.insert(*name);
+                ran.extend(launched(&problem, &flash));
+                if narrower.contains(&(d, dv)) {
+                    ran.extend(launched(&Problem { splits: 3, ..problem }, &flash));
                 }
             }
         }
@@ -132,7 +141,8 @@ fn in_orders(seeds: impl Fn(usize) -> Vec<u64> + Sync) {
     for dtype in [Dtype::F16, Dtype::Bf16] {
         let pairs =
             FLASH_HEAD_DIMS.iter().flat_map(|&(d, dv)| for_tensor_cores(dtype, d as usize, dv as usize));
-        problems.extend(pairs.map(|problem| (Backend::Flash, problem)));
+        let divided = |problem: Problem| [problem.clone(), Problem { splits: 3, ..problem }];
+        problems.extend(pairs.flat_map(divided).map(|problem| (Backend::Flash, problem)));
     }
     let (next, ran) = (AtomicUsize::new(0), Mutex::new(BTreeSet::new()));
     let work = || {

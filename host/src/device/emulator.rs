@@ -28,6 +28,9 @@ pub struct EmulatorOptions {
     /// A seed from which the order of blocks and warps is drawn, the same in every launch, on one host thread; `None` runs them in
     /// the order of their numbers. Results of correct kernels do not depend on it.
     pub seed: Option<u64>,
+    /// Multiprocessors that the emulator says it has: `Flash` divides keys in parts where there are more of them than blocks of
+    /// queries. 0, the default, counts as 1, so that nothing is divided that is not asked to be.
+    pub multiprocessors: u32,
 }
 
 impl EmulatorOptions {
@@ -52,6 +55,12 @@ impl EmulatorOptions {
     /// In the order of this seed.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// With so many multiprocessors, as far as plans go; 0 counts as 1.
+    pub fn multiprocessors(mut self, multiprocessors: u32) -> Self {
+        self.multiprocessors = multiprocessors;
         self
     }
 }
@@ -106,6 +115,10 @@ impl Accelerator for Emulator {
 
     fn kind(&self) -> Kind {
         Kind::Emulator
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.options.multiprocessors.max(1)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

@@ -1,14 +1,21 @@
 //! From a problem to the launches of kernels for tensor cores.
 
 use flash_attention_abi::entry::find_flash;
+use flash_attention_abi::flash::split::{COMBINE_COLUMNS, COMBINE_THREADS, SplitParams};
 use flash_attention_abi::flash::{flash_grad_head_dims, flash_head_dims};
-use flash_attention_abi::params::{BackwardParams, ForwardParams};
+use flash_attention_abi::params::{BackwardParams, ForwardParams, TensorParam};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
 use super::{BackwardTensors, ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
 use crate::device::accelerator::Launch;
 use crate::error::Result;
 use crate::problem::{Problem, Sizes};
+use crate::tensor::Tensor;
+
+mod split;
+
+pub(crate) use split::excessive_rows;
+use split::{Division, division};
 
 /// The forward kernel of a problem: the plain one knows a positive factor and a band alone.
 fn kernel(problem: &Problem) -> FlashKernel {
@@ -27,34 +34,105 @@ fn head_dims(sizes: &Sizes) -> Option<(u32, u32)> {
     flash_head_dims(small(sizes.head_dim)?, small(sizes.value_dim)?)
 }
 
-/// Blocks of the forward kernel's grid.
+/// Blocks of the forward kernel's grid, where one kernel meets all keys.
 fn blocks(kernel: FlashKernel, (head_dim, value_dim): (u32, u32), sizes: &Sizes) -> u128 {
     let rows = kernel.tile(head_dim, value_dim).block_rows() as usize;
     let heads = sizes.query_heads as u128 * sizes.batch as u128;
     heads.saturating_mul(sizes.queries.div_ceil(rows) as u128)
 }
 
+/// Blocks of the grid that puts parts together: a warp for every row and piece of its columns.
+fn combine_blocks(sizes: &Sizes) -> u128 {
+    let rows = (sizes.batch as u128 * sizes.query_heads as u128).saturating_mul(sizes.queries as u128);
+    let pieces = sizes.value_dim.div_ceil(COMBINE_COLUMNS as usize) as u128;
+    rows.saturating_mul(pieces).div_ceil(u128::from(COMBINE_THREADS / 32))
+}
+
 /// How many blocks forward would need where those are too many.
 pub(crate) fn excessive_grid(problem: &Problem) -> Option<u128> {
-    let blocks = blocks(kernel(problem), head_dims(&problem.sizes)?, &problem.sizes);
+    let (kernel, dims) = (kernel(problem), head_dims(&problem.sizes)?);
+    let blocks = match division(problem, kernel, dims) {
+        Some(Division { parts: 1, blocks, .. }) => blocks,
+        Some(Division { blocks, .. }) => blocks.max(combine_blocks(&problem.sizes)),
+        None => blocks(kernel, dims, &problem.sizes),
+    };
     (blocks > u128::from(MAX_GRID)).then_some(blocks)
 }
 
-/// The one launch of forward. The problem is one that `Flash` can run.
-pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTensors<'_>) -> Result<Launch> {
+/// Into how many parts forward divides the keys.
+pub(crate) fn parts(problem: &Problem) -> usize {
+    let division = head_dims(&problem.sizes).and_then(|dims| division(problem, kernel(problem), dims));
+    division.map_or(1, |division| division.parts as usize)
+}
+
+/// What the parts leave for the kernel that puts them together: f32, `[parts, ..]` of out and of the log-sum-exp, contiguous.
+pub(crate) struct PartTensors {
+    pub(crate) out: Tensor,
+    pub(crate) lse: Tensor,
+}
+
+/// The launches of forward, in order. The problem is one that `Flash` can run; `left` is given where it has [`parts`].
+pub(crate) fn forward(
+    problem: &Problem,
+    indices: &Indices,
+    written: &ForwardTensors<'_>,
+    left: Option<&PartTensors>,
+) -> Result<Vec<Launch>> {
     let params: ForwardParams = forward_parameters(problem, indices, written)?;
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let (kernel, dims) = (kernel(problem), head_dims(&problem.sizes).ok_or_else(too_large)?);
-    let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
-    let tile = kernel.tile(dims.0, dims.1);
-    let grid = u32::try_from(blocks(kernel, dims, &problem.sizes)).map_err(|_| too_large())?;
-    Ok(Launch {
-        entry: entry.name,
-        grid,
-        block: tile.threads(),
-        shared_bytes: tile.shared_bytes(),
-        parameters: params.as_bytes().to_vec(),
-    })
+    let launch = |kernel: FlashKernel, dims: (u32, u32), blocks: u128, shared_bytes, parameters: &[u8]| {
+        let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
+        Ok(Launch {
+            entry: entry.name,
+            grid: u32::try_from(blocks).map_err(|_| too_large())?,
+            block: kernel.threads(dims.0, dims.1),
+            shared_bytes,
+            parameters: parameters.to_vec(),
+        })
+    };
+    let Some(division) = division(problem, kernel, dims) else {
+        let (blocks, tile) = (blocks(kernel, dims, &problem.sizes), kernel.tile(dims.0, dims.1));
+        return Ok(vec![launch(kernel, dims, blocks, tile.shared_bytes(), params.as_bytes())?]);
+    };
+    let params = split_parameters(problem, params, division.parts, left);
+    let shared_bytes = division.kernel.tile(dims.0, dims.1).shared_bytes();
+    let mut launches = vec![launch(division.kernel, dims, division.blocks, shared_bytes, params.as_bytes())?];
+    if division.parts > 1 {
+        let blocks = combine_blocks(&problem.sizes);
+        launches.push(launch(FlashKernel::Combine, (0, 0), blocks, 0, params.as_bytes())?);
+    }
+    Ok(launches)
+}
+
+/// What the kernels of parts take.
+fn split_parameters(
+    problem: &Problem,
+    forward: ForwardParams,
+    parts: u32,
+    left: Option<&PartTensors>,
+) -> SplitParams {
+    let Some(PartTensors { out, lse }) = left.filter(|_| parts > 1) else {
+        return SplitParams { part_lse: forward.lse, forward, parts: 1, ..SplitParams::default() };
+    };
+    let columns = problem.sizes.value_dim as i64;
+    let TensorParam { batch_stride, head_stride, row_stride, .. } = forward.lse;
+    let part_out = TensorParam {
+        address: out.address(),
+        batch_stride: batch_stride * columns,
+        head_stride: head_stride * columns,
+        row_stride: row_stride * columns,
+    };
+    let bytes = |tensor: &Tensor| (tensor.count() / parts as usize * size_of::<f32>()) as u64;
+    SplitParams {
+        part_out,
+        part_lse: TensorParam { address: lse.address(), ..forward.lse },
+        part_out_stride: bytes(out),
+        part_lse_stride: bytes(lse),
+        forward,
+        parts,
+        reserved: 0,
+    }
 }
 
 /// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: to 128 columns, where `dout` and the

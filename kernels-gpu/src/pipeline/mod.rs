@@ -15,6 +15,7 @@ use flash_attention_geometry::fragment::ThreadPlace;
 
 pub mod flash;
 pub mod flash_grad;
+pub mod flash_split;
 pub mod row;
 
 /// A row or column that no operand has: a fetch from there loads nothing.

@@ -37,7 +37,7 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
     /// Pairs of chunks after which places repeat.
     const PAIRS: usize = (Self::SWIZZLE.period() / 2) as usize;
     /// Threads that copy a row together.
-    const GROUP: u32 = Self::SWIZZLE.period();
+    pub(super) const GROUP: u32 = Self::SWIZZLE.period();
 
     /// The tile at a place that is a multiple of 128 bytes.
     #[inline(always)]

@@ -25,6 +25,7 @@ pub fn load(input: &Input) -> Result<Loaded, Failure> {
 /// Puts the arguments in the place of what the file says.
 fn change(options: &mut Options, input: &Input) -> Result<(), Failure> {
     options.backends = input.backends.clone();
+    options.splits = input.splits.map_or(options.splits, |splits| splits as usize);
     options.scale = input.scale.or(options.scale);
     options.causal = input.causal.unwrap_or(options.causal);
     options.window.left = input.window_left.map_or(options.window.left, |bound| bound.0);
