@@ -42,6 +42,16 @@ pub mod backend {
     pub const FLASH: i32 = 2;
 }
 
+/// Values of [`Problem::deterministic`].
+pub mod deterministic {
+    /// Atomic additions where the library expects them to be faster.
+    pub const DEFAULT: i32 = 0;
+    /// Backward gives the same bits every time.
+    pub const YES: i32 = 1;
+    /// Atomic additions wherever there is a kernel with them.
+    pub const NO: i32 = 2;
+}
+
 /// `fa_tensor`: memory of a device as a tensor. Rank 0 is a tensor that is not given.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -104,8 +114,8 @@ pub struct Problem {
     pub layout: i32,
     /// One of [`backend`].
     pub backend: i32,
-    /// 0.
-    pub reserved: i32,
+    /// One of [`deterministic`].
+    pub deterministic: i32,
 }
 
 impl Default for Problem {
@@ -132,7 +142,7 @@ impl Default for Problem {
             causal: causal::NONE,
             layout: layout::BHSD,
             backend: backend::AUTO,
-            reserved: 0,
+            deterministic: deterministic::DEFAULT,
         }
     }
 }

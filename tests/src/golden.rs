@@ -59,7 +59,15 @@ fn file(path: PathBuf) -> Result<File, String> {
 /// # Errors
 /// In words, for what goes wrong, every tensor that is wrong, and every one that the file does not expect.
 pub fn run(path: &Path, target: &Target) -> Result<(), String> {
-    check(path, target).map_err(|error| error.to_string())?
+    run_with(path, target, None)
+}
+
+/// The same with or without atomic additions in backward.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(path: &Path, target: &Target, deterministic: Option<bool>) -> Result<(), String> {
+    check(path, target, deterministic).map_err(|error| error.to_string())?
 }
 
 /// Whether a backend takes a case: tensor cores multiply f16 and bf16 alone. All that are in files have rows of whole pieces.
@@ -83,10 +91,15 @@ pub fn refused(path: &Path, Target { device, backend }: &Target) -> Result<(), S
     if error.to_string() == words { Ok(()) } else { Err(error.to_string()) }
 }
 
-fn check(path: &Path, Target { device, backend }: &Target) -> flash_attention::Result<Result<(), String>> {
+fn check(
+    path: &Path,
+    Target { device, backend }: &Target,
+    deterministic: Option<bool>,
+) -> flash_attention::Result<Result<(), String>> {
     let case = Case::read(path, device)?;
-    let forward =
-        sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).backend(*backend).forward()?;
+    let mut options = case.options.clone();
+    options.deterministic = deterministic;
+    let forward = sdpa(&case.q, &case.k, &case.v).options(options).backend(*backend).forward()?;
     if forward.backend() != *backend {
         return Ok(Err(format!("{} ran on {device}", forward.backend())));
     }

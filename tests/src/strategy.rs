@@ -209,6 +209,7 @@ fn draft(dtype: Dtype) -> impl Strategy<Value = Draft> {
                 lengths: Lengths::Same,
                 dropout,
                 dlse,
+                deterministic: [None, Some(true), Some(false)][(seed % 3) as usize],
                 single,
                 layout: if heads_inside { Layout::Bshd } else { Layout::Bhsd },
                 rank3: false,

@@ -54,6 +54,11 @@ pub struct Input {
     #[arg(long = "backend", value_name = "BACKEND,…", value_delimiter = ',', default_value = "auto")]
     pub backends: Vec<Backend>,
 
+    /// Backward without atomic additions, which change the last bits of dq from run to run; false asks for them where they can be
+    /// [default: they are used where there are many keys].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub deterministic: Option<bool>,
+
     /// Factor of the scores, in place of the file's; finite and not 0.
     #[arg(long, allow_negative_numbers = true)]
     pub scale: Option<f32>,
