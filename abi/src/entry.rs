@@ -6,7 +6,8 @@
 
 use crate::Dtype;
 use crate::flash::{
-    FlashTile, GRAD_CONVERT_THREADS, flash_forward_tile, flash_general_tile, flash_grad_tile,
+    FlashGradTile, FlashTile, GRAD_CONVERT_THREADS, flash_forward_tile, flash_general_grad_tile,
+    flash_general_tile, flash_grad_tile,
 };
 
 /// What a kernel computes.
@@ -27,7 +28,7 @@ pub enum Kernel {
 }
 
 impl FlashKernel {
-    /// The division of a forward kernel's work. The backward kernels' is [`flash_grad_tile`].
+    /// The division of a forward kernel's work. A backward kernel's is [`FlashKernel::grad_tile`].
     pub const fn tile(self, head_dim: u32, value_dim: u32) -> FlashTile {
         match self {
             FlashKernel::Forward => flash_forward_tile(head_dim, value_dim),
@@ -35,14 +36,22 @@ impl FlashKernel {
         }
     }
 
+    /// The division of a backward kernel's work.
+    pub const fn grad_tile(self, head_dim: u32, value_dim: u32) -> FlashGradTile {
+        match self {
+            FlashKernel::GeneralGradKeyValue | FlashKernel::GeneralGradQuery => {
+                flash_general_grad_tile(head_dim, value_dim)
+            }
+            _ => flash_grad_tile(head_dim, value_dim),
+        }
+    }
+
     /// Threads of a block.
     pub const fn threads(self, head_dim: u32, value_dim: u32) -> u32 {
         match self {
             FlashKernel::Forward | FlashKernel::General => self.tile(head_dim, value_dim).threads(),
-            FlashKernel::GradKeyValue | FlashKernel::GradQuery | FlashKernel::GradFused => {
-                flash_grad_tile(head_dim, value_dim).threads()
-            }
             FlashKernel::GradConvert => GRAD_CONVERT_THREADS,
+            _ => self.grad_tile(head_dim, value_dim).threads(),
         }
     }
 }
@@ -193,6 +202,10 @@ pub enum FlashKernel {
     GradKeyValue,
     /// `dq`, for the same. Grid: query blocks x query heads x batch.
     GradQuery,
+    /// `dk` and `dv`, for problems of [`FlashKernel::General`]. Grid: key blocks x key heads x batch.
+    GeneralGradKeyValue,
+    /// `dq`, for the same. Grid: query blocks x query heads x batch.
+    GeneralGradQuery,
     /// `dk`, `dv` and f32 sums of `dq` ([`GradSums`](crate::flash::GradSums)), to which blocks of keys add atomically; for the
     /// same. Grid: key blocks x key heads x batch.
     GradFused,
@@ -226,31 +239,43 @@ macro_rules! for_each_flash_entry_point {
             GradKeyValue F16 32 32 flash_grad_key_value_f16_d32;
             GradQuery F16 32 32 flash_grad_query_f16_d32;
             GradFused F16 32 32 flash_grad_fused_f16_d32;
+            GeneralGradKeyValue F16 32 32 flash_general_grad_key_value_f16_d32;
+            GeneralGradQuery F16 32 32 flash_general_grad_query_f16_d32;
             Forward F16 64 64 flash_forward_f16_d64;
             General F16 64 64 flash_general_f16_d64;
             GradKeyValue F16 64 64 flash_grad_key_value_f16_d64;
             GradQuery F16 64 64 flash_grad_query_f16_d64;
             GradFused F16 64 64 flash_grad_fused_f16_d64;
+            GeneralGradKeyValue F16 64 64 flash_general_grad_key_value_f16_d64;
+            GeneralGradQuery F16 64 64 flash_general_grad_query_f16_d64;
             Forward F16 96 96 flash_forward_f16_d96;
             General F16 96 96 flash_general_f16_d96;
             GradKeyValue F16 96 96 flash_grad_key_value_f16_d96;
             GradQuery F16 96 96 flash_grad_query_f16_d96;
             GradFused F16 96 96 flash_grad_fused_f16_d96;
+            GeneralGradKeyValue F16 96 96 flash_general_grad_key_value_f16_d96;
+            GeneralGradQuery F16 96 96 flash_general_grad_query_f16_d96;
             Forward F16 64 128 flash_forward_f16_d64_128;
             General F16 64 128 flash_general_f16_d64_128;
             GradKeyValue F16 64 128 flash_grad_key_value_f16_d64_128;
             GradQuery F16 64 128 flash_grad_query_f16_d64_128;
             GradFused F16 64 128 flash_grad_fused_f16_d64_128;
+            GeneralGradKeyValue F16 64 128 flash_general_grad_key_value_f16_d64_128;
+            GeneralGradQuery F16 64 128 flash_general_grad_query_f16_d64_128;
             Forward F16 128 64 flash_forward_f16_d128_64;
             General F16 128 64 flash_general_f16_d128_64;
             GradKeyValue F16 128 64 flash_grad_key_value_f16_d128_64;
             GradQuery F16 128 64 flash_grad_query_f16_d128_64;
             GradFused F16 128 64 flash_grad_fused_f16_d128_64;
+            GeneralGradKeyValue F16 128 64 flash_general_grad_key_value_f16_d128_64;
+            GeneralGradQuery F16 128 64 flash_general_grad_query_f16_d128_64;
             Forward F16 128 128 flash_forward_f16_d128;
             General F16 128 128 flash_general_f16_d128;
             GradKeyValue F16 128 128 flash_grad_key_value_f16_d128;
             GradQuery F16 128 128 flash_grad_query_f16_d128;
             GradFused F16 128 128 flash_grad_fused_f16_d128;
+            GeneralGradKeyValue F16 128 128 flash_general_grad_key_value_f16_d128;
+            GeneralGradQuery F16 128 128 flash_general_grad_query_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
             General F16 192 128 flash_general_f16_d192_128;
             Forward F16 192 192 flash_forward_f16_d192;
@@ -263,31 +288,43 @@ macro_rules! for_each_flash_entry_point {
             GradKeyValue Bf16 32 32 flash_grad_key_value_bf16_d32;
             GradQuery Bf16 32 32 flash_grad_query_bf16_d32;
             GradFused Bf16 32 32 flash_grad_fused_bf16_d32;
+            GeneralGradKeyValue Bf16 32 32 flash_general_grad_key_value_bf16_d32;
+            GeneralGradQuery Bf16 32 32 flash_general_grad_query_bf16_d32;
             Forward Bf16 64 64 flash_forward_bf16_d64;
             General Bf16 64 64 flash_general_bf16_d64;
             GradKeyValue Bf16 64 64 flash_grad_key_value_bf16_d64;
             GradQuery Bf16 64 64 flash_grad_query_bf16_d64;
             GradFused Bf16 64 64 flash_grad_fused_bf16_d64;
+            GeneralGradKeyValue Bf16 64 64 flash_general_grad_key_value_bf16_d64;
+            GeneralGradQuery Bf16 64 64 flash_general_grad_query_bf16_d64;
             Forward Bf16 96 96 flash_forward_bf16_d96;
             General Bf16 96 96 flash_general_bf16_d96;
             GradKeyValue Bf16 96 96 flash_grad_key_value_bf16_d96;
             GradQuery Bf16 96 96 flash_grad_query_bf16_d96;
             GradFused Bf16 96 96 flash_grad_fused_bf16_d96;
+            GeneralGradKeyValue Bf16 96 96 flash_general_grad_key_value_bf16_d96;
+            GeneralGradQuery Bf16 96 96 flash_general_grad_query_bf16_d96;
             Forward Bf16 64 128 flash_forward_bf16_d64_128;
             General Bf16 64 128 flash_general_bf16_d64_128;
             GradKeyValue Bf16 64 128 flash_grad_key_value_bf16_d64_128;
             GradQuery Bf16 64 128 flash_grad_query_bf16_d64_128;
             GradFused Bf16 64 128 flash_grad_fused_bf16_d64_128;
+            GeneralGradKeyValue Bf16 64 128 flash_general_grad_key_value_bf16_d64_128;
+            GeneralGradQuery Bf16 64 128 flash_general_grad_query_bf16_d64_128;
             Forward Bf16 128 64 flash_forward_bf16_d128_64;
             General Bf16 128 64 flash_general_bf16_d128_64;
             GradKeyValue Bf16 128 64 flash_grad_key_value_bf16_d128_64;
             GradQuery Bf16 128 64 flash_grad_query_bf16_d128_64;
             GradFused Bf16 128 64 flash_grad_fused_bf16_d128_64;
+            GeneralGradKeyValue Bf16 128 64 flash_general_grad_key_value_bf16_d128_64;
+            GeneralGradQuery Bf16 128 64 flash_general_grad_query_bf16_d128_64;
             Forward Bf16 128 128 flash_forward_bf16_d128;
             General Bf16 128 128 flash_general_bf16_d128;
             GradKeyValue Bf16 128 128 flash_grad_key_value_bf16_d128;
             GradQuery Bf16 128 128 flash_grad_query_bf16_d128;
             GradFused Bf16 128 128 flash_grad_fused_bf16_d128;
+            GeneralGradKeyValue Bf16 128 128 flash_general_grad_key_value_bf16_d128;
+            GeneralGradQuery Bf16 128 128 flash_general_grad_query_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
             General Bf16 192 128 flash_general_bf16_d192_128;
             Forward Bf16 192 192 flash_forward_bf16_d192;
@@ -357,14 +394,21 @@ mod tests {
                 }
             }
             for dims in crate::flash::FLASH_GRAD_HEAD_DIMS {
-                for kernel in [FlashKernel::GradKeyValue, FlashKernel::GradQuery, FlashKernel::GradFused] {
-                    assert!(find_flash(kernel, dtype, dims).is_some());
+                for kernel in [
+                    FlashKernel::GradKeyValue,
+                    FlashKernel::GradQuery,
+                    FlashKernel::GradFused,
+                    FlashKernel::GeneralGradKeyValue,
+                    FlashKernel::GeneralGradQuery,
+                ] {
+                    let found = find_flash(kernel, dtype, dims).unwrap();
+                    assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
                 }
             }
             assert!(find_flash(FlashKernel::GradConvert, dtype, (64, 64)).is_some());
         }
         let (forward, backward) =
             (crate::flash::FLASH_HEAD_DIMS.len(), crate::flash::FLASH_GRAD_HEAD_DIMS.len());
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (2 * forward + 3 * backward + 1));
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (2 * forward + 5 * backward + 1));
     }
 }

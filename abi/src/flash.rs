@@ -201,6 +201,14 @@ pub const fn flash_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
     FlashGradTile { head_dim, value_dim, warps, warp_rows, step: 32, min_blocks: 1 }
 }
 
+/// `dq` and `dk/dv` where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What
+/// that needs is beside scores and sums in registers, so that a warp owns 16 rows and meets 16 columns a step; a step of 32 would
+/// spill. Blocks of 4 warps leave room for a second one on a multiprocessor.
+pub const fn flash_general_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
+    let plain = flash_grad_tile(head_dim, value_dim);
+    FlashGradTile { warps: 4, warp_rows: 16, step: 16, ..plain }
+}
+
 /// The padded head dims of a problem with `d` columns of q and k and `dv` of v, or `None` where no kernel holds them.
 pub const fn flash_head_dims(d: u32, dv: u32) -> Option<(u32, u32)> {
     smallest(&FLASH_HEAD_DIMS, d, dv)
@@ -228,11 +236,12 @@ const fn smallest(pairs: &[(u32, u32)], d: u32, dv: u32) -> Option<(u32, u32)> {
     best
 }
 
-/// Whether all threads copy as many rows: a row is copied by 8 threads, or by 4 where it is not whole 128-byte lines (the
-/// period of `Swizzle` in `geometry`).
+/// Whether all threads copy as many rows, or some copy one and the others none: a row is copied by 8 threads, or by 4 where it is
+/// not whole 128-byte lines (the period of `Swizzle` in `geometry`).
 const fn copies_whole(rows: u32, columns: u32, threads: u32) -> bool {
     let group = if columns.is_multiple_of(64) { 8 } else { 4 };
-    rows.is_multiple_of(threads / group) && rows >= threads / group
+    let together = threads / group;
+    rows.is_multiple_of(together) || rows < together
 }
 
 const _: () = {
@@ -258,12 +267,17 @@ const _: () = {
     let mut i = 0;
     while i < FLASH_GRAD_HEAD_DIMS.len() {
         let (head_dim, value_dim) = FLASH_GRAD_HEAD_DIMS[i];
-        let tile = flash_grad_tile(head_dim, value_dim);
-        assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
-        assert!(copies_whole(tile.block_rows(), head_dim, tile.threads()));
-        assert!(copies_whole(tile.block_rows(), value_dim, tile.threads()));
-        assert!(copies_whole(tile.step, head_dim, tile.threads()));
-        assert!(copies_whole(tile.step, value_dim, tile.threads()));
+        let tiles = [flash_grad_tile(head_dim, value_dim), flash_general_grad_tile(head_dim, value_dim)];
+        let mut t = 0;
+        while t < tiles.len() {
+            let tile = tiles[t];
+            assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
+            assert!(copies_whole(tile.block_rows(), head_dim, tile.threads()));
+            assert!(copies_whole(tile.block_rows(), value_dim, tile.threads()));
+            assert!(copies_whole(tile.step, head_dim, tile.threads()));
+            assert!(copies_whole(tile.step, value_dim, tile.threads()));
+            t += 1;
+        }
         i += 1;
     }
 };

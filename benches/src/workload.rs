@@ -164,16 +164,20 @@ impl Role {
 
     /// What a kernel of this name computes, if that is known here.
     pub fn of(kernel: &str) -> Option<Role> {
-        let named = |role: &Role| role.prefixes().iter().any(|prefix| kernel.starts_with(prefix));
-        Role::ALL.into_iter().find(named)
+        // The longest prefix decides: names of one kernel begin with those of another.
+        let longest = |role: Role| {
+            let prefixes = role.prefixes().iter().filter(|prefix| kernel.starts_with(**prefix));
+            prefixes.map(|prefix| (prefix.len(), role)).max_by_key(|(length, _)| *length)
+        };
+        Role::ALL.into_iter().filter_map(longest).max_by_key(|(length, _)| *length).map(|(_, role)| role)
     }
 
     fn prefixes(self) -> &'static [&'static str] {
         match self {
             Role::Forward => &["forward", "flash_forward", "flash_general"],
             Role::Delta => &["delta"],
-            Role::GradKeyValue => &["grad_key_value", "flash_grad_key_value"],
-            Role::GradQuery => &["grad_query", "flash_grad_query"],
+            Role::GradKeyValue => &["grad_key_value", "flash_grad_key_value", "flash_general_grad_key_value"],
+            Role::GradQuery => &["grad_query", "flash_grad_query", "flash_general_grad_query"],
             Role::GradFused => &["flash_grad_fused"],
             Role::GradConvert => &["flash_grad_convert"],
         }
@@ -293,6 +297,8 @@ mod tests {
     #[case("flash_grad_query_bf16_d128_64", Some(Role::GradQuery))]
     #[case("flash_grad_fused_f16_d128", Some(Role::GradFused))]
     #[case("flash_grad_convert_bf16", Some(Role::GradConvert))]
+    #[case("flash_general_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
+    #[case("flash_general_grad_query_f16_d64", Some(Role::GradQuery))]
     #[case("delta_bf16", Some(Role::Delta))]
     #[case("grad_key_value_f32_d256", Some(Role::GradKeyValue))]
     #[case("grad_query_f32_d256", Some(Role::GradQuery))]

@@ -5,7 +5,8 @@ use crate::tiles::fragment::{MAX_ROWS, Output, Scores};
 use crate::tiles::layout::ScoreLayout;
 use crate::tiles::mma_fragment::{MAX_TILES, MmaTiles};
 use flash_attention_abi::flash::{
-    FlashGradTile, FlashTile, flash_forward_tile, flash_general_tile, flash_grad_tile,
+    FlashGradTile, FlashTile, flash_forward_tile, flash_general_grad_tile, flash_general_tile,
+    flash_grad_tile,
 };
 use flash_attention_abi::tile::{
     BLOCK_COLUMNS, COLUMNS_PER_THREAD, WARP_COLUMNS, backward_tile, forward_tile,
@@ -114,28 +115,6 @@ macro_rules! flash_config {
             const TILE: FlashTile = $tile(HEAD_DIM, VALUE_DIM);
             const GENERAL: bool = $general;
         }
-
-        impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout for $name<E, HEAD_DIM, VALUE_DIM> {
-            type Fragment = MmaTiles;
-            type Place = MmaPlace;
-            const ROWS: usize = 2 * Self::ROW_TILES;
-            const COLUMNS: usize = 2 * Self::SCORE_TILES;
-
-            #[inline(always)]
-            fn element(fragment: &mut MmaTiles, i: usize, j: usize) -> &mut f32 {
-                &mut fragment.tiles[i / 2 * Self::SCORE_TILES + j / 2][2 * (i % 2) + j % 2]
-            }
-
-            #[inline(always)]
-            fn row(place: MmaPlace, i: usize) -> u32 {
-                place.row(i as u32)
-            }
-
-            #[inline(always)]
-            fn column(place: MmaPlace, j: usize) -> u32 {
-                place.column(j as u32)
-            }
-        }
     };
 }
 
@@ -154,6 +133,8 @@ pub trait FlashGradConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 
     type Element: HalfElement;
     /// Division of the work.
     const TILE: FlashGradTile;
+    /// Whether more happens to scores and weights than a positive factor and a band.
+    const GENERAL: bool;
 
     /// 16-row tiles of a warp.
     const ROW_TILES: usize = (Self::TILE.warp_rows / 16) as usize;
@@ -171,39 +152,59 @@ pub trait FlashGradConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 
     };
 }
 
-/// Backward on tensor cores for a storage type and padded head dims.
-pub struct FlashGrad<E, const HEAD_DIM: u32, const VALUE_DIM: u32>(core::marker::PhantomData<E>);
+macro_rules! flash_grad_config {
+    ($(#[$doc:meta])* $name:ident, $tile:path, $general:literal) => {
+        $(#[$doc])*
+        pub struct $name<E, const HEAD_DIM: u32, const VALUE_DIM: u32>(core::marker::PhantomData<E>);
 
-impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> FlashGradConfig
-    for FlashGrad<E, HEAD_DIM, VALUE_DIM>
-{
-    type Element = E;
-    const TILE: FlashGradTile = flash_grad_tile(HEAD_DIM, VALUE_DIM);
+        impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> FlashGradConfig for $name<E, HEAD_DIM, VALUE_DIM> {
+            type Element = E;
+            const TILE: FlashGradTile = $tile(HEAD_DIM, VALUE_DIM);
+            const GENERAL: bool = $general;
+        }
+    };
 }
 
-impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout
-    for FlashGrad<E, HEAD_DIM, VALUE_DIM>
-{
-    type Fragment = MmaTiles;
-    type Place = MmaPlace;
-    const ROWS: usize = 2 * Self::ROW_TILES;
-    const COLUMNS: usize = 2 * Self::STEP_TILES;
-
-    #[inline(always)]
-    fn element(fragment: &mut MmaTiles, i: usize, j: usize) -> &mut f32 {
-        &mut fragment.tiles[i / 2 * Self::STEP_TILES + j / 2][2 * (i % 2) + j % 2]
-    }
-
-    #[inline(always)]
-    fn row(place: MmaPlace, i: usize) -> u32 {
-        place.row(i as u32)
-    }
-
-    #[inline(always)]
-    fn column(place: MmaPlace, j: usize) -> u32 {
-        place.column(j as u32)
-    }
+flash_grad_config! {
+    /// Backward on tensor cores for a storage type and padded head dims, where scores need a factor and a band alone.
+    FlashGrad, flash_grad_tile, false
 }
+flash_grad_config! {
+    /// The same with everything else that may happen to scores and weights.
+    FlashGeneralGrad, flash_general_grad_tile, true
+}
+
+macro_rules! tensor_core_layout {
+    ($($config:ident: $tiles:ident),*) => {$(
+        impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout for $config<E, HEAD_DIM, VALUE_DIM> {
+            type Fragment = MmaTiles;
+            type Place = MmaPlace;
+            const ROWS: usize = 2 * Self::ROW_TILES;
+            const COLUMNS: usize = 2 * Self::$tiles;
+
+            #[inline(always)]
+            fn element(fragment: &mut MmaTiles, i: usize, j: usize) -> &mut f32 {
+                &mut fragment.tiles[i / 2 * Self::$tiles + j / 2][2 * (i % 2) + j % 2]
+            }
+
+            #[inline(always)]
+            fn row(place: MmaPlace, i: usize) -> u32 {
+                place.row(i as u32)
+            }
+
+            #[inline(always)]
+            fn column(place: MmaPlace, j: usize) -> u32 {
+                place.column(j as u32)
+            }
+        }
+    )*};
+}
+tensor_core_layout!(
+    FlashForward: SCORE_TILES,
+    FlashGeneral: SCORE_TILES,
+    FlashGrad: STEP_TILES,
+    FlashGeneralGrad: STEP_TILES
+);
 
 /// Tells the compiler what the host has checked: nothing is divided by zero, so that kernels contain no panic.
 ///

@@ -3,7 +3,7 @@
 use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
-use flash_attention_abi::flash::{GRAD_CONVERT_THREADS, flash_grad_tile};
+use flash_attention_abi::flash::GRAD_CONVERT_THREADS;
 use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
 use flash_attention_abi::{
     Dtype, ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashEntryPoint, FlashKernel, Kernel,
@@ -147,9 +147,12 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
                 step: Some(step),
             }
         }
-        FlashKernel::GradKeyValue | FlashKernel::GradQuery => {
-            let tile = flash_grad_tile(entry.head_dim, entry.value_dim);
-            let values = entry.kernel == FlashKernel::GradKeyValue;
+        FlashKernel::GradKeyValue
+        | FlashKernel::GradQuery
+        | FlashKernel::GeneralGradKeyValue
+        | FlashKernel::GeneralGradQuery => {
+            let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
+            let values = matches!(entry.kernel, FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue);
             let step = Step { products: tile.products(values), scores: tile.warp_rows * tile.step / 32 };
             Block {
                 threads: tile.threads(),
@@ -159,7 +162,7 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
             }
         }
         FlashKernel::GradFused => {
-            let tile = flash_grad_tile(entry.head_dim, entry.value_dim);
+            let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
             let step = Step { products: tile.fused_products(), scores: tile.warp_rows * tile.step / 32 };
             Block {
                 threads: tile.threads(),

@@ -1,9 +1,7 @@
 //! From a problem to the launches of kernels for tensor cores.
 
 use flash_attention_abi::entry::find_flash;
-use flash_attention_abi::flash::{
-    GRAD_SUM_ROWS, GradSums, flash_grad_head_dims, flash_grad_tile, flash_head_dims,
-};
+use flash_attention_abi::flash::{GRAD_SUM_ROWS, GradSums, flash_grad_head_dims, flash_head_dims};
 use flash_attention_abi::params::{BackwardParams, ForwardParams, TensorParam};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
@@ -61,12 +59,12 @@ pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTen
     })
 }
 
-/// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: those of problems with a positive
-/// factor and a band alone, to 128 columns, where `dout` and the gradients too are aligned.
+/// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: to 128 columns, where `dout` and the
+/// gradients too are aligned.
 pub(crate) fn goes_backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> bool {
     let BackwardTensors { dout, dq, dk, dv, .. } = tensors;
     let aligned = [dout, dq, dk, dv].into_iter().all(|tensor| is_aligned(tensor));
-    aligned && kernel(problem) == FlashKernel::Forward && grad_head_dims(&problem.sizes).is_some()
+    aligned && grad_head_dims(&problem.sizes).is_some()
 }
 
 /// The padded head dims of a problem in backward, if there are kernels for them.
@@ -95,9 +93,11 @@ pub(crate) fn fuses(problem: &Problem) -> bool {
     }
 }
 
-/// The shape, in f32, of the sums of dq that backward needs ([`GradSums`]), where it goes by the fused kernel.
+/// The shape, in f32, of the sums of dq that backward needs ([`GradSums`]), where it goes by the fused kernel: problems of a
+/// positive factor and a band alone.
 pub(crate) fn sums_shape(problem: &Problem, tensors: &BackwardTensors<'_>) -> Option<[usize; 4]> {
-    let (head_dim, _) = grad_head_dims(&problem.sizes).filter(|_| goes_backward(problem, tensors))?;
+    let plain = kernel(problem) == FlashKernel::Forward && goes_backward(problem, tensors);
+    let (head_dim, _) = grad_head_dims(&problem.sizes).filter(|_| plain)?;
     let Sizes { batch, query_heads, queries, .. } = problem.sizes;
     let rows = GRAD_SUM_ROWS as usize;
     let (entries, tiles) = match problem.ragged {
@@ -121,7 +121,10 @@ pub(super) fn sums_param(problem: &Problem, sums: &Tensor) -> TensorParam {
 pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[Launch; 2]> {
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let dims = grad_head_dims(&problem.sizes).ok_or_else(too_large)?;
-    let tile = flash_grad_tile(dims.0, dims.1);
+    let [key_value, query] = match kernel(problem) {
+        FlashKernel::Forward => [FlashKernel::GradKeyValue, FlashKernel::GradQuery],
+        _ => [FlashKernel::GeneralGradKeyValue, FlashKernel::GeneralGradQuery],
+    };
     let Sizes { batch, query_heads, key_heads, queries, keys, .. } = problem.sizes;
     let one = |kernel: FlashKernel, [rows, block_rows]: [usize; 2], heads: usize, shared_bytes| {
         let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
@@ -131,16 +134,19 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[La
         let block = kernel.threads(dims.0, dims.1);
         Ok(Launch { entry: entry.name, grid, block, shared_bytes, parameters: params.as_bytes().to_vec() })
     };
-    let (rows, shared_bytes) = (tile.block_rows() as usize, tile.shared_bytes());
+    let of_rows = |kernel: FlashKernel, rows: usize, heads: usize| {
+        let tile = kernel.grad_tile(dims.0, dims.1);
+        let shared_bytes =
+            if kernel == FlashKernel::GradFused { tile.fused_shared_bytes() } else { tile.shared_bytes() };
+        one(kernel, [rows, tile.block_rows() as usize], heads, shared_bytes)
+    };
     if params.dq_sums.address == 0 {
-        return Ok([
-            one(FlashKernel::GradKeyValue, [keys, rows], key_heads, shared_bytes)?,
-            one(FlashKernel::GradQuery, [queries, rows], query_heads, shared_bytes)?,
-        ]);
+        return Ok([of_rows(key_value, keys, key_heads)?, of_rows(query, queries, query_heads)?]);
     }
+    let tile_rows = GRAD_SUM_ROWS as usize;
     Ok([
-        one(FlashKernel::GradFused, [keys, rows], key_heads, tile.fused_shared_bytes())?,
-        one(FlashKernel::GradConvert, [queries, GRAD_SUM_ROWS as usize], query_heads, 0)?,
+        of_rows(FlashKernel::GradFused, keys, key_heads)?,
+        one(FlashKernel::GradConvert, [queries, tile_rows], query_heads, 0)?,
     ])
 }
 

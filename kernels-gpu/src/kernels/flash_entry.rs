@@ -3,8 +3,8 @@
 use super::flash_forward::{self, flash_forward};
 use super::flash_grad_convert::flash_grad_convert;
 use super::flash_grad_fused::{self, flash_grad_fused};
-use super::{flash_grad_key_value, flash_grad_query};
-use crate::config::{FlashForward, FlashGeneral, FlashGrad};
+use super::{flash_grad, flash_grad_key_value, flash_grad_query};
+use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad};
 use crate::element::{Bf16, F16};
 use cuda_std::kernel;
 use flash_attention_abi::flash::{GRAD_CONVERT_THREADS, flash_grad_tile};
@@ -23,10 +23,10 @@ macro_rules! entry_points {
         entry_points!(@forward General FlashGeneral $dtype $head_dim $value_dim $name);
     };
     (@one GradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(@backward flash_grad_query false 1 $dtype $head_dim $value_dim $name);
+        entry_points!(@backward GradQuery FlashGrad flash_grad_query false 1 $dtype $head_dim $value_dim $name);
     };
     (@one GradKeyValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(@backward flash_grad_key_value true 2 $dtype $head_dim $value_dim $name);
+        entry_points!(@backward GradKeyValue FlashGrad flash_grad_key_value true 2 $dtype $head_dim $value_dim $name);
     };
     (@one GradConvert $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         /// The rounding of the sums of `dq` to one storage type.
@@ -65,28 +65,47 @@ macro_rules! entry_points {
             unsafe { flash_grad_fused::<FlashGrad<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
         }
     };
-    (@backward $body:ident $values:literal $results:literal $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+    (@one GeneralGradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(
+            @backward GeneralGradQuery FlashGeneralGrad flash_grad_query false 1 $dtype $head_dim $value_dim $name
+        );
+    };
+    (@one GeneralGradKeyValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(
+            @backward GeneralGradKeyValue FlashGeneralGrad flash_grad_key_value true 2 $dtype $head_dim $value_dim $name
+        );
+    };
+    (
+        @backward $kernel:ident $config:ident $body:ident $values:literal $results:literal
+        $dtype:ident $head_dim:literal $value_dim:literal $name:ident
+    ) => {
         /// A backward kernel of one storage type and padded head dims.
         ///
         /// # Safety
         /// Launched as the host's plan says, on tensors that are as the parameters describe them.
         #[kernel(
             launch_bounds(
-                { flash_grad_tile($head_dim, $value_dim).threads() },
-                { flash_grad_tile($head_dim, $value_dim).min_blocks }
+                { FlashKernel::$kernel.grad_tile($head_dim, $value_dim).threads() },
+                { FlashKernel::$kernel.grad_tile($head_dim, $value_dim).min_blocks }
             ),
             collectives(
-                "bar.sync" = { $body::BARRIERS },
+                "bar.sync" = { $body::barriers(FlashKernel::$kernel) },
                 // One for each result on its way through shared memory.
                 "bar.warp.sync" = $results,
                 "shfl.sync" = 0,
-                "mma.sync" = { $body::STEPS * flash_grad_tile($head_dim, $value_dim).products($values) },
-                "ldmatrix.sync" = { $body::STEPS * flash_grad_tile($head_dim, $value_dim).matrix_loads($values) }
+                "mma.sync" = {
+                    flash_grad::steps(FlashKernel::$kernel)
+                        * FlashKernel::$kernel.grad_tile($head_dim, $value_dim).products($values)
+                },
+                "ldmatrix.sync" = {
+                    flash_grad::steps(FlashKernel::$kernel)
+                        * FlashKernel::$kernel.grad_tile($head_dim, $value_dim).matrix_loads($values)
+                }
             )
         )]
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
-            unsafe { $body::$body::<FlashGrad<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
+            unsafe { $body::$body::<$config<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
         }
     };
     (@forward $kernel:ident $config:ident $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {

@@ -1,9 +1,20 @@
 //! The element-wise steps that the backward kernels for tensor cores share (FlashAttention-2, section 3.1.2).
 
 use crate::config::FlashGradConfig;
+use crate::score::dropout::{Dropout, KeptTiles};
 use crate::score::{Orientation, ScoreRules, TilePlace};
+use crate::sequence::Sequence;
 use crate::tiles::mma_fragment::MmaTiles;
-use cuda_std::float;
+use cuda_std::{float, hint};
+use flash_attention_abi::{BackwardParams, FlashKernel, TensorParam};
+
+/// Steps in the source of a kernel: one over blocks at the edges, and but for the general ones one over plain blocks.
+pub const fn steps(kernel: FlashKernel) -> u32 {
+    match kernel {
+        FlashKernel::GradKeyValue | FlashKernel::GradQuery => 2,
+        _ => 1,
+    }
+}
 
 /// `P = 2^(factor S - lse)` in place; `lse(i, j)` is that of the element's query, in units of log2.
 #[inline(always)]
@@ -13,6 +24,93 @@ pub fn weights<C: FlashGradConfig>(scores: &mut MmaTiles, factor: f32, lse: impl
             let score = C::element(scores, i, j);
             *score = float::ex2_approx_ftz(float::fma(*score, factor, -lse(i, j)));
         }
+    }
+}
+
+/// What a step does beside products where its block of scores is at an edge, and in the general kernels wherever it is.
+pub struct Edge<C: FlashGradConfig> {
+    rules: ScoreRules<C::Element>,
+    dropout: Dropout,
+}
+
+impl<C: FlashGradConfig> Edge<C> {
+    /// That of a head of a batch entry. Only the general kernels read mask and bias.
+    ///
+    /// # Safety
+    /// What the problem gives is readable as it says.
+    #[inline(always)]
+    pub unsafe fn new(params: &BackwardParams, sequence: &Sequence, head: u32) -> Self {
+        let (problem, none) = (&params.problem, TensorParam::default());
+        let (mask, bias) = if C::GENERAL { (&params.mask, &params.bias) } else { (&none, &none) };
+        // SAFETY: the caller's.
+        let rules = unsafe { ScoreRules::new(problem, mask, bias, sequence, head) };
+        Edge { rules, dropout: Dropout::new(problem, sequence, head) }
+    }
+
+    /// The same; in the general kernels computed anew, because what it consists of would not fit in registers beside sums.
+    ///
+    /// # Safety
+    /// As [`Edge::new`].
+    #[inline(always)]
+    pub unsafe fn of_step(params: &BackwardParams, sequence: &Sequence, head: u32) -> Self {
+        let head = if C::GENERAL { hint::opaque(head) } else { head };
+        // SAFETY: the caller's.
+        unsafe { Self::new(params, sequence, head) }
+    }
+
+    /// The rules of the head's scores.
+    #[inline(always)]
+    pub fn rules(&self) -> &ScoreRules<C::Element> {
+        &self.rules
+    }
+
+    /// Which weights of a step are kept.
+    #[inline(always)]
+    pub fn kept<O: Orientation>(&self, tile: TilePlace<C::Place>) -> KeptTiles {
+        if C::GENERAL { self.dropout.kept_tiles::<C, O>(tile) } else { KeptTiles::ALL }
+    }
+
+    /// Drops weights, or gradients of weights, that are not kept.
+    #[inline(always)]
+    pub fn drop(&self, kept: KeptTiles, weights: &mut MmaTiles) {
+        if C::GENERAL {
+            self.dropout.apply_tiles::<C>(kept, weights);
+        }
+    }
+
+    /// From raw products to the weights `P = 2^(S - lse)`, which are returned; what is left in place is what `dP - delta` must be
+    /// multiplied by: the weights times the slope of the scores. `lse(i, j)` is that of the element's query, as
+    /// [`subtrahend`](crate::pipeline::row::subtrahend) prepares it.
+    ///
+    /// # Safety
+    /// As [`ScoreRules::apply`].
+    #[inline(always)]
+    pub unsafe fn weights<O: Orientation>(
+        &self,
+        scores: &mut MmaTiles,
+        tile: TilePlace<C::Place>,
+        lse: impl Fn(usize, usize) -> f32,
+    ) -> MmaTiles {
+        if !C::GENERAL {
+            weights::<C>(scores, self.rules.scale_log2(), lse);
+            hide::<C, O>(&self.rules, scores, tile);
+            return *scores;
+        }
+        let mut all = MmaTiles::zero();
+        // SAFETY: the caller's.
+        unsafe {
+            if self.rules.has_slope() {
+                self.rules.with_slope::<C, O>(scores, tile, |i, j, score, slope| {
+                    let weight = float::ex2_approx_ftz(score - lse(i, j));
+                    *C::element(&mut all, i, j) = weight;
+                    weight * slope
+                });
+                return all;
+            }
+            self.rules.apply::<C, O>(scores, tile);
+        }
+        weights::<C>(scores, 1.0, lse);
+        *scores
     }
 }
 

@@ -54,7 +54,7 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
     unsafe { assume_checked(problem) };
     let rows = C::TILE.block_rows();
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::of_this_block(problem, rows) };
+    let work = unsafe { KeyBlock::anew(problem, rows) };
     if work.first >= work.sequence.key_rows {
         return; // The whole block: a ragged batch's sequence has fewer keys.
     }
@@ -77,7 +77,11 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
         let block = GradBlock::<C, D, V>::of_thread(hint::opaque(thread::thread_idx_x()));
         block.arrive();
         let [mut grad_key, grad_value] = sums;
-        let KeyBlock { sequence, head, first, .. } = KeyBlock::of_this_block(problem, rows);
+        let KeyBlock { mut sequence, head, first, .. } = KeyBlock::anew(problem, rows);
+        // What is known from the kernel's start stays in a register until here, and there is none left for it.
+        if problem.query_offsets == 0 {
+            sequence.key_rows = hint::opaque(problem.keys);
+        }
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
         block.store_wide(&mut grad_key, problem.scale, &dk, first);
@@ -96,7 +100,7 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     let problem = &params.problem;
     let none = TensorParam::default();
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::of_this_block(problem, C::TILE.block_rows()) };
+    let work = unsafe { KeyBlock::anew(problem, C::TILE.block_rows()) };
     let KeyBlock { sequence, first: first_key, last: last_key, .. } = work;
     let head = work.head * (problem.query_heads / problem.key_heads) + index;
     // SAFETY: the caller's.

@@ -10,25 +10,24 @@
 //! | streams | Q and dO by asynchronous copies, a step ahead |
 //! | bound by | tensor cores; 4 products a step |
 
-use super::flash_grad;
+use super::flash_grad::{self, Edge};
+use super::key_block::KeyBlock;
 use crate::config::{FlashGradConfig, assume_checked};
 use crate::pipeline::NOWHERE;
 use crate::pipeline::flash::EdgesFirst;
 use crate::pipeline::flash_grad::{GradBlock, Pair};
-use crate::pipeline::row::PerQuery;
-use crate::score::{KeyRows, ScoreRules, TilePlace};
+use crate::pipeline::row::{PerQuery, subtrahend};
+use crate::score::{KeyRows, TilePlace};
 use crate::sequence::Sequence;
 use crate::tiles::mma_fragment::MmaTiles;
 use core::f32::consts::LOG2_E;
-use cuda_std::thread;
-use flash_attention_abi::{BackwardParams, TensorParam};
-use flash_attention_geometry::grid::Work;
-
-/// Steps in the source: one over blocks at the edges, one over plain ones.
-pub const STEPS: u32 = 2;
+use cuda_std::hint;
+use flash_attention_abi::{BackwardParams, FlashKernel};
 
 /// Barriers in the source: one in each step, one before a head's first, and one before results go through shared memory.
-pub const BARRIERS: u32 = STEPS + 2;
+pub const fn barriers(kernel: FlashKernel) -> u32 {
+    flash_grad::steps(kernel) + 2
+}
 
 /// Queries of a step that one thread owns.
 const MAX_COLUMNS: usize = 8;
@@ -39,47 +38,39 @@ const MAX_COLUMNS: usize = 8;
 /// Launched as the host's plan says, on tensors that are as `params` describes them.
 #[inline(always)]
 pub unsafe fn flash_grad_key_value<C: FlashGradConfig, const D: u32, const V: u32>(params: &BackwardParams) {
-    const { assert!(C::TILE.step == 32 && C::COLUMNS == MAX_COLUMNS) };
+    const { assert!(C::COLUMNS <= MAX_COLUMNS && (C::GENERAL || C::TILE.step == 32)) };
     let problem = &params.problem;
     // SAFETY: the caller's.
     unsafe { assume_checked(problem) };
-    let key_blocks = problem.keys.div_ceil(C::TILE.block_rows());
-    let Work { block, head: key_head, batch } =
-        Work::decode(thread::block_idx_x(), key_blocks, problem.key_heads);
     // SAFETY: the caller's.
-    let sequence = unsafe { Sequence::new(problem, batch) };
-    let first_key = block * C::TILE.block_rows();
-    if first_key >= sequence.key_rows {
-        return; // The whole block: a ragged batch's sequence has fewer keys.
-    }
-    let last_key = sequence.keys.min(first_key + C::TILE.block_rows());
+    let Some(work) = (unsafe { KeyBlock::of_this_block(problem, C::TILE.block_rows()) }) else { return };
+    let KeyBlock { sequence, head: key_head, first, last } = work;
     let k = sequence.of_keys(&params.k, key_head, problem.head_dim, true);
     let v = sequence.of_keys(&params.v, key_head, problem.value_dim, true);
 
     let block = GradBlock::<C, D, V>::new();
     let (mut grad_key, mut grad_value) = (MmaTiles::zero(), MmaTiles::zero());
-    let group = problem.query_heads / problem.key_heads;
-    // A block of padding meets no query.
-    let heads = if first_key < last_key { group } else { 0 };
     // SAFETY: all threads take the same way through heads and blocks.
     unsafe {
-        block.copy_rows(Pair { wide: &k, value: &v }, first_key);
-        for head in key_head * group..key_head * group + heads {
+        block.copy_rows(Pair { wide: &k, value: &v }, first);
+        for head in work.query_heads(problem) {
             add_head::<C, D, V>(
                 params,
                 &block,
-                &sequence,
+                sequence.batch,
                 head,
-                [first_key, last_key],
+                [first, last],
                 &mut grad_key,
                 &mut grad_value,
             );
         }
         block.arrive();
+        let Some(work) = KeyBlock::of_this_block(problem, C::TILE.block_rows()) else { return };
+        let KeyBlock { sequence, head: key_head, first, .. } = work;
         let dk = sequence.of_key_rows(&params.dk, key_head, problem.head_dim, true);
+        block.store_wide(&mut grad_key, problem.scale, &dk, first);
         let dv = sequence.of_key_rows(&params.dv, key_head, problem.value_dim, true);
-        block.store_wide(&mut grad_key, problem.scale, &dk, first_key);
-        block.store_value(&grad_value, &dv, first_key);
+        block.store_value(&grad_value, &dv, first);
     }
 }
 
@@ -88,22 +79,25 @@ pub unsafe fn flash_grad_key_value<C: FlashGradConfig, const D: u32, const V: u3
 unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     params: &BackwardParams,
     block: &GradBlock<C, D, V>,
-    sequence: &Sequence,
+    batch: u32,
     head: u32,
     [first_key, last_key]: [u32; 2],
     grad_key: &mut MmaTiles,
     grad_value: &mut MmaTiles,
 ) {
     let problem = &params.problem;
+    // SAFETY: the caller's.
+    let sequence = &unsafe { Sequence::new(problem, hint::opaque(batch)) };
     let q = sequence.of_queries(&params.q, head, problem.head_dim, true);
     let dout = sequence.of_queries(&params.dout, head, problem.value_dim, true);
     let columns = Pair { wide: &q, value: &dout };
-    let none = TensorParam::default();
     // SAFETY: the caller's.
-    let rules = unsafe { ScoreRules::<C::Element>::new(problem, &none, &none, sequence, head) };
+    let edge = unsafe { Edge::<C>::new(params, sequence, head) };
+    let rules = edge.rules();
     let range = rules.query_blocks(first_key, last_key, sequence.queries, C::TILE.step);
     // Rows of keys that are padding see nothing: where the block has some, every step is at an edge.
-    let range = if last_key - first_key < C::TILE.block_rows() { range.without_plain() } else { range };
+    let padded = last_key - first_key < C::TILE.block_rows();
+    let range = if C::GENERAL || padded { range.without_plain() } else { range };
     let order = EdgesFirst::new(range, C::TILE.step);
     let factor = rules.scale_log2();
     let (lse, delta) =
@@ -113,7 +107,8 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
         for j in 0..C::COLUMNS {
             let query = first_query + C::column(block.place, j);
             // SAFETY: the caller's.
-            numbers[j] = unsafe { [lse.get_or(query, 0.0) * LOG2_E, delta.get_or(query, 0.0)] };
+            numbers[j] =
+                unsafe { [subtrahend(lse.get_or(query, f32::NEG_INFINITY)), delta.get_or(query, 0.0)] };
         }
         numbers
     };
@@ -129,15 +124,23 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
             let numbers = numbers(first_query);
             block.arrive();
             block.copy_step(&columns, order.first(index + 1), parity ^ 1, false);
-            let mut weights = block.scores(parity);
-            flash_grad::weights::<C>(&mut weights, factor, |_, j| numbers[j][0]);
             let tile = TilePlace { thread: block.place, first_query, first_key, plain: false };
-            flash_grad::hide::<C, KeyRows>(&rules, &mut weights, tile);
-            let mut grads = block.weight_gradients(parity);
+            let edge = Edge::<C>::of_step(params, sequence, head);
+            let kept = edge.kept::<KeyRows>(tile);
+            // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse), dV += Pᵀ dO
+            let mut slopes = block.scores(parity);
+            let mut weights = edge.weights::<KeyRows>(&mut slopes, tile, |_, j| numbers[j][0]);
+            edge.drop(kept, &mut weights);
             block.add_value(grad_value, &weights, parity);
-            flash_grad::scores::<C>(&mut grads, &mut weights, |_, j| numbers[j][1]);
+            // dPᵀ = V dOᵀ, dSᵀ = Pᵀ (dPᵀ - delta), dK += dSᵀ Q
+            let mut grads = block.weight_gradients(parity);
+            edge.drop(kept, &mut grads);
+            flash_grad::scores::<C>(&mut grads, &mut slopes, |_, j| numbers[j][1]);
             block.add_wide(grad_key, &grads, parity);
             parity ^= 1;
+        }
+        if C::GENERAL {
+            return;
         }
         for index in range.plain_begin..range.plain_end {
             let first_query = index * C::TILE.step;

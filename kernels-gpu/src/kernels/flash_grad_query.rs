@@ -7,24 +7,22 @@
 //! | streams | K and V by asynchronous copies, a step ahead |
 //! | bound by | tensor cores; 3 products a step, no atomics |
 
-use super::flash_grad;
+use super::flash_grad::{self, Edge};
 use super::query_block::QueryBlock;
 use crate::config::{FlashGradConfig, assume_checked};
 use crate::pipeline::NOWHERE;
 use crate::pipeline::flash::EdgesFirst;
 use crate::pipeline::flash_grad::{GradBlock, Pair};
-use crate::pipeline::row::PerQuery;
+use crate::pipeline::row::{PerQuery, subtrahend};
 use crate::score::{QueryRows, TilePlace};
 use crate::tiles::fragment::RowVector;
 use crate::tiles::mma_fragment::MmaTiles;
-use core::f32::consts::LOG2_E;
-use flash_attention_abi::{BackwardParams, TensorParam};
-
-/// Steps in the source: one over blocks at the edges, one over plain ones.
-pub const STEPS: u32 = 2;
+use flash_attention_abi::{BackwardParams, FlashKernel};
 
 /// Barriers in the source: one in each step, and one before the result goes through shared memory.
-pub const BARRIERS: u32 = STEPS + 1;
+pub const fn barriers(kernel: FlashKernel) -> u32 {
+    flash_grad::steps(kernel) + 1
+}
 
 /// The kernel, for padded columns `D` of q and k and `V` of v.
 ///
@@ -42,10 +40,11 @@ pub unsafe fn flash_grad_query<C: FlashGradConfig, const D: u32, const V: u32>(p
     let dout = sequence.of_queries(&params.dout, head, problem.value_dim, true);
     let k = sequence.of_keys(&params.k, key_head, problem.head_dim, true);
     let v = sequence.of_keys(&params.v, key_head, problem.value_dim, true);
-    let none = TensorParam::default();
     // SAFETY: the caller's.
-    let (rules, range) = unsafe { work.rules::<C::Element>(problem, &none, &none, C::TILE.step) };
-    let factor = rules.scale_log2();
+    let edge = unsafe { Edge::<C>::new(params, &sequence, head) };
+    let range = edge.rules().key_blocks(first_query, work.last, sequence.keys, C::TILE.step);
+    let range = if C::GENERAL { range.without_plain() } else { range };
+    let factor = edge.rules().scale_log2();
 
     let block = GradBlock::<C, D, V>::new();
     let order = EdgesFirst::new(range, C::TILE.step);
@@ -56,7 +55,7 @@ pub unsafe fn flash_grad_query<C: FlashGradConfig, const D: u32, const V: u32>(p
         block.copy_rows(Pair { wide: &q, value: &dout }, first_query);
         block.copy_step(&columns, order.first(0), 0, false);
         let lse = PerQuery::new(&params.lse, &sequence, head);
-        let lse: RowVector = lse.of_rows::<C>(block.place, first_query, 0.0).map(|lse| lse * LOG2_E);
+        let lse: RowVector = lse.of_rows::<C>(block.place, first_query, f32::NEG_INFINITY).map(subtrahend);
         let delta = PerQuery::new(&params.delta, &sequence, head);
         let delta: RowVector = delta.of_rows::<C>(block.place, first_query, 0.0);
 
@@ -65,30 +64,34 @@ pub unsafe fn flash_grad_query<C: FlashGradConfig, const D: u32, const V: u32>(p
             let first_key = order.first(index);
             block.arrive();
             block.copy_step(&columns, order.first(index + 1), parity ^ 1, false);
-            let mut weights = block.scores(parity);
-            flash_grad::weights::<C>(&mut weights, factor, |i, _| lse[i]);
             let tile = TilePlace { thread: block.place, first_query, first_key, plain: false };
-            flash_grad::hide::<C, QueryRows>(&rules, &mut weights, tile);
+            let edge = Edge::<C>::of_step(params, &sequence, head);
+            let kept = edge.kept::<QueryRows>(tile);
+            let mut slopes = block.scores(parity);
+            edge.weights::<QueryRows>(&mut slopes, tile, |i, _| lse[i]);
             let mut grads = block.weight_gradients(parity);
-            flash_grad::scores::<C>(&mut grads, &mut weights, |i, _| delta[i]);
+            edge.drop(kept, &mut grads);
+            flash_grad::scores::<C>(&mut grads, &mut slopes, |i, _| delta[i]);
             block.add_wide(&mut grad_query, &grads, parity);
             parity ^= 1;
         }
-        for index in range.plain_begin..range.plain_end {
-            block.arrive();
-            let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
-            if next != NOWHERE {
-                block.copy_step(&columns, next, parity ^ 1, true);
+        if !C::GENERAL {
+            for index in range.plain_begin..range.plain_end {
+                block.arrive();
+                let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
+                if next != NOWHERE {
+                    block.copy_step(&columns, next, parity ^ 1, true);
+                }
+                // S = Q Kᵀ, P = exp(S - lse)
+                let mut weights = block.scores(parity);
+                flash_grad::weights::<C>(&mut weights, factor, |i, _| lse[i]);
+                // dP = dO Vᵀ, dS = P (dP - delta)
+                let mut grads = block.weight_gradients(parity);
+                flash_grad::scores::<C>(&mut grads, &mut weights, |i, _| delta[i]);
+                // dQ += dS K
+                block.add_wide(&mut grad_query, &grads, parity);
+                parity ^= 1;
             }
-            // S = Q Kᵀ, P = exp(S - lse)
-            let mut weights = block.scores(parity);
-            flash_grad::weights::<C>(&mut weights, factor, |i, _| lse[i]);
-            // dP = dO Vᵀ, dS = P (dP - delta)
-            let mut grads = block.weight_gradients(parity);
-            flash_grad::scores::<C>(&mut grads, &mut weights, |i, _| delta[i]);
-            // dQ += dS K
-            block.add_wide(&mut grad_query, &grads, parity);
-            parity ^= 1;
         }
         block.arrive();
         let QueryBlock { sequence, head, .. } = work.recomputed(problem);

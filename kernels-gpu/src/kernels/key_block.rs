@@ -1,4 +1,4 @@
-//! What a block of the fused backward kernel owns: some keys of one head.
+//! What a block of `dk/dv` and of the fused kernel on tensor cores owns: some keys of one head.
 
 use crate::sequence::Sequence;
 use cuda_std::{hint, thread};
@@ -14,24 +14,45 @@ pub struct KeyBlock {
     pub head: u32,
     /// Its first key.
     pub first: u32,
-    /// One past its last key that counts; not above `first` where all of them are padding.
+    /// One past its last key that counts; at most `first` where all are padding.
     pub last: u32,
 }
 
 impl KeyBlock {
-    /// That of the calling block, which owns `rows` keys. It is computed anew at each call, so that it need not stay in registers
-    /// from one to the next.
+    /// That of the calling block, which owns `rows` keys; `None` where a sequence of a ragged batch has fewer keys.
+    ///
+    /// Each call computes everything anew: what is made from the second one need not stay in registers from the start of the
+    /// kernel to its end.
     ///
     /// # Safety
     /// The grid is the plan's, and what the problem gives is readable.
     #[inline(always)]
-    pub unsafe fn of_this_block(problem: &ProblemParams, rows: u32) -> Self {
+    pub unsafe fn of_this_block(problem: &ProblemParams, rows: u32) -> Option<Self> {
+        // SAFETY: the caller's.
+        let work = unsafe { Self::anew(problem, rows) };
+        (work.first < work.sequence.key_rows).then_some(work)
+    }
+
+    /// The same of a block that has been seen to have keys.
+    ///
+    /// # Safety
+    /// As [`KeyBlock::of_this_block`].
+    #[inline(always)]
+    pub unsafe fn anew(problem: &ProblemParams, rows: u32) -> Self {
         let blocks = problem.keys.div_ceil(rows);
-        let Work { block, head, batch } =
-            Work::decode(hint::opaque(thread::block_idx_x()), blocks, problem.key_heads);
+        let index = hint::opaque(thread::block_idx_x());
+        let Work { block, head, batch } = Work::decode(index, blocks, problem.key_heads);
         // SAFETY: the caller's.
         let sequence = unsafe { Sequence::new(problem, batch) };
         let first = block * rows;
         KeyBlock { sequence, head, first, last: sequence.keys.min(first + rows) }
+    }
+
+    /// The query heads that read the keys; none where all are padding.
+    #[inline(always)]
+    pub fn query_heads(&self, problem: &ProblemParams) -> core::ops::Range<u32> {
+        let group = problem.query_heads / problem.key_heads;
+        let first = self.head * group;
+        first..first + if self.first < self.last { group } else { 0 }
     }
 }

@@ -11,7 +11,7 @@ use crate::tiles::operand::Operand;
 use crate::tiles::swizzled::{LanePlace, SwizzledTile, store_tiles};
 use core::marker::PhantomData;
 use cuda_std::mem::{self, SharedAddr};
-use cuda_std::{shared, thread};
+use cuda_std::{hint, shared, thread};
 use flash_attention_geometry::mma::{MatrixLane, MmaPlace};
 
 /// A thread's view of its block's tiles, for padded columns `D` of q and k and `V` of v and dout.
@@ -115,7 +115,9 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     #[inline(always)]
     pub unsafe fn copy_step(&self, columns: &Pair<'_, C::Element>, first: u32, parity: u32, all: bool) {
         let (x, y) = Self::step_tiles(self.start, parity);
-        let (step, thread, threads) = (C::TILE.step, self.thread, C::TILE.threads());
+        let (step, threads) = (C::TILE.step, C::TILE.threads());
+        // As [`GradBlock::at`].
+        let thread = if C::GENERAL { hint::opaque(self.thread) } else { self.thread };
         // SAFETY: the caller's.
         unsafe {
             x.copy(columns.wide, first, step, thread, threads, all);
@@ -155,6 +157,13 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         thread::sync_threads();
     }
 
+    /// A place, in the general kernels hidden from the optimiser: it would compute all those that follow from it before the loop
+    /// and keep them in registers, which the rules of scores need.
+    #[inline(always)]
+    fn at(place: LanePlace) -> LanePlace {
+        if C::GENERAL { place.hidden() } else { place }
+    }
+
     /// `A Xᵀ`: the step's raw scores.
     ///
     /// # Safety
@@ -162,9 +171,9 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     #[inline(always)]
     pub unsafe fn scores(&self, parity: u32) -> MmaTiles {
         let shape = Shape { rows: C::ROW_TILES, columns: C::STEP_TILES, depth: (D / 16) as usize };
-        let right = self.columns.0.shifted(parity * C::TILE.step_bytes());
+        let right = Self::at(self.columns.0).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
-        unsafe { mma_product::of_rows::<C::Element, D>(shape, self.rows.0, right) }
+        unsafe { mma_product::of_rows::<C::Element, D>(shape, Self::at(self.rows.0), right) }
     }
 
     /// `B Yᵀ`: the gradients of the step's weights.
@@ -174,9 +183,9 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     #[inline(always)]
     pub unsafe fn weight_gradients(&self, parity: u32) -> MmaTiles {
         let shape = Shape { rows: C::ROW_TILES, columns: C::STEP_TILES, depth: (V / 16) as usize };
-        let right = self.columns.1.shifted(parity * C::TILE.step_bytes());
+        let right = Self::at(self.columns.1).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
-        unsafe { mma_product::of_rows::<C::Element, V>(shape, self.rows.1, right) }
+        unsafe { mma_product::of_rows::<C::Element, V>(shape, Self::at(self.rows.1), right) }
     }
 
     /// `sum += grads X`.
@@ -186,7 +195,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     #[inline(always)]
     pub unsafe fn add_wide(&self, sum: &mut MmaTiles, grads: &MmaTiles, parity: u32) {
         let shape = Shape { rows: C::ROW_TILES, columns: (D / 8) as usize, depth: C::STEP_TILES / 2 };
-        let values = self.sums.0.shifted(parity * C::TILE.step_bytes());
+        let values = Self::at(self.sums.0).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
         unsafe { mma_product::add_weighted::<C::Element, D>(shape, sum, grads, values) }
     }
@@ -198,7 +207,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     #[inline(always)]
     pub unsafe fn add_value(&self, sum: &mut MmaTiles, weights: &MmaTiles, parity: u32) {
         let shape = Shape { rows: C::ROW_TILES, columns: (V / 8) as usize, depth: C::STEP_TILES / 2 };
-        let values = self.sums.1.shifted(parity * C::TILE.step_bytes());
+        let values = Self::at(self.sums.1).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
         unsafe { mma_product::add_weighted::<C::Element, V>(shape, sum, weights, values) }
     }

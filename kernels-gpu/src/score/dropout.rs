@@ -4,6 +4,7 @@ use super::{Orientation, TilePlace};
 use crate::config::{FlashConfig, KernelConfig};
 use crate::sequence::Sequence;
 use crate::tiles::fragment::Scores;
+use crate::tiles::layout::ScoreLayout;
 use crate::tiles::mma_fragment::MmaTiles;
 use cuda_std::hint;
 use flash_attention_abi::ProblemParams;
@@ -25,6 +26,15 @@ pub struct Dropout {
 /// Which elements of a thread's fragment are kept: bit `8 i + j` is that of row `i` and column `j`.
 #[derive(Clone, Copy)]
 pub struct Kept(u32);
+
+/// Which elements of a thread's tiles for tensor cores are kept: bit `COLUMNS i + j` is that of row `i` and column `j`.
+#[derive(Clone, Copy)]
+pub struct KeptTiles(u32);
+
+impl KeptTiles {
+    /// All.
+    pub const ALL: KeptTiles = KeptTiles(u32::MAX);
+}
 
 impl Dropout {
     /// Dropout as the problem has it.
@@ -74,11 +84,7 @@ impl Dropout {
         for i in 0..hint::opaque(C::ROWS as u32) {
             for half in 0..hint::opaque(2) {
                 let words = self.words(group + 8 * half, first_query + place.row(i));
-                let mut bits = 0;
-                for word in 0..4 {
-                    bits |= u32::from(words[word] >= self.threshold) << word;
-                }
-                kept |= bits << (8 * i + 4 * half);
+                kept |= self.bits(words) << (8 * i + 4 * half);
             }
         }
         Kept(kept)
@@ -128,6 +134,67 @@ impl Dropout {
         }
     }
 
+    /// What is kept of a step of backward on tensor cores, 16 or 32 columns; all of it without dropout.
+    #[inline(always)]
+    pub fn kept_tiles<L: ScoreLayout<Place = MmaPlace>, O: Orientation>(
+        &self,
+        tile: TilePlace<MmaPlace>,
+    ) -> KeptTiles {
+        const { assert!(L::ROWS <= 4 && L::COLUMNS <= 8) };
+        if !self.given() {
+            return KeptTiles::ALL;
+        }
+        let TilePlace { thread, first_query, first_key, .. } = tile;
+        let mut kept = 0;
+        // The loops around the generator stay loops: ten rounds each, and the result is one register.
+        if O::ROWS_ARE_QUERIES {
+            // A thread's columns are pairs 8 apart: one group of keys for the left ones, one for the right ones. The words of a
+            // step of 16 keys are the lower or upper two.
+            let (group, first_word) = philox::place(first_key + thread.first_column);
+            for index in 0..hint::opaque(2 * L::ROWS as u32) {
+                let (i, side) = (index / 2, index % 2);
+                let bits = self.bits(self.words(group + side, first_query + thread.row(i))) >> first_word;
+                for pair in 0..L::COLUMNS as u32 / 2 {
+                    kept |= (bits >> pair & 1) << (L::COLUMNS as u32 * i + 2 * pair + side);
+                }
+            }
+        } else {
+            // A thread's rows are 8 apart, and so in one group: all its words, or the lower or upper two.
+            let (group, first_word) = philox::place(first_key + thread.first_row);
+            for j in 0..hint::opaque(L::COLUMNS as u32) {
+                let bits = self.bits(self.words(group, first_query + thread.column(j))) >> first_word;
+                for i in 0..L::ROWS as u32 {
+                    kept |= (bits >> i & 1) << (L::COLUMNS as u32 * i + j);
+                }
+            }
+        }
+        KeptTiles(kept)
+    }
+
+    /// Bit `n` says whether what has word `n` is kept.
+    #[inline(always)]
+    fn bits(&self, words: [u32; 4]) -> u32 {
+        let mut bits = 0;
+        for word in 0..4 {
+            bits |= u32::from(words[word] >= self.threshold) << word;
+        }
+        bits
+    }
+
+    /// Drops weights, or gradients of weights, of a step of backward on tensor cores; nothing changes without dropout.
+    #[inline(always)]
+    pub fn apply_tiles<L: ScoreLayout>(&self, kept: KeptTiles, weights: &mut L::Fragment) {
+        if self.given() {
+            for i in 0..L::ROWS {
+                for j in 0..L::COLUMNS {
+                    let weight = L::element(weights, i, j);
+                    let keep = kept.0 >> (L::COLUMNS * i + j) & 1 != 0;
+                    *weight = if keep { *weight * self.scale } else { 0.0 };
+                }
+            }
+        }
+    }
+
     /// Drops weights of a tile for tensor cores, whose rows are queries.
     ///
     /// A thread's columns are pairs 8 apart: four pairs share two groups.
@@ -141,11 +208,7 @@ impl Dropout {
             for index in 0..hint::opaque(C::SCORE_TILES as u32 / 2) {
                 let (side, four) = (index % 2, index / 2);
                 let words = self.words(group + side + 8 * four, first_query + thread.row(i as u32));
-                let mut bits = 0;
-                for word in 0..4 {
-                    bits |= u32::from(words[word] >= self.threshold) << word;
-                }
-                kept |= bits << (16 * side + 4 * four);
+                kept |= self.bits(words) << (16 * side + 4 * four);
             }
             for j in 0..C::COLUMNS {
                 let weight = C::element(weights, i, j);
@@ -159,10 +222,11 @@ impl Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backward, FlashGeneral, Forward};
+    use crate::config::{
+        Backward, FlashConfig, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashGradConfig, Forward,
+    };
     use crate::element::{F16, F32};
     use crate::score::{KeyRows, QueryRows};
-    use crate::tiles::layout::ScoreLayout;
 
     fn dropout() -> Dropout {
         Dropout { threshold: 1 << 31, scale: 2.0, seed: [17, 4], offset: 3, row: 9 }
@@ -219,5 +283,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn steps_agree<C: FlashGradConfig, O: Orientation>() {
+        let (rows, step) = (C::TILE.block_rows(), C::TILE.step);
+        let (query, key) = O::query_key(rows, step);
+        // Steps of 16 begin in the upper half of a group of 32 too.
+        for (first_query, first_key) in [(0, 0), (2 * query, key), (query, 2 * key), (3 * query, 7 * key)] {
+            for thread in 0..C::TILE.threads() {
+                let place = MmaPlace::new(thread, C::TILE.warp_rows);
+                let mut weights = MmaTiles { tiles: [[1.0; 4]; 32] };
+                let tile = TilePlace { thread: place, first_query, first_key, plain: false };
+                dropout().apply_tiles::<C>(dropout().kept_tiles::<C, O>(tile), &mut weights);
+                for i in 0..C::ROWS {
+                    for j in 0..C::COLUMNS {
+                        let (query, key) = O::query_key(place.row(i as u32), place.column(j as u32));
+                        let expected = if is_kept(first_query + query, first_key + key) { 2.0 } else { 0.0 };
+                        assert_eq!(*C::element(&mut weights, i, j), expected, "{thread} {i} {j}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn steps_of_backward_on_tensor_cores_keep_what_the_definition_keeps() {
+        // 32 and 16 rows a warp.
+        steps_agree::<FlashGrad<F16, 64, 64>, QueryRows>();
+        steps_agree::<FlashGrad<F16, 64, 64>, KeyRows>();
+        steps_agree::<FlashGeneralGrad<F16, 128, 128>, QueryRows>();
+        steps_agree::<FlashGeneralGrad<F16, 128, 128>, KeyRows>();
     }
 }

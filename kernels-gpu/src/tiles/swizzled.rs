@@ -4,7 +4,7 @@ use super::mma_fragment::MmaTiles;
 use super::operand::Operand;
 use crate::element::{Element, HalfElement};
 use cuda_std::mem::{self, SharedAddr};
-use cuda_std::warp;
+use cuda_std::{hint, warp};
 use flash_attention_geometry::mma::{MatrixLane, MmaPlace, Swizzle};
 
 /// A tile of `COLUMNS` columns.
@@ -23,6 +23,12 @@ impl LanePlace {
     #[inline(always)]
     pub fn shifted(self, bytes: u32) -> Self {
         LanePlace(self.0.offset(bytes))
+    }
+
+    /// The same place, about which the optimiser knows nothing: what follows from it is computed where it is used.
+    #[inline(always)]
+    pub fn hidden(self) -> Self {
+        LanePlace(SharedAddr::new(hint::opaque(self.0.get())))
     }
 }
 
@@ -105,14 +111,16 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
     ) {
         let (row, chunk) = (thread / Self::GROUP, thread % Self::GROUP);
         let step = threads / Self::GROUP;
+        // Where the threads could copy more rows than there are, the last ones copy nothing.
+        let has_row = rows >= step || row < rows;
         let to = self.chunk(row, chunk);
         let mut from = operand.at(first_row + row, chunk * 8);
-        for piece in 0..rows / step {
+        for piece in 0..rows.div_ceil(step) {
             let inside = all || first_row + row + piece * step < operand.rows;
             for right in 0..COLUMNS / 8 / Self::GROUP {
                 let to = to.offset(piece * step * Self::SWIZZLE.row_bytes + right * Self::GROUP * 16);
                 let from = from.offset(u64::from(right * Self::GROUP * 16));
-                if (chunk + right * Self::GROUP) * 8 < operand.columns {
+                if has_row && (chunk + right * Self::GROUP) * 8 < operand.columns {
                     // SAFETY: the caller's; of a row outside nothing is read, and its address is not used.
                     unsafe {
                         if all {

@@ -230,3 +230,56 @@ fn grids_that_cannot_be_launched_are_refused_with_their_size() {
     let expected = "the forward kernel would need 2147483648 blocks, and at most 2147483647 can be launched";
     assert!(reasons.contains(expected), "{reasons}");
 }
+
+/// The launches of backward behind `delta`: entry point, grid, block and shared bytes.
+fn backward_of(run: &Run, call: Sdpa<'_>, dout: &Tensor) -> Vec<(&'static str, u32, u32, u32)> {
+    let forward = call.forward().unwrap();
+    run.launches();
+    forward.backward(dout).unwrap();
+    let launches = run.launches();
+    assert!(launches[0].entry.starts_with("delta"));
+    launches[1..].iter().map(|l| (l.entry, l.grid, l.block, l.shared_bytes)).collect()
+}
+
+#[test]
+fn backward_takes_the_kernels_of_what_forward_took() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::F16, &[2, 4, 300, 64]);
+    let k = run.tensor(Dtype::F16, &[2, 2, 500, 64]);
+    // Blocks of 128 rows of two operands, and two steps of 32; of 64 rows, and two steps of 16.
+    let (plain, general) = (2 * 64 * 2 * (128 + 2 * 32), 2 * 64 * 2 * (64 + 2 * 16));
+    assert_eq!(
+        backward_of(&run, sdpa(&q, &k, &k).causal(Causal::LowerRight), &q),
+        [
+            ("flash_grad_key_value_f16_d64", 4 * 2 * 2, 128, plain),
+            ("flash_grad_query_f16_d64", 3 * 4 * 2, 128, plain)
+        ]
+    );
+    let bias = run.tensor(Dtype::F16, &[4, 1, 500]);
+    assert_eq!(
+        backward_of(&run, sdpa(&q, &k, &k).bias(&bias), &q)[..2],
+        [
+            ("flash_general_grad_key_value_f16_d64", 8 * 2 * 2, 128, general),
+            ("flash_general_grad_query_f16_d64", 5 * 4 * 2, 128, general)
+        ]
+    );
+}
+
+#[test]
+fn the_gradient_of_a_bias_is_that_of_efficient() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::F16, &[1, 2, 70, 64]);
+    let (bias, sinks) = (run.tensor(Dtype::F16, &[2, 1, 70]), run.tensor(Dtype::F32, &[2]));
+    let launches = backward_of(&run, sdpa(&q, &q, &q).bias(&bias).sinks(&sinks), &q);
+    let entries: Vec<_> = launches.iter().map(|launch| launch.0).collect();
+    assert_eq!(entries[2..], ["grad_bias_f16_d64", "grad_sink"]);
+}
+
+#[test]
+fn a_gradient_of_the_output_that_is_not_aligned_goes_to_efficient() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::F16, &[1, 2, 70, 64]);
+    let late = run.tensor(Dtype::F16, &[1, 2, 70, 72]).narrow(3, 4, 64).unwrap();
+    let entries: Vec<_> = backward_of(&run, sdpa(&q, &q, &q), &late).iter().map(|launch| launch.0).collect();
+    assert_eq!(entries, ["grad_key_value_f16_d64", "grad_query_f16_d64"]);
+}
