@@ -150,8 +150,9 @@ mod tests {
     fn every_kernel_is_drawn_on_every_gpu() {
         let mut demand = Demand::of([("fma.rn.f32", 1000), ("ex2.approx.f32", 10)]);
         (demand.sector_bytes, demand.shared_wavefronts) = (6400, 300);
-        let shown = |name| GPUS.iter().map(move |gpu| Shown { name, demand: &demand, gpu });
-        let all: Vec<Shown> = shown("first <&>").chain(shown("second")).collect();
+        let pairs =
+            ["first <&>", "second"].into_iter().flat_map(|name| GPUS.iter().map(move |gpu| (name, gpu)));
+        let all: Vec<Shown> = pairs.map(|(name, gpu)| Shown { name, demand: &demand, gpu }).collect();
         let text = svg(&all, 3).unwrap();
         for gpu in &GPUS {
             assert!(text.contains(&format!("first &lt;&amp;&gt; on {}", gpu.name)), "{text}");
