@@ -7,8 +7,8 @@
 use crate::Dtype;
 use crate::flash::split::{COMBINE_THREADS, flash_split_general_tile, flash_split_tile};
 use crate::flash::{
-    FlashGradTile, FlashTile, flash_forward_tile, flash_general_grad_tile, flash_general_tile,
-    flash_grad_tile,
+    FlashGradTile, FlashTile, GRAD_CONVERT_THREADS, flash_forward_tile, flash_general_grad_tile,
+    flash_general_tile, flash_grad_tile,
 };
 
 /// What a kernel computes.
@@ -56,6 +56,7 @@ impl FlashKernel {
                 self.tile(head_dim, value_dim).threads()
             }
             FlashKernel::Combine => COMBINE_THREADS,
+            FlashKernel::GradConvert => GRAD_CONVERT_THREADS,
             _ => self.grad_tile(head_dim, value_dim).threads(),
         }
     }
@@ -219,6 +220,11 @@ pub enum FlashKernel {
     /// `out` and `lse` from those of the parts, the same for all head dims (listed with 0). Grid: rows of out, in pieces of
     /// [`COMBINE_COLUMNS`](crate::flash::split::COMBINE_COLUMNS), one a warp.
     Combine,
+    /// `dk`, `dv` and f32 sums of `dq` ([`GradSums`](crate::flash::GradSums)), to which blocks of keys add atomically; for the
+    /// same. Grid: key blocks x key heads x batch.
+    GradFused,
+    /// `dq` from those sums, the same for every head dim (listed with 0). Grid: tiles of queries x query heads x batch.
+    GradConvert,
 }
 
 /// One compiled specialisation for tensor cores.
@@ -241,40 +247,47 @@ pub struct FlashEntryPoint {
 macro_rules! for_each_flash_entry_point {
     ($each:ident) => {
         $each! {
+            GradConvert F16 0 0 flash_grad_convert_f16;
             Forward F16 32 32 flash_forward_f16_d32;
             General F16 32 32 flash_general_f16_d32;
             GradKeyValue F16 32 32 flash_grad_key_value_f16_d32;
             GradQuery F16 32 32 flash_grad_query_f16_d32;
+            GradFused F16 32 32 flash_grad_fused_f16_d32;
             GeneralGradKeyValue F16 32 32 flash_general_grad_key_value_f16_d32;
             GeneralGradQuery F16 32 32 flash_general_grad_query_f16_d32;
             Forward F16 64 64 flash_forward_f16_d64;
             General F16 64 64 flash_general_f16_d64;
             GradKeyValue F16 64 64 flash_grad_key_value_f16_d64;
             GradQuery F16 64 64 flash_grad_query_f16_d64;
+            GradFused F16 64 64 flash_grad_fused_f16_d64;
             GeneralGradKeyValue F16 64 64 flash_general_grad_key_value_f16_d64;
             GeneralGradQuery F16 64 64 flash_general_grad_query_f16_d64;
             Forward F16 96 96 flash_forward_f16_d96;
             General F16 96 96 flash_general_f16_d96;
             GradKeyValue F16 96 96 flash_grad_key_value_f16_d96;
             GradQuery F16 96 96 flash_grad_query_f16_d96;
+            GradFused F16 96 96 flash_grad_fused_f16_d96;
             GeneralGradKeyValue F16 96 96 flash_general_grad_key_value_f16_d96;
             GeneralGradQuery F16 96 96 flash_general_grad_query_f16_d96;
             Forward F16 64 128 flash_forward_f16_d64_128;
             General F16 64 128 flash_general_f16_d64_128;
             GradKeyValue F16 64 128 flash_grad_key_value_f16_d64_128;
             GradQuery F16 64 128 flash_grad_query_f16_d64_128;
+            GradFused F16 64 128 flash_grad_fused_f16_d64_128;
             GeneralGradKeyValue F16 64 128 flash_general_grad_key_value_f16_d64_128;
             GeneralGradQuery F16 64 128 flash_general_grad_query_f16_d64_128;
             Forward F16 128 64 flash_forward_f16_d128_64;
             General F16 128 64 flash_general_f16_d128_64;
             GradKeyValue F16 128 64 flash_grad_key_value_f16_d128_64;
             GradQuery F16 128 64 flash_grad_query_f16_d128_64;
+            GradFused F16 128 64 flash_grad_fused_f16_d128_64;
             GeneralGradKeyValue F16 128 64 flash_general_grad_key_value_f16_d128_64;
             GeneralGradQuery F16 128 64 flash_general_grad_query_f16_d128_64;
             Forward F16 128 128 flash_forward_f16_d128;
             General F16 128 128 flash_general_f16_d128;
             GradKeyValue F16 128 128 flash_grad_key_value_f16_d128;
             GradQuery F16 128 128 flash_grad_query_f16_d128;
+            GradFused F16 128 128 flash_grad_fused_f16_d128;
             GeneralGradKeyValue F16 128 128 flash_general_grad_key_value_f16_d128;
             GeneralGradQuery F16 128 128 flash_general_grad_query_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
@@ -283,40 +296,47 @@ macro_rules! for_each_flash_entry_point {
             General F16 192 192 flash_general_f16_d192;
             Forward F16 256 256 flash_forward_f16_d256;
             General F16 256 256 flash_general_f16_d256;
+            GradConvert Bf16 0 0 flash_grad_convert_bf16;
             Forward Bf16 32 32 flash_forward_bf16_d32;
             General Bf16 32 32 flash_general_bf16_d32;
             GradKeyValue Bf16 32 32 flash_grad_key_value_bf16_d32;
             GradQuery Bf16 32 32 flash_grad_query_bf16_d32;
+            GradFused Bf16 32 32 flash_grad_fused_bf16_d32;
             GeneralGradKeyValue Bf16 32 32 flash_general_grad_key_value_bf16_d32;
             GeneralGradQuery Bf16 32 32 flash_general_grad_query_bf16_d32;
             Forward Bf16 64 64 flash_forward_bf16_d64;
             General Bf16 64 64 flash_general_bf16_d64;
             GradKeyValue Bf16 64 64 flash_grad_key_value_bf16_d64;
             GradQuery Bf16 64 64 flash_grad_query_bf16_d64;
+            GradFused Bf16 64 64 flash_grad_fused_bf16_d64;
             GeneralGradKeyValue Bf16 64 64 flash_general_grad_key_value_bf16_d64;
             GeneralGradQuery Bf16 64 64 flash_general_grad_query_bf16_d64;
             Forward Bf16 96 96 flash_forward_bf16_d96;
             General Bf16 96 96 flash_general_bf16_d96;
             GradKeyValue Bf16 96 96 flash_grad_key_value_bf16_d96;
             GradQuery Bf16 96 96 flash_grad_query_bf16_d96;
+            GradFused Bf16 96 96 flash_grad_fused_bf16_d96;
             GeneralGradKeyValue Bf16 96 96 flash_general_grad_key_value_bf16_d96;
             GeneralGradQuery Bf16 96 96 flash_general_grad_query_bf16_d96;
             Forward Bf16 64 128 flash_forward_bf16_d64_128;
             General Bf16 64 128 flash_general_bf16_d64_128;
             GradKeyValue Bf16 64 128 flash_grad_key_value_bf16_d64_128;
             GradQuery Bf16 64 128 flash_grad_query_bf16_d64_128;
+            GradFused Bf16 64 128 flash_grad_fused_bf16_d64_128;
             GeneralGradKeyValue Bf16 64 128 flash_general_grad_key_value_bf16_d64_128;
             GeneralGradQuery Bf16 64 128 flash_general_grad_query_bf16_d64_128;
             Forward Bf16 128 64 flash_forward_bf16_d128_64;
             General Bf16 128 64 flash_general_bf16_d128_64;
             GradKeyValue Bf16 128 64 flash_grad_key_value_bf16_d128_64;
             GradQuery Bf16 128 64 flash_grad_query_bf16_d128_64;
+            GradFused Bf16 128 64 flash_grad_fused_bf16_d128_64;
             GeneralGradKeyValue Bf16 128 64 flash_general_grad_key_value_bf16_d128_64;
             GeneralGradQuery Bf16 128 64 flash_general_grad_query_bf16_d128_64;
             Forward Bf16 128 128 flash_forward_bf16_d128;
             General Bf16 128 128 flash_general_bf16_d128;
             GradKeyValue Bf16 128 128 flash_grad_key_value_bf16_d128;
             GradQuery Bf16 128 128 flash_grad_query_bf16_d128;
+            GradFused Bf16 128 128 flash_grad_fused_bf16_d128;
             GeneralGradKeyValue Bf16 128 128 flash_general_grad_key_value_bf16_d128;
             GeneralGradQuery Bf16 128 128 flash_general_grad_query_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
@@ -383,11 +403,8 @@ macro_rules! flash_entry_point_table {
 pub const FLASH_ENTRY_POINTS: &[FlashEntryPoint] = for_each_flash_entry_point!(flash_entry_point_table);
 
 /// The entry point for a kernel, storage type and padded head dims, if it exists.
-pub fn find_flash(
-    kernel: FlashKernel,
-    dtype: Dtype,
-    (head_dim, value_dim): (u32, u32),
-) -> Option<&'static FlashEntryPoint> {
+pub fn find_flash(kernel: FlashKernel, dtype: Dtype, dims: (u32, u32)) -> Option<&'static FlashEntryPoint> {
+    let (head_dim, value_dim) = if kernel == FlashKernel::GradConvert { (0, 0) } else { dims };
     let mut all = FLASH_ENTRY_POINTS.iter();
     all.find(|e| e.kernel == kernel && e.dtype == dtype && (e.head_dim, e.value_dim) == (head_dim, value_dim))
 }
@@ -438,6 +455,7 @@ mod tests {
                 for kernel in [
                     FlashKernel::GradKeyValue,
                     FlashKernel::GradQuery,
+                    FlashKernel::GradFused,
                     FlashKernel::GeneralGradKeyValue,
                     FlashKernel::GeneralGradQuery,
                 ] {
@@ -446,9 +464,10 @@ mod tests {
                 }
             }
             assert!(find_flash(FlashKernel::Combine, dtype, (0, 0)).is_some());
+            assert!(find_flash(FlashKernel::GradConvert, dtype, (64, 64)).is_some());
         }
         let (forward, backward) =
             (crate::flash::FLASH_HEAD_DIMS.len(), crate::flash::FLASH_GRAD_HEAD_DIMS.len());
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (4 * forward + 4 * backward + 1));
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (4 * forward + 5 * backward + 2));
     }
 }

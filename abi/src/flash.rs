@@ -5,6 +5,8 @@
 //! registers, and weights go from the first product to the second without leaving them.
 
 pub mod split;
+mod fused;
+pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums};
 
 /// Shared memory that a block may have on every GPU from sm_80 on (sm_86, sm_89 and sm_120 have the least: 99 KiB).
 pub const FLASH_SHARED_LIMIT: u32 = 99 * 1024;

@@ -4,7 +4,7 @@ use flash_attention::ffi::Loan;
 use flash_attention::{Backend, Causal, Dropout, Dtype, Layout, Options, Ragged, Tensor, Window};
 
 use crate::error::Failure;
-use crate::types::{self, backend, causal, dtype, layout};
+use crate::types::{self, backend, causal, deterministic, dtype, layout};
 
 fn wrong(argument: &str, given: impl ToString, allowed: &str) -> Failure {
     Failure::argument(format!("{argument} is {}; it must be {allowed}", given.to_string()))
@@ -128,6 +128,12 @@ pub(crate) unsafe fn options(loan: &Loan, problem: &types::Problem) -> Result<Op
     };
     options.splits = usize::try_from(problem.splits)
         .map_err(|_| wrong("splits", problem.splits, "at least 1, or 0, which leaves it to the library"))?;
+    options.deterministic = match problem.deterministic {
+        deterministic::DEFAULT => None,
+        deterministic::YES => Some(true),
+        deterministic::NO => Some(false),
+        other => return Err(wrong("deterministic", other, "0 (default), 1 (yes) or 2 (no)")),
+    };
     options.window = Window {
         left: bound("window_left", problem.window_left)?,
         right: bound("window_right", problem.window_right)?,

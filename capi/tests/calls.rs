@@ -3,9 +3,9 @@
 mod support;
 
 use flash_attention::{Causal, Device, Dropout, Layout, Options, Ragged, Window};
-use flash_attention_c::call::{fa_forward_backend, fa_forward_workspace};
+use flash_attention_c::call::{fa_backward_workspace, fa_forward_backend, fa_forward_workspace};
 use flash_attention_c::types::{
-    BackwardTensors, ForwardTensors, Problem, Tensor, backend, causal, dtype, layout,
+    BackwardTensors, ForwardTensors, Problem, Tensor, backend, causal, deterministic, dtype, layout,
 };
 use support::{Emulator, contiguous, encode, expected, good, numbers, own, size};
 
@@ -189,6 +189,34 @@ fn tensors_of_one_head_and_of_the_other_layout_are_the_same() {
     case.problem.layout = layout::BSHD;
     case.options.layout = Layout::Bshd;
     check(case, |_, _, _| {});
+}
+
+/// One block of keys adds to each element of dq once, so that its bits do not vary.
+#[test]
+fn gradients_by_atomic_additions_are_the_same_and_take_their_sums_from_the_workspace() {
+    let given =
+        [(deterministic::DEFAULT, None), (deterministic::YES, Some(true)), (deterministic::NO, Some(false))];
+    for (given, own) in given {
+        let mut case = Case::dense(dtype::F16, [2, 4, 2, 33, 100, 64, 64]);
+        (case.problem.deterministic, case.options.deterministic) = (given, own);
+        check(case, |_, _, _| {});
+    }
+    let emulator = Emulator::new();
+    let bytes = |deterministic| {
+        let [q, lse] = [(dtype::F16, vec![2, 4, 33, 64]), (dtype::F32, vec![2, 4, 33])]
+            .map(|(of, shape)| emulator.blank(of, &shape));
+        let problem = Problem { q, k: q, v: q, deterministic, ..Problem::default() };
+        let tensors =
+            BackwardTensors { out: q, lse, dout: q, dq: q, dk: q, dv: q, ..BackwardTensors::default() };
+        let mut bytes = 0;
+        // SAFETY: the device is open, and nothing is touched.
+        good(unsafe { fa_backward_workspace(emulator.0, &problem, &tensors, &mut bytes) });
+        bytes
+    };
+    // Delta, rounded up to 256; two tiles a head of 32 rows of 64 sums and a pair of numbers.
+    let delta = (2 * 4 * 33 * 4u64).next_multiple_of(256);
+    assert_eq!([deterministic::DEFAULT, deterministic::YES].map(bytes), [delta; 2]);
+    assert_eq!(bytes(deterministic::NO), delta + 2 * 4 * 2 * 32 * (64 + 2) * 4);
 }
 
 #[test]

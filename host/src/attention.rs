@@ -179,6 +179,13 @@ impl Sdpa<'_> {
         self
     }
 
+    /// Whether backward gives the same bits every time, at the price of computing the scores twice; see
+    /// [`Options::deterministic`]. Forward always does.
+    pub fn deterministic(mut self, wanted: bool) -> Self {
+        self.options.deterministic = Some(wanted);
+        self
+    }
+
     /// Who hears how far the launches have come: called now and then while a kernel runs, from any thread.
     pub fn progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.options.progress = Some(OnProgress::new(callback));

@@ -90,7 +90,8 @@ pub(crate) fn backward(
 }
 
 /// As [`backward`], into tensors of the caller's shapes. Gradients of bias and sinks are computed where there are tensors for
-/// them.
+/// them. Memory beside them: delta, 4 bytes for each row of q; by the fused kernel also the sums of dq, `4 d + 8` bytes for each
+/// row, where d is the padded head dim and the rows of each head and sequence are rounded up to 32.
 pub(crate) fn backward_into(
     problem: &Problem,
     out: &Tensor,
@@ -104,12 +105,13 @@ pub(crate) fn backward_into(
     let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let dbias = gradients.dbias.as_ref().map(|dbias| problem.full_scores(dbias)).transpose()?;
     let indices = Indices::new(problem)?;
-    let tensors = BackwardTensors {
+    let mut tensors = BackwardTensors {
         out: &problem.heads_first(out)?,
         lse,
         dout,
         dlse: dlse.as_ref(),
         delta: &delta,
+        dq_sums: None,
         dq: &problem.heads_first(&gradients.dq)?,
         dk: &problem.heads_first(&gradients.dk)?,
         dv: &problem.heads_first(&gradients.dv)?,
@@ -117,5 +119,8 @@ pub(crate) fn backward_into(
         dsinks: gradients.dsinks.as_ref(),
     };
     let flash = backend == Backend::Flash;
+    let shape = if flash { plan::flash::sums_shape(problem, &tensors) } else { None };
+    let sums = shape.map(|shape| Tensor::zeros(problem.device(), Dtype::F32, &shape)).transpose()?;
+    tensors.dq_sums = sums.as_ref();
     launch(problem, &plan::backward(problem, &indices, &tensors, flash)?)
 }

@@ -46,6 +46,7 @@ pub use device::{Device, EmulatorOptions, Kind, Progress, Statistics};
 pub use dtype::{Dtype, Element};
 pub use error::{Error, Result};
 pub use options::{Backend, Causal, Dropout, Layout, MAX_SPLITS, OnProgress, Options, Ragged, Window};
+pub use plan::flash::FUSED_KEYS;
 pub use problem::Sizes;
 pub use ragged::{JaggedTensor, sdpa_jagged, sdpa_varlen};
 pub use tensor::Tensor;

@@ -60,7 +60,20 @@ fn file(path: PathBuf) -> Result<File, String> {
 /// # Errors
 /// In words, for what goes wrong, every tensor that is wrong, and every one that the file does not expect.
 pub fn run(path: &Path, target: &Target, splits: usize) -> Result<(), String> {
-    check(path, target, splits).map_err(|error| error.to_string())?
+    run_with(path, target, splits, None)
+}
+
+/// The same with or without atomic additions in backward.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    path: &Path,
+    target: &Target,
+    splits: usize,
+    deterministic: Option<bool>,
+) -> Result<(), String> {
+    check(path, target, splits, deterministic).map_err(|error| error.to_string())?
 }
 
 /// Whether a backend takes a case: tensor cores multiply f16 and bf16 alone. All that are in files have rows of whole pieces.
@@ -88,10 +101,12 @@ fn check(
     path: &Path,
     Target { device, backend }: &Target,
     splits: usize,
+    deterministic: Option<bool>,
 ) -> flash_attention::Result<Result<(), String>> {
     let case = Case::read(path, device)?;
-    let call = sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).backend(*backend);
-    let forward = call.splits(splits).forward()?;
+    let mut options = case.options.clone();
+    (options.splits, options.deterministic) = (splits, deterministic);
+    let forward = sdpa(&case.q, &case.k, &case.v).options(options).backend(*backend).forward()?;
     if forward.backend() != *backend {
         return Ok(Err(format!("{} ran on {device}", forward.backend())));
     }

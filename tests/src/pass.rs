@@ -114,6 +114,7 @@ impl Problem {
         options.softcap = self.softcap;
         options.dropout = self.dropout;
         options.splits = self.splits;
+        options.deterministic = self.deterministic;
         if let Lengths::Keys(lengths) = &self.lengths {
             options.key_lengths = Some(lengths.clone());
         }

@@ -76,6 +76,8 @@ pub struct Problem {
     pub splits: usize,
     /// Whether the loss depends on the log-sum-exp too.
     pub dlse: bool,
+    /// Whether backward gives the same bits every time; `None` leaves it to the library.
+    pub deterministic: Option<bool>,
     /// Whether q, k and v have one batch entry, and one head, for all.
     pub single: [[bool; 2]; 3],
     /// Order of the dimensions.
@@ -115,6 +117,7 @@ impl Default for Problem {
             dropout: None,
             splits: 0,
             dlse: false,
+            deterministic: None,
             single: [[false; 2]; 3],
             layout: Layout::Bhsd,
             rank3: false,

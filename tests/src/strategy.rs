@@ -210,6 +210,7 @@ fn draft(dtype: Dtype) -> impl Strategy<Value = Draft> {
                 dropout,
                 splits: 0,
                 dlse,
+                deterministic: [None, Some(true), Some(false)][(seed % 3) as usize],
                 single,
                 layout: if heads_inside { Layout::Bshd } else { Layout::Bhsd },
                 rank3: false,

@@ -1,11 +1,14 @@
 //! The entry points for tensor cores: one for every row of their list in `abi`.
 
 use super::flash_forward::{self, flash_forward};
+use super::flash_grad_convert::flash_grad_convert;
+use super::flash_grad_fused::{self, flash_grad_fused};
 use super::{flash_combine, flash_grad, flash_grad_key_value, flash_grad_query, flash_split};
 use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashSplit, FlashSplitGeneral};
 use crate::element::{Bf16, F16};
 use cuda_std::kernel;
 use flash_attention_abi::flash::split::{COMBINE_THREADS, SplitParams};
+use flash_attention_abi::flash::{GRAD_CONVERT_THREADS, flash_grad_tile};
 use flash_attention_abi::{BackwardParams, FlashKernel, ForwardParams, for_each_flash_entry_point};
 
 cuda_std::declare_dynamic_shared!();
@@ -44,6 +47,43 @@ macro_rules! entry_points {
         pub unsafe fn $name(params: SplitParams) {
             // SAFETY: the caller's.
             unsafe { flash_combine::flash_combine::<$dtype>(&params) }
+        }
+    };
+    (@one GradConvert $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        /// The rounding of the sums of `dq` to one storage type.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(launch_bounds({ GRAD_CONVERT_THREADS }, 1), collectives("bar.sync" = 0, "shfl.sync" = 0, "mma.sync" = 0))]
+        pub unsafe fn $name(params: BackwardParams) {
+            // SAFETY: the caller's.
+            unsafe { flash_grad_convert::<$dtype>(&params) }
+        }
+    };
+    (@one GradFused $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        /// The fused backward kernel of one storage type and padded head dims.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(
+            launch_bounds(
+                { flash_grad_tile($head_dim, $value_dim).threads() },
+                { flash_grad_tile($head_dim, $value_dim).min_blocks }
+            ),
+            collectives(
+                "bar.sync" = { flash_grad_fused::BARRIERS },
+                // One for each result on its way through shared memory.
+                "bar.warp.sync" = 2,
+                "shfl.sync" = 0,
+                "mma.sync" = { flash_grad_fused::STEPS * flash_grad_tile($head_dim, $value_dim).fused_products() },
+                "ldmatrix.sync" = {
+                    flash_grad_fused::STEPS * flash_grad_tile($head_dim, $value_dim).fused_matrix_loads()
+                }
+            )
+        )]
+        pub unsafe fn $name(params: BackwardParams) {
+            // SAFETY: the caller's.
+            unsafe { flash_grad_fused::<FlashGrad<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
         }
     };
     (@one GeneralGradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {

@@ -9,6 +9,8 @@ pub mod flash_combine;
 pub mod flash_entry;
 pub mod flash_forward;
 pub mod flash_grad;
+pub mod flash_grad_convert;
+pub mod flash_grad_fused;
 pub mod flash_grad_key_value;
 pub mod flash_grad_query;
 pub mod flash_split;

@@ -61,6 +61,13 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         within.offset(rows as u32 * Self::SWIZZLE.row_bytes + right)
     }
 
+    /// The place `rows` further down (a multiple of 8) from one in a row's first chunk, and `chunk` chunks to the right, less than a
+    /// period.
+    #[inline(always)]
+    pub fn beside(place: SharedAddr, rows: usize, chunk: usize) -> SharedAddr {
+        SharedAddr::new(place.get() ^ (chunk as u32 * 16)).offset(rows as u32 * Self::SWIZZLE.row_bytes)
+    }
+
     /// The place of a chunk.
     #[inline(always)]
     pub fn chunk(&self, row: u32, chunk: u32) -> SharedAddr {
