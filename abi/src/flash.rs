@@ -4,8 +4,8 @@
 //! [`FlashTile::warp_rows`] queries and all columns. Q, K and V lie in shared memory in 16 bits; scores and output are f32 in
 //! registers, and weights go from the first product to the second without leaving them.
 
-pub mod split;
 mod fused;
+pub mod split;
 pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums};
 
 /// Shared memory that a block may have on every GPU from sm_80 on (sm_86, sm_89 and sm_120 have the least: 99 KiB).

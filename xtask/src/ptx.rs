@@ -3,8 +3,8 @@
 use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
-use flash_attention_abi::flash::split::COMBINE_THREADS;
 use flash_attention_abi::flash::GRAD_CONVERT_THREADS;
+use flash_attention_abi::flash::split::COMBINE_THREADS;
 use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
 use flash_attention_abi::{
     Dtype, ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashEntryPoint, FlashKernel, Kernel,
