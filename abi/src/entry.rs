@@ -39,10 +39,37 @@ impl FlashKernel {
     /// The division of a backward kernel's work.
     pub const fn grad_tile(self, head_dim: u32, value_dim: u32) -> FlashGradTile {
         match self {
-            FlashKernel::GeneralGradKeyValue | FlashKernel::GeneralGradQuery => {
-                flash_general_grad_tile(head_dim, value_dim)
-            }
+            FlashKernel::GeneralGradKeyValue
+            | FlashKernel::GeneralGradKey
+            | FlashKernel::GeneralGradValue
+            | FlashKernel::GeneralGradQuery => flash_general_grad_tile(head_dim, value_dim),
             _ => flash_grad_tile(head_dim, value_dim),
+        }
+    }
+
+    /// Products of 16 x 16 by 16 x 8 that a warp of a backward kernel computes in a step.
+    pub const fn grad_products(self, head_dim: u32, value_dim: u32) -> u32 {
+        let tile = self.grad_tile(head_dim, value_dim);
+        match self {
+            FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_products(),
+            _ => tile.products(self.grad_results() == 2),
+        }
+    }
+
+    /// Loads of four 8 x 8 matrices in such a step.
+    pub const fn grad_matrix_loads(self, head_dim: u32, value_dim: u32) -> u32 {
+        let tile = self.grad_tile(head_dim, value_dim);
+        match self {
+            FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_matrix_loads(),
+            _ => tile.matrix_loads(self.grad_results() == 2),
+        }
+    }
+
+    /// Gradients that a backward kernel computes.
+    pub const fn grad_results(self) -> u32 {
+        match self {
+            FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue => 2,
+            _ => 1,
         }
     }
 
@@ -201,10 +228,18 @@ pub enum FlashKernel {
     GradKeyValue,
     /// `dq`, for the same. Grid: query blocks x query heads x batch.
     GradQuery,
+    /// `dk` alone, for the same where both do not fit in registers. Grid as for both.
+    GradKey,
+    /// `dv` alone.
+    GradValue,
     /// `dk` and `dv`, for problems of [`FlashKernel::General`]. Grid: key blocks x key heads x batch.
     GeneralGradKeyValue,
     /// `dq`, for the same. Grid: query blocks x query heads x batch.
     GeneralGradQuery,
+    /// `dk` alone, for the same where both do not fit in registers. Grid as for both.
+    GeneralGradKey,
+    /// `dv` alone.
+    GeneralGradValue,
 }
 
 /// One compiled specialisation for tensor cores.
@@ -265,10 +300,28 @@ macro_rules! for_each_flash_entry_point {
             GeneralGradQuery F16 128 128 flash_general_grad_query_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
             General F16 192 128 flash_general_f16_d192_128;
+            GradKey F16 192 128 flash_grad_key_f16_d192_128;
+            GradValue F16 192 128 flash_grad_value_f16_d192_128;
+            GradQuery F16 192 128 flash_grad_query_f16_d192_128;
+            GeneralGradKey F16 192 128 flash_general_grad_key_f16_d192_128;
+            GeneralGradValue F16 192 128 flash_general_grad_value_f16_d192_128;
+            GeneralGradQuery F16 192 128 flash_general_grad_query_f16_d192_128;
             Forward F16 192 192 flash_forward_f16_d192;
             General F16 192 192 flash_general_f16_d192;
+            GradKey F16 192 192 flash_grad_key_f16_d192;
+            GradValue F16 192 192 flash_grad_value_f16_d192;
+            GradQuery F16 192 192 flash_grad_query_f16_d192;
+            GeneralGradKey F16 192 192 flash_general_grad_key_f16_d192;
+            GeneralGradValue F16 192 192 flash_general_grad_value_f16_d192;
+            GeneralGradQuery F16 192 192 flash_general_grad_query_f16_d192;
             Forward F16 256 256 flash_forward_f16_d256;
             General F16 256 256 flash_general_f16_d256;
+            GradKey F16 256 256 flash_grad_key_f16_d256;
+            GradValue F16 256 256 flash_grad_value_f16_d256;
+            GradQuery F16 256 256 flash_grad_query_f16_d256;
+            GeneralGradKey F16 256 256 flash_general_grad_key_f16_d256;
+            GeneralGradValue F16 256 256 flash_general_grad_value_f16_d256;
+            GeneralGradQuery F16 256 256 flash_general_grad_query_f16_d256;
             Forward Bf16 32 32 flash_forward_bf16_d32;
             General Bf16 32 32 flash_general_bf16_d32;
             GradKeyValue Bf16 32 32 flash_grad_key_value_bf16_d32;
@@ -307,10 +360,28 @@ macro_rules! for_each_flash_entry_point {
             GeneralGradQuery Bf16 128 128 flash_general_grad_query_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
             General Bf16 192 128 flash_general_bf16_d192_128;
+            GradKey Bf16 192 128 flash_grad_key_bf16_d192_128;
+            GradValue Bf16 192 128 flash_grad_value_bf16_d192_128;
+            GradQuery Bf16 192 128 flash_grad_query_bf16_d192_128;
+            GeneralGradKey Bf16 192 128 flash_general_grad_key_bf16_d192_128;
+            GeneralGradValue Bf16 192 128 flash_general_grad_value_bf16_d192_128;
+            GeneralGradQuery Bf16 192 128 flash_general_grad_query_bf16_d192_128;
             Forward Bf16 192 192 flash_forward_bf16_d192;
             General Bf16 192 192 flash_general_bf16_d192;
+            GradKey Bf16 192 192 flash_grad_key_bf16_d192;
+            GradValue Bf16 192 192 flash_grad_value_bf16_d192;
+            GradQuery Bf16 192 192 flash_grad_query_bf16_d192;
+            GeneralGradKey Bf16 192 192 flash_general_grad_key_bf16_d192;
+            GeneralGradValue Bf16 192 192 flash_general_grad_value_bf16_d192;
+            GeneralGradQuery Bf16 192 192 flash_general_grad_query_bf16_d192;
             Forward Bf16 256 256 flash_forward_bf16_d256;
             General Bf16 256 256 flash_general_bf16_d256;
+            GradKey Bf16 256 256 flash_grad_key_bf16_d256;
+            GradValue Bf16 256 256 flash_grad_value_bf16_d256;
+            GradQuery Bf16 256 256 flash_grad_query_bf16_d256;
+            GeneralGradKey Bf16 256 256 flash_general_grad_key_bf16_d256;
+            GeneralGradValue Bf16 256 256 flash_general_grad_value_bf16_d256;
+            GeneralGradQuery Bf16 256 256 flash_general_grad_query_bf16_d256;
         }
     };
 }
@@ -377,19 +448,25 @@ mod tests {
                 }
             }
             for dims in crate::flash::FLASH_GRAD_HEAD_DIMS {
-                for kernel in [
-                    FlashKernel::GradKeyValue,
-                    FlashKernel::GradQuery,
-                    FlashKernel::GeneralGradKeyValue,
-                    FlashKernel::GeneralGradQuery,
-                ] {
+                let of_keys: &[FlashKernel] = if crate::flash::flash_grad_is_split(dims.0, dims.1) {
+                    &[
+                        FlashKernel::GradKey,
+                        FlashKernel::GradValue,
+                        FlashKernel::GeneralGradKey,
+                        FlashKernel::GeneralGradValue,
+                    ]
+                } else {
+                    &[FlashKernel::GradKeyValue, FlashKernel::GeneralGradKeyValue]
+                };
+                for &kernel in of_keys.iter().chain(&[FlashKernel::GradQuery, FlashKernel::GeneralGradQuery])
+                {
                     let found = find_flash(kernel, dtype, dims).unwrap();
                     assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
                 }
             }
         }
-        let (forward, backward) =
-            (crate::flash::FLASH_HEAD_DIMS.len(), crate::flash::FLASH_GRAD_HEAD_DIMS.len());
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (2 * forward + 4 * backward));
+        // Two forward, and in backward four, or six for the three that are wide.
+        let all = crate::flash::FLASH_HEAD_DIMS.len();
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (2 * all + 4 * all + 2 * 3));
     }
 }

@@ -47,7 +47,8 @@ pub(crate) fn forward_into(problem: &Problem, backend: Backend, out: &Tensor, ls
     launch(problem, &[plan(problem, &indices, &written)?])
 }
 
-/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as
+/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` those of bias and sinks, and all where a tensor of
+/// backward is not aligned as its copies need. `out` is as
 /// [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
 pub(crate) fn backward(
     problem: &Problem,
@@ -86,6 +87,17 @@ pub(crate) fn backward_into(
     let dlse = dlse.map(Tensor::contiguous).transpose()?;
     let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let dbias = gradients.dbias.as_ref().map(|dbias| problem.full_scores(dbias)).transpose()?;
+    let [dq, dk, dv] = &[
+        problem.heads_first(&gradients.dq)?,
+        problem.heads_first(&gradients.dk)?,
+        problem.heads_first(&gradients.dv)?,
+    ];
+    let pairs = || {
+        let shape = [&problem.lse_shape()[..], &[2]].concat();
+        Tensor::uninitialized(problem.device(), Dtype::F32, &shape)
+    };
+    let flash = backend == Backend::Flash && plan::flash::goes_backward(dout, [dq, dk, dv]);
+    let lse_delta = flash.then(pairs).transpose()?;
     let indices = Indices::new(problem)?;
     let tensors = BackwardTensors {
         out: &problem.heads_first(out)?,
@@ -93,12 +105,12 @@ pub(crate) fn backward_into(
         dout,
         dlse: dlse.as_ref(),
         delta: &delta,
-        dq: &problem.heads_first(&gradients.dq)?,
-        dk: &problem.heads_first(&gradients.dk)?,
-        dv: &problem.heads_first(&gradients.dv)?,
+        lse_delta: lse_delta.as_ref(),
+        dq,
+        dk,
+        dv,
         dbias: dbias.as_ref(),
         dsinks: gradients.dsinks.as_ref(),
     };
-    let flash = backend == Backend::Flash;
-    launch(problem, &plan::backward(problem, &indices, &tensors, flash)?)
+    launch(problem, &plan::backward(problem, &indices, &tensors)?)
 }

@@ -146,13 +146,10 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
                 step: Some(step),
             }
         }
-        FlashKernel::GradKeyValue
-        | FlashKernel::GradQuery
-        | FlashKernel::GeneralGradKeyValue
-        | FlashKernel::GeneralGradQuery => {
+        _ => {
             let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
-            let values = matches!(entry.kernel, FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue);
-            let step = Step { products: tile.products(values), scores: tile.warp_rows * tile.step / 32 };
+            let products = entry.kernel.grad_products(entry.head_dim, entry.value_dim);
+            let step = Step { products, scores: tile.warp_rows * tile.step / 32 };
             Block {
                 threads: tile.threads(),
                 shared: tile.shared_bytes(),

@@ -1,14 +1,15 @@
 //! From a problem to the launches of kernels for tensor cores.
 
 use flash_attention_abi::entry::find_flash;
-use flash_attention_abi::flash::{flash_grad_head_dims, flash_head_dims};
+use flash_attention_abi::flash::{flash_grad_head_dims, flash_grad_is_split, flash_head_dims};
 use flash_attention_abi::params::{BackwardParams, ForwardParams};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
-use super::{BackwardTensors, ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
+use super::{ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
 use crate::device::accelerator::Launch;
 use crate::error::Result;
 use crate::problem::{Problem, Sizes};
+use crate::tensor::Tensor;
 
 /// The forward kernel of a problem: the plain one knows a positive factor and a band alone.
 fn kernel(problem: &Problem) -> FlashKernel {
@@ -57,12 +58,10 @@ pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTen
     })
 }
 
-/// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: to 128 columns, where `dout` and the
-/// gradients too are aligned.
-pub(crate) fn goes_backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> bool {
-    let BackwardTensors { dout, dq, dk, dv, .. } = tensors;
-    let aligned = [dout, dq, dk, dv].into_iter().all(|tensor| is_aligned(tensor));
-    aligned && grad_head_dims(&problem.sizes).is_some()
+/// Whether the backward kernels for tensor cores compute the gradients of q, k and v of a problem that `Flash` runs: where `dout`
+/// and these gradients too, all as `[batch, heads, rows, columns]`, have rows that begin and end at multiples of 16 bytes.
+pub(crate) fn goes_backward(dout: &Tensor, [dq, dk, dv]: [&Tensor; 3]) -> bool {
+    [dout, dq, dk, dv].into_iter().all(is_aligned)
 }
 
 /// The padded head dims of a problem in backward, if there are kernels for them.
@@ -71,14 +70,18 @@ fn grad_head_dims(sizes: &Sizes) -> Option<(u32, u32)> {
     flash_grad_head_dims(small(sizes.head_dim)?, small(sizes.value_dim)?)
 }
 
-/// The launches of `dk/dv` and `dq`. The problem is one that [goes backward](goes_backward).
-pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[Launch; 2]> {
+/// The launches of `dk/dv`, or `dk` and `dv`, and of `dq`. The problem is one that [goes backward](goes_backward).
+pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<Vec<Launch>> {
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let dims = grad_head_dims(&problem.sizes).ok_or_else(too_large)?;
-    let [key_value, query] = match kernel(problem) {
-        FlashKernel::Forward => [FlashKernel::GradKeyValue, FlashKernel::GradQuery],
-        _ => [FlashKernel::GeneralGradKeyValue, FlashKernel::GeneralGradQuery],
+    let general = kernel(problem) != FlashKernel::Forward;
+    let of_keys: &[FlashKernel] = match (flash_grad_is_split(dims.0, dims.1), general) {
+        (false, false) => &[FlashKernel::GradKeyValue],
+        (false, true) => &[FlashKernel::GeneralGradKeyValue],
+        (true, false) => &[FlashKernel::GradKey, FlashKernel::GradValue],
+        (true, true) => &[FlashKernel::GeneralGradKey, FlashKernel::GeneralGradValue],
     };
+    let of_queries = if general { FlashKernel::GeneralGradQuery } else { FlashKernel::GradQuery };
     let Sizes { batch, query_heads, key_heads, queries, keys, .. } = problem.sizes;
     let one = |kernel: FlashKernel, rows: usize, heads: usize| {
         let tile = kernel.grad_tile(dims.0, dims.1);
@@ -95,7 +98,8 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[La
             parameters: params.as_bytes().to_vec(),
         })
     };
-    Ok([one(key_value, keys, key_heads)?, one(query, queries, query_heads)?])
+    let of_keys = of_keys.iter().map(|&kernel| one(kernel, keys, key_heads));
+    of_keys.chain([one(of_queries, queries, query_heads)]).collect()
 }
 
 #[cfg(test)]

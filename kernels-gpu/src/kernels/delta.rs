@@ -8,7 +8,7 @@
 
 use crate::config::assume_checked;
 use crate::element::Element;
-use crate::pipeline::row::PerQuery;
+use crate::pipeline::row::{PerQuery, QueryPairs, subtrahend};
 use crate::sequence::Sequence;
 use cuda_std::{float, thread, warp};
 use flash_attention_abi::BackwardParams;
@@ -70,7 +70,12 @@ pub unsafe fn delta<E: Element>(params: &BackwardParams) {
             if params.dlse.address != 0 {
                 grad_lse = PerQuery::new(&params.dlse, &sequence, head).get_or(query, 0.0);
             }
-            PerQuery::new(&params.delta, &sequence, head).store(query, total - grad_lse);
+            let delta = total - grad_lse;
+            PerQuery::new(&params.delta, &sequence, head).store(query, delta);
+            if params.lse_delta.address != 0 {
+                let lse = PerQuery::new(&params.lse, &sequence, head).get_or(query, f32::NEG_INFINITY);
+                QueryPairs::new(&params.lse_delta, &sequence, head).store(query, [subtrahend(lse), delta]);
+            }
         }
     }
 }

@@ -266,6 +266,22 @@ fn backward_takes_the_kernels_of_what_forward_took() {
 }
 
 #[test]
+fn wide_heads_have_a_kernel_each_for_the_gradients_of_keys_and_values() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::Bf16, &[1, 2, 70, 256]);
+    // Blocks of 64 rows of two operands, and two steps of 16.
+    let shared = 2 * 256 * 2 * (64 + 2 * 16);
+    for (call, family) in
+        [(sdpa(&q, &q, &q), "flash_grad"), (sdpa(&q, &q, &q).softcap(2.0), "flash_general_grad")]
+    {
+        let launches = backward_of(&run, call, &q);
+        let names = ["key", "value", "query"].map(|what| format!("{family}_{what}_bf16_d256"));
+        assert_eq!(launches.iter().map(|launch| launch.0).collect::<Vec<_>>(), names);
+        assert!(launches.iter().all(|launch| launch.1 == 4 && launch.2 == 128 && launch.3 == shared));
+    }
+}
+
+#[test]
 fn the_gradient_of_a_bias_is_that_of_efficient() {
     let run = Run::new();
     let q = run.tensor(Dtype::F16, &[1, 2, 70, 64]);
