@@ -122,7 +122,13 @@ fn main() {
             "wgmma.mma_async.sync.aligned.m64n64{form} {{{}}}, %rd5, %rd5, %p2{rest};\n",
             sums.join(", ")
         );
-        let setup = format!("{zero} mov.b64 %rd5, 0x4000004000010000; setp.eq.u32 %p2, %r1, %r1;");
+        // All of the tile is 1.5, 1, or small in every type.
+        let fill =
+            (0..4).map(|k| format!("st.shared.v4.b32 [%r6+{}], {{%r20, %r20, %r20, %r20}};", 4096 * k));
+        let fill: String = fill.collect();
+        let setup = format!(
+            "{zero} mov.b32 %r20, 0x3c003800; {fill} mov.b64 %rd5, 0x4000004000010000; setp.eq.u32 %p2, %r1, %r1;"
+        );
         let commit = "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;";
         let setup = if name == "wgmma_s8" { setup.replace("mov.f32", "mov.b32") } else { setup };
         text += &kernel(name, 100, &setup, &format!("{}{commit}", product.repeat(4)));

@@ -356,6 +356,10 @@ fn wrong_addresses_sizes_and_maps_are_faults() {
         let error = run(&body, &bytes(), &good).unwrap_err();
         assert!(error.contains(part) && error.contains("cp.async.bulk"), "{body}: {error}");
     }
+    let large = map(TensorMapType::F32, &[6, 2, 1, 1, 1], &[32, 32, 32, 32], &[256; 5]).encode().unwrap();
+    let all = format!("{} [%r1], [%rd4, {{0, 0, 0, 0, 0}}], [%r2];", tensor.replace("2d", "5d"));
+    let error = run(&all, &bytes(), &large).unwrap_err();
+    assert!(error.contains("a box of 4398046511104 bytes, where the block has 4104"), "{error}");
     let beyond = map(TensorMapType::F32, &[6, 300], &[32], &[4, 1]).encode().unwrap();
     let error = run(&format!("{tensor} [%r1], [%rd4, {{0, 256}}], [%r2];"), &bytes(), &beyond).unwrap_err();
     assert!(error.contains("0 bytes past the end of the allocation of 8192 bytes"), "{error}");

@@ -171,3 +171,18 @@ fn counters_change_no_result_and_sum_up_to_the_totals() {
     assert_eq!(on.total(|c| c.shared_store_bytes), off.shared_store_bytes);
     assert_eq!(on.total(|c| c.global_store_bytes), off.global_store_bytes);
 }
+
+#[test]
+fn bulk_copies_and_products_count_what_they_move() {
+    let init = "setp.eq.u32 %p1, %r1, 0; mov.u32 %r5, %tid.x; setp.eq.u32 %p2, %r5, 0; @%p2 mbarrier.init.shared::cta.b64 [%r2], 2; bar.sync 0;";
+    // Lane 0 of each warp, 48 bytes of two sectors: 16 of the first and 32 of the second.
+    let load = "@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], 48;
+        @%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2+64], [%rd1+16], 48, [%r2];";
+    let c = of(&format!("{init} {load}"), "cp");
+    assert_eq!((c.global_load_bytes, c.global_requests, c.global_sectors), (4 * 48, 4, 4 * 2));
+    assert_eq!((c.shared_store_bytes, c.shared_load_bytes, c.global_store_bytes), (4 * 48, 0, 0));
+    let store = "@%p1 cp.async.bulk.global.shared::cta.bulk_group [%rd1+32], [%r2+64], 32; @%p1 cp.async.bulk.commit_group;";
+    let stats = run(&format!("setp.eq.u32 %p1, %r1, 0; {store} @%p1 cp.async.bulk.wait_group 0;"), true);
+    let copy = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.async.bulk.global")).unwrap();
+    assert_eq!((copy.global_store_bytes, copy.global_sectors, copy.shared_load_bytes), (4 * 32, 4, 4 * 32));
+}

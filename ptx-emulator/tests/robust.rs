@@ -3,20 +3,10 @@
 mod common;
 use common::kernel;
 use proptest::prelude::*;
-use ptx_emulator::{Config, Emulator, LaunchConfig, Module};
+use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 
-const SEEDS: [&str; 2] = [include_str!("ptx/rust_kernels.ptx"), "
-.version 8.0
-.target sm_80
-.address_size 64
-.global .align 8 .b64 t[2] = {f, 0x10};
-.func (.param .b32 r) f (.param .b32 x) { .reg .b32 %r<3>; ld.param.b32 %r1, [x]; st.param.b32 [r], %r1; ret; }
-.visible .entry k(.param .u64 out) .maxntid 32, 1, 1 {
-  .reg .pred %p<3>; .reg .b32 %r<9>; .reg .b64 %rd<9>; .shared .align 16 .b8 s[64];
-  ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; setp.lt.and.u32 %p1|%p2, %r1, (1<<3)+2, !%p1;
-  L: @%p1 bra L2; { .param .b32 a, b; st.param.b32 [a], %r1; call.uni (b), f, (a); ld.param.b32 %r2, [b]; }
-  L2: st.shared.v4.b32 [s+16], {%r1, %r2, %r3, _}; bar.sync 0; shfl.sync.idx.b32 %r4|%p1, %r1, 0, 31, -1; brx.idx %r1, T;
-  T: .branchtargets L3, L4; L3: L4: atom.global.add.u32 %r5, [%rd1], 1; ret; }"];
+const SEEDS: [&str; 3] =
+    [include_str!("ptx/rust_kernels.ptx"), include_str!("ptx/calls.ptx"), include_str!("ptx/hopper.ptx")];
 
 fn try_all(text: &str) {
     let Ok(module) = Module::parse(text) else { return };
@@ -29,9 +19,19 @@ fn try_all(text: &str) {
     for entry in module.entries() {
         let args: Vec<Vec<u8>> = entry.params().iter().map(|p| vec![0; p.size as usize]).collect();
         let slices: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        let config = LaunchConfig { grid: [2, 1, 1], block: [33, 1, 1], dynamic_shared_bytes: 64 };
-        // Good or bad, it comes back.
-        let _ = emulator.launch(&module, entry.name(), config, &slices);
+        for (threads, checks) in [(33, false), (128, true)] {
+            let config = LaunchConfig { grid: [2, 1, 1], block: [threads, 1, 1], dynamic_shared_bytes: 64 };
+            let options = LaunchOptions { checks, ..LaunchOptions::default() };
+            // Good or bad, it comes back.
+            let _ = emulator.launch_with(&module, entry.name(), config, &slices, &options);
+        }
+    }
+}
+
+#[test]
+fn the_seeds_are_good() {
+    for seed in SEEDS {
+        Module::parse(seed).unwrap_or_else(|e| panic!("{e}"));
     }
 }
 
@@ -55,6 +55,8 @@ proptest! {
     fn shuffled_words_never_panic(words in prop::collection::vec(prop::sample::select(vec![
         "ld", "st", ".global", ".param", ".v4", ".b32", ".f16x2", ".u64", " %r1", " %rd1", ",", ";", "{", "}", "[", "]", "+", "-", "0x10",
         "mov", "cvt", ".rn", ".sat", "bra ", "L:", " L", "@%p1 ", "call ", "(", ")", ".reg", ".shared", "setp", ".lt", "|", "!", "-5", "1.5e3", "0f3F800000", "atom", ".cas", "mad", ".wide", ".cc", "shfl", ".sync", "ret;", "\n",
+        "mbarrier", ".init", ".arrive", ".expect_tx", ".try_wait", ".parity", ".shared::cta", ".shared::cluster", ".b64", "_", "cp", ".async", ".bulk", ".tensor", ".2d", ".mbarrier::complete_tx::bytes", ".bulk_group",
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16", "wgmma.wait_group.sync.aligned 0;", "setmaxnreg.inc.sync.aligned.u32", "mapa", "barrier.cluster.arrive;", "barrier.cluster.wait;",
     ]), 0..60)) {
         try_all(&kernel(&words.concat()));
     }

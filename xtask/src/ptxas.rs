@@ -9,7 +9,7 @@ use crate::command;
 use crate::ptx::{self, Kind, Module};
 use anyhow::{Context, Result, bail};
 use occupancy::{TARGETS, Target};
-use ratchet::Ratchet;
+pub use ratchet::Ratchet;
 use regex::Regex;
 use sass::Loop;
 use std::path::{Path, PathBuf};

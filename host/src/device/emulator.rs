@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ptx_emulator::{Config, LaunchConfig, LaunchOptions, Module};
+use ptx_emulator::{Config, LaunchConfig, LaunchOptions, Module, Schedule};
 
 use super::accelerator::{Accelerator, Launch, ProgressCallback};
 use super::{Kind, Progress, Statistics};
@@ -23,6 +23,11 @@ pub struct EmulatorOptions {
     /// asynchronous copy still owns, and barriers that a part of the threads reaches. The first one is an error that says
     /// where. Launches then take up to four times as long.
     pub checks: bool,
+    /// Whether `Statistics` has what only counters of each instruction know: sectors, wavefronts and bank conflicts.
+    pub counters: bool,
+    /// A seed from which the order of blocks and warps is drawn, the same in every launch, on one host thread; `None` runs them in
+    /// the order of their numbers. Results of correct kernels do not depend on it.
+    pub seed: Option<u64>,
 }
 
 impl EmulatorOptions {
@@ -37,12 +42,24 @@ impl EmulatorOptions {
         self.checks = checks;
         self
     }
+
+    /// With counters of each instruction, or without.
+    pub fn counters(mut self, counters: bool) -> Self {
+        self.counters = counters;
+        self
+    }
+
+    /// In the order of this seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
 }
 
 /// An emulator, the modules it has parsed and what it has counted.
 pub(super) struct Emulator {
     emulator: ptx_emulator::Emulator,
-    checks: bool,
+    options: EmulatorOptions,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
     statistics: Mutex<BTreeMap<&'static str, Statistics>>,
 }
@@ -57,7 +74,7 @@ impl Emulator {
         }
         Emulator {
             emulator: ptx_emulator::Emulator::new(config),
-            checks: options.checks,
+            options,
             modules: Mutex::default(),
             statistics: Mutex::default(),
         }
@@ -125,8 +142,10 @@ impl Accelerator for Emulator {
             }
         };
         let arguments = [launch.parameters.as_slice()];
-        let options =
-            LaunchOptions { checks: self.checks, progress: Some(&report), ..LaunchOptions::default() };
+        let EmulatorOptions { checks, counters, seed, .. } = self.options;
+        let schedule = seed.map_or(Schedule::InOrder, Schedule::Seeded);
+        let progress = Some(&report as &(dyn Fn(u64, u64) + Sync));
+        let options = LaunchOptions { checks, counters, schedule, progress, ..LaunchOptions::default() };
         let counted = self
             .emulator
             .launch_with(&module, launch.entry, config, &arguments, &options)

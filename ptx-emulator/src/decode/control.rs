@@ -2,7 +2,7 @@
 
 use super::function::{Decoded, Edge, FunctionDecoder, operands};
 use super::scope::Symbol;
-use crate::ops::memory::{self as mem, Load, Store, WIDE_ADDRESS, WRITES};
+use crate::ops::memory::{self as mem, Load, PASSES, Store, WIDE_ADDRESS, WRITES};
 use crate::ops::{control, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::Type;
@@ -187,7 +187,7 @@ impl FunctionDecoder<'_, '_> {
         let mut instr = self.blank(run);
         instr.a = self.src(&Operand::Int(at as i64), Type::U64)?;
         instr.b = self.list(&[register]);
-        (instr.n, instr.slot) = (1 | WIDE_ADDRESS | flags, self.cache());
+        (instr.n, instr.slot) = (1 | WIDE_ADDRESS | PASSES | flags, self.cache());
         self.emit(instr);
         Ok(())
     }

@@ -302,6 +302,11 @@ impl FunctionDecoder<'_, '_> {
     /// `fence` of any kind: all are as strong as the strongest. Proxies are told apart by the checks alone.
     fn fence_of(&mut self, s: &Statement) -> Decoded {
         let [] = operands(s).or_else(|what| if s.has("tensormap::generic") { Ok(&[]) } else { Err(what) })?;
+        if s.has("mbarrier_init") || s.has("async") && !s.has("global") {
+            let fence = self.blank(pick::<mem::ProxyFence>());
+            self.emit(fence);
+            return Ok(());
+        }
         self.fence();
         Ok(())
     }

@@ -39,6 +39,8 @@ pub(crate) struct Emitted {
     /// False for instructions that decoding added.
     pub counted: bool,
     pub edge: Edge,
+    /// Registers that the statement reads (false) and writes (true), at its first instruction.
+    pub touched: Vec<(u32, bool)>,
 }
 
 /// A decoded function.
@@ -64,6 +66,8 @@ pub(crate) struct FunctionDecoder<'c, 'm> {
     /// Instructions to follow the next one: conversions of its result.
     pub(super) after: Vec<Instr>,
     carry: u32,
+    /// What the statement has named so far.
+    pub(super) touched: Vec<(u32, bool)>,
     /// Size of each local variable, by its place.
     sizes: HashMap<u64, u64>,
 }
@@ -92,6 +96,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             counted: false,
             after: Vec::new(),
             carry: 0,
+            touched: Vec::new(),
             sizes: HashMap::new(),
         }
     }
@@ -224,6 +229,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             self.guard = (offset, if *negated { !0 } else { 0 });
         }
         self.after.clear();
+        self.touched.clear();
         let before = self.code.len();
         self.dispatch(s)?;
         if self.code.len() == before {
@@ -234,6 +240,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         // One of the instructions stands for the statement.
         if let Some(first) = self.code.get_mut(before) {
             first.counted = true;
+            first.touched = std::mem::take(&mut self.touched);
         }
         Ok(())
     }
@@ -264,9 +271,16 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
 
     pub(super) fn emit_edge(&mut self, instr: Instr, edge: Edge) {
         let (line, mnemonic) = (self.line, self.mnemonic);
-        self.code.push(Emitted { instr, line, mnemonic, counted: false, edge });
+        self.code.push(Emitted { instr, line, mnemonic, counted: false, edge, touched: Vec::new() });
         for instr in std::mem::take(&mut self.after) {
-            self.code.push(Emitted { instr, line, mnemonic, counted: false, edge: Edge::None });
+            self.code.push(Emitted {
+                instr,
+                line,
+                mnemonic,
+                counted: false,
+                edge: Edge::None,
+                touched: Vec::new(),
+            });
         }
     }
 

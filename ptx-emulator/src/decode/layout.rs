@@ -84,6 +84,7 @@ pub(super) fn program(
         mnemonic: Vec::new(),
         mnemonics: std::mem::take(&mut context.mnemonics),
         extra: Vec::new(),
+        watch: Vec::new(),
         frame: context.frame.clone(),
         caches: context.caches,
         functions: vec![NO_CODE; context.module.functions.len()],
@@ -95,7 +96,7 @@ pub(super) fn program(
     let mut calls = Vec::new();
     for (body, &number) in bodies.iter().zip(numbers) {
         program.functions[number as usize] = program.code.len() as u32;
-        place(body, &mut program, &mut context.extra, &mut calls);
+        place(body, &mut program, &mut context, &mut calls);
     }
     for (at, number) in calls {
         program.code[at].imm = i64::from(program.functions.get(number as usize).copied().unwrap_or(0));
@@ -112,7 +113,8 @@ pub(super) fn program(
     program
 }
 
-fn place(body: &Body, program: &mut Program, extra: &mut [u32], calls: &mut Vec<(usize, u32)>) {
+fn place(body: &Body, program: &mut Program, context: &mut EntryContext, calls: &mut Vec<(usize, u32)>) {
+    let extra = &mut context.extra;
     let blocks = Blocks::of(body, extra);
     let code = &body.code;
     let base = program.code.len() as u32;
@@ -157,6 +159,12 @@ fn place(body: &Body, program: &mut Program, extra: &mut [u32], calls: &mut Vec<
             _ => {}
         }
         push(program, instr, emitted, u32::from(emitted.counted));
+        if !context.products.is_empty() {
+            let mut watch = emitted.touched.clone();
+            watch.retain(|(register, _)| context.products.contains(register));
+            program.watch.resize(program.code.len() - 1, Box::default());
+            program.watch.push(watch.into());
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Program {
     pub mnemonic: Vec<u32>,
     pub mnemonics: Vec<String>,
     pub extra: Vec<u32>,
+    /// For each instruction which registers of `wgmma` its statement reads (false) or writes (true); empty where there are none.
+    pub watch: Vec<Box<[(u32, bool)]>>,
     pub frame: Frame,
     pub caches: u32,
     /// Where each function of the module begins, or `NO_CODE` where this entry cannot reach it.
@@ -68,6 +70,8 @@ pub(crate) struct EntryContext<'m> {
     pub mnemonics: Vec<String>,
     pub mnemonic_index: HashMap<String, u32>,
     pub registers: u32,
+    /// Registers of `wgmma`.
+    pub products: HashSet<u32>,
     /// Local offsets of each function's formal parameters and results.
     pub formals: HashMap<String, Formals>,
     /// Kernel parameters: name, offset and size.
@@ -140,6 +144,7 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         mnemonics: Vec::new(),
         mnemonic_index: HashMap::new(),
         registers: 0,
+        products: HashSet::new(),
         formals: HashMap::new(),
         kernel_params,
     };

@@ -60,6 +60,7 @@ impl FunctionDecoder<'_, '_> {
             if offset != 0 {
                 return Err(format!("`{name}` is a register; a constant is added only within an address"));
             }
+            self.touched.push((register, false));
             return self.fit(register, own, ty, class, name);
         }
         if let Some(register) = self.special(name)? {
@@ -139,6 +140,7 @@ impl FunctionDecoder<'_, '_> {
         let Some(Symbol::Register { ty: own, offset }) = self.symbol(name) else {
             return Err(format!("`{name}` is not a register"));
         };
+        self.touched.push((offset, true));
         let own_class = class_of(own).unwrap_or(Class::Word);
         if own_class == class {
             return Ok(offset);

@@ -76,6 +76,8 @@ impl FunctionDecoder<'_, '_> {
         for element in parts(d, sums as usize, "d")? {
             list.push(self.dst(element, Type::B32)?);
         }
+        // Products may add to one accumulator one after another.
+        self.touched.clear();
         let zero = self.src(&Operand::Int(0), Type::U64)?;
         let mut descriptor = zero;
         if in_registers {
@@ -85,6 +87,7 @@ impl FunctionDecoder<'_, '_> {
         } else {
             descriptor = self.src(a, Type::B64)?;
         }
+        self.context.products.extend(&list);
         let mut instr = self.blank(pick::<Issue>());
         (instr.a, instr.c) = (descriptor, self.src(b, Type::B64)?);
         instr.e = self.src(scale, Type::Pred)?;

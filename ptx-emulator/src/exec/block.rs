@@ -3,7 +3,7 @@
 use super::schedule::{Random, Schedule};
 use super::warp::{BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
-use crate::checks::Clock;
+use crate::checks::Knowledge;
 use crate::decode::frame::Special;
 use crate::error::{LaunchError, Place};
 use crate::ops::bulk::Stores;
@@ -31,7 +31,7 @@ struct Barrier {
     /// Warps that wait, one bit each.
     waiting: u32,
     /// For the checks: what is ordered before the barrier's end.
-    clock: Clock,
+    known: Option<Box<Knowledge>>,
 }
 
 /// What one host thread needs to run blocks, used again for each.
@@ -113,6 +113,7 @@ impl<'l> BlockRunner<'l> {
                         progress = true;
                         self.ended[w] = true;
                         self.alive -= 1;
+                        cx.cluster.peers[self.rank].ended = self.alive == 0;
                         self.check_barriers(cx)?;
                     }
                     Outcome::Fault(pc) => return Err(Box::new(self.fault(w, pc, cx))),
@@ -166,6 +167,7 @@ impl<'l> BlockRunner<'l> {
         let peer = &mut cx.cluster.peers[self.rank];
         peer.shared = self.shared.as_mut_ptr() as *mut u8;
         peer.mbarriers.clear();
+        peer.ended = false;
         cx.shared_len = launch.shared_bytes;
         cx.local_len = launch.program.local_bytes;
         self.barriers = Default::default();
@@ -178,9 +180,6 @@ impl<'l> BlockRunner<'l> {
         cx.cluster.open[own.clone()].fill(0);
         cx.cluster.registers[own.clone()].fill(launch.registers);
         cx.cluster.free[self.rank] = 0;
-        if let Some(checks) = &mut cx.checks {
-            checks.begin();
-        }
         let lines = launch.program.frame.bytes as usize / 64;
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let first = w as u32 * LANES as u32;
@@ -222,7 +221,8 @@ impl<'l> BlockRunner<'l> {
         barrier.any |= arrival.votes != 0;
         barrier.waiting |= u32::from(arrival.waits) << w;
         if let Some(checks) = &mut cx.checks {
-            checks.arrive(&mut barrier.clock, w as u32, arrival.waits);
+            let known = barrier.known.get_or_insert_with(|| Box::new(Knowledge::at(0)));
+            checks.arrive(known, (self.rank * self.warps.len() + w) as u32, arrival.waits);
         }
         self.check_barriers(cx)
     }
@@ -247,7 +247,10 @@ impl<'l> BlockRunner<'l> {
                 if barrier.count.is_none() && (alive as usize) < self.warps.len() {
                     return Err(Box::new(self.incomplete(id as u32)));
                 }
-                checks.complete(barrier.clock, barrier.waiting);
+                if let Some(known) = &barrier.known {
+                    let waiting = u64::from(barrier.waiting) << (self.rank * self.warps.len());
+                    checks.complete((**known).clone(), waiting);
+                }
             }
             self.barriers[id] = Barrier::default();
             self.barriers_passed += 1;
@@ -308,13 +311,12 @@ impl<'l> BlockRunner<'l> {
         LaunchError::Deadlock { kernel: self.launch.kernel.into(), block: self.block, state }
     }
 
-    /// A copy out of shared memory that its thread, of a warp of this block, has not waited for.
-    pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32) -> LaunchError {
+    /// A copy that was issued by a warp of this block and not waited for.
+    pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
         let (line, text) = self.launch.line_of(pc);
         let thread = self.launch.thread_at(w as u32 * LANES as u32 + lane);
         let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
-        let what = "the block ended while a bulk copy still reads its shared memory: `cp.async.bulk.wait_group.read` comes first";
-        LaunchError::Fault { place, what: what.into() }
+        LaunchError::Fault { place, what: format!("the block ended while {what}") }
     }
 }
 

@@ -22,6 +22,9 @@ impl<'l> ClusterRunner<'l> {
 
     /// Runs cluster `index` of the grid to its end.
     pub(super) fn run(&mut self, index: u64, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
+        if let Some(checks) = &mut cx.checks {
+            checks.begin();
+        }
         for block in &mut self.blocks {
             block.prepare(self.launch.block_at(index, block.rank as u32), cx);
         }
@@ -43,10 +46,10 @@ impl<'l> ClusterRunner<'l> {
                 cx.cluster.expired = true;
             }
         }
-        bulk::end(cx).map_err(|(warp, lane, pc)| {
+        bulk::end(cx).map_err(|((pc, warp, lane), what)| {
             let warps = cx.stores.len() / self.blocks.len();
             let block = &self.blocks[warp as usize / warps];
-            Box::new(block.not_waited(warp as usize % warps, lane, pc))
+            Box::new(block.not_waited(warp as usize % warps, lane, pc, what))
         })
     }
 

@@ -2,10 +2,12 @@
 
 mod block;
 mod cluster;
+mod limits;
 pub(crate) mod printf;
 mod schedule;
 mod warp;
 
+pub(crate) use limits::check;
 pub use schedule::Schedule;
 
 use crate::checks::Checks;
@@ -24,6 +26,7 @@ use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
 use crate::{Config, LaunchConfig, LaunchOptions};
 use block::Line;
 use cluster::ClusterRunner;
+use limits::{cluster_of, registers_of};
 use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -127,116 +130,6 @@ fn parameter_block(entry: &Entry, args: &[&[u8]]) -> Vec<u64> {
     block
 }
 
-/// Checks what the caller asks against what the kernel can take.
-pub(crate) fn check(
-    entry: &Entry,
-    limits: &Config,
-    config: &LaunchConfig,
-    options: &LaunchOptions,
-    args: &[&[u8]],
-) -> Result<(), LaunchError> {
-    let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
-    let params = entry.params();
-    if args.len() != params.len() {
-        return wrong(format!(
-            "{} arguments are given, the kernel has {} parameters",
-            args.len(),
-            params.len()
-        ));
-    }
-    for (k, (arg, param)) in args.iter().zip(params).enumerate() {
-        if arg.len() as u64 != param.size {
-            return wrong(format!(
-                "argument {k} (`{}`) has {} bytes, {} are wanted",
-                param.name,
-                arg.len(),
-                param.size
-            ));
-        }
-    }
-    let [gx, gy, gz] = config.grid;
-    let [x, y, z] = config.block;
-    if gx == 0 || gy == 0 || gz == 0 || x == 0 || y == 0 || z == 0 {
-        return wrong(format!(
-            "grid ({gx}, {gy}, {gz}) and block ({x}, {y}, {z}) must be at least 1 in each dimension"
-        ));
-    }
-    if gx > 0x7fff_ffff || gy > 65535 || gz > 65535 {
-        return wrong(format!("grid ({gx}, {gy}, {gz}) is larger than (2147483647, 65535, 65535)"));
-    }
-    let threads = u64::from(x) * u64::from(y) * u64::from(z);
-    if threads > 1024 || x > 1024 || y > 1024 || z > 64 {
-        return wrong(format!(
-            "block ({x}, {y}, {z}) has {threads} threads; the limits are 1024, and (1024, 1024, 64)"
-        ));
-    }
-    if let Some(required) = entry.required_threads()
-        && required != config.block
-    {
-        return wrong(format!("block ({x}, {y}, {z}), but `.reqntid` is {required:?}"));
-    }
-    if let Some([mx, my, mz]) = entry.max_threads() {
-        let most = u64::from(mx) * u64::from(my) * u64::from(mz);
-        if threads > most {
-            return wrong(format!(
-                "block ({x}, {y}, {z}) has {threads} threads, but `.maxntid` ({mx}, {my}, {mz}) allows {most}"
-            ));
-        }
-    }
-    check_cluster(entry, config, options).or_else(wrong)?;
-    let shared = entry.program.dynamic_shared + u64::from(config.dynamic_shared_bytes);
-    if shared > u64::from(limits.shared_limit) {
-        return wrong(format!(
-            "{} static and {} dynamic bytes of shared memory, the limit is {}",
-            entry.static_shared_bytes(),
-            config.dynamic_shared_bytes,
-            limits.shared_limit
-        ));
-    }
-    Ok(())
-}
-
-/// The most blocks of a cluster, where a device is asked for more than the portable 8.
-const MOST_BLOCKS: u32 = 16;
-
-/// Checks the size of the clusters, which the launch or `.reqnctapercluster` gives.
-fn check_cluster(entry: &Entry, config: &LaunchConfig, options: &LaunchOptions) -> Result<(), String> {
-    let asked = options.cluster;
-    if let (Some(asked), Some(required)) = (asked, entry.required_cluster())
-        && asked != required
-    {
-        return Err(format!("clusters of {asked:?} blocks, but `.reqnctapercluster` is {required:?}"));
-    }
-    let cluster = cluster_of(entry, asked);
-    let blocks = cluster.iter().map(|&n| u64::from(n)).product::<u64>();
-    let most = entry.max_cluster_blocks().unwrap_or(MOST_BLOCKS).min(MOST_BLOCKS);
-    if blocks == 0 || blocks > u64::from(most) {
-        return Err(format!("clusters of {cluster:?} blocks; 1 to {most} are possible"));
-    }
-    if options.checks && blocks > 1 {
-        return Err(format!("checks of clusters of {blocks} blocks are not supported"));
-    }
-    if config.grid.iter().zip(&cluster).any(|(g, c)| g % c != 0) {
-        return Err(format!("grid {:?} is no multiple of the clusters of {cluster:?} blocks", config.grid));
-    }
-    Ok(())
-}
-
-fn cluster_of(entry: &Entry, asked: Option<[u32; 3]>) -> [u32; 3] {
-    asked.or(entry.required_cluster()).unwrap_or([1; 3])
-}
-
-/// Registers of a multiprocessor.
-const REGISTERS: u32 = 65536;
-
-/// Registers that a thread has when the kernel begins: `.maxnreg`, or as many as let the promised blocks fit, as an assembler
-/// takes it.
-fn registers_of(entry: &Entry, threads: u32) -> u32 {
-    let threads =
-        threads.next_multiple_of(LANES as u32) * entry.min_blocks_per_multiprocessor().unwrap_or(1).max(1);
-    entry.max_registers().unwrap_or((REGISTERS / threads / 8 * 8).min(256))
-}
-
 /// Everything about a launch that does not change while it runs.
 pub(crate) struct Setup<'a> {
     pub entry: &'a Entry,
@@ -316,7 +209,12 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         cx.observed = options.counters || options.checks;
         cx.threads = threads;
         if options.checks {
-            cx.checks = Some(Box::new(Checks::new(launch.shared_bytes, warps)));
+            cx.checks = Some(Box::new(Checks::new(
+                launch.shared_bytes,
+                program.local_bytes,
+                runner.blocks.len(),
+                warps,
+            )));
         }
         if options.counters {
             cx.profile = vec![Accesses::default(); program.code.len()];
@@ -420,6 +318,7 @@ fn context<'a>(
         traffic: Traffic::default(),
         profile: Vec::new(),
         fault: None,
+        other: None,
         members: 0,
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],

@@ -11,6 +11,7 @@ mod describe;
 use super::Counts;
 use super::schedule::Random;
 use crate::decode::Program;
+use crate::ops::wgmma::watch;
 use crate::ops::{Cx, Flow, LANES, lanes_of};
 use barrier::Gathering;
 
@@ -140,7 +141,10 @@ impl Warp {
     /// Runs until the warp can or may not go on.
     pub(super) fn run(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Outcome {
         self.slice = SLICE;
-        self.run_as::<false>(cx, program, counts, &mut 0, |_| 0)
+        if cx.checks.is_some() && !program.watch.is_empty() {
+            return self.run_as::<false, true>(cx, program, counts, &mut 0, |_| 0);
+        }
+        self.run_as::<false, false>(cx, program, counts, &mut 0, |_| 0)
     }
 
     /// As `run`, for a turn at most.
@@ -152,11 +156,16 @@ impl Warp {
         turn: Turn,
     ) -> Outcome {
         let Turn { mut instructions, random } = turn;
-        self.run_as::<true>(cx, program, counts, &mut instructions, |paths| random.below(paths))
+        let choose = |paths| random.below(paths);
+        if cx.checks.is_some() && !program.watch.is_empty() {
+            return self.run_as::<true, true>(cx, program, counts, &mut instructions, choose);
+        }
+        self.run_as::<true, false>(cx, program, counts, &mut instructions, choose)
     }
 
-    /// Runs the warp; where it has a `TURN`, for so many instructions at most, and the path that `choose` says.
-    fn run_as<const IN_TURNS: bool>(
+    /// Runs the warp; where it has a `TURN`, for so many instructions at most, and the path that `choose` says. Where it is
+    /// `WATCHED`, registers that a `wgmma` owns are looked at.
+    fn run_as<const IN_TURNS: bool, const WATCHED: bool>(
         &mut self,
         cx: &mut Cx,
         program: &Program,
@@ -202,7 +211,7 @@ impl Warp {
             let turn = if count == 1 { self.slice } else { self.slice.min(TURN) };
             let before = self.slice;
             self.slice -= turn;
-            match self.run_path::<IN_TURNS>(at, turn, cx, program, counts, left) {
+            match self.run_path::<IN_TURNS, WATCHED>(at, turn, cx, program, counts, left) {
                 Ok(branches) => self.slice += branches,
                 Err(pc) => return Outcome::Fault(pc),
             }
@@ -214,7 +223,7 @@ impl Warp {
     }
 
     /// Runs one path; gives the branches left of its turn. Where it runs in turns, it stops when no instructions are left.
-    fn run_path<const IN_TURNS: bool>(
+    fn run_path<const IN_TURNS: bool, const WATCHED: bool>(
         &mut self,
         at: usize,
         mut turn: u32,
@@ -244,6 +253,14 @@ impl Warp {
             if m == 0 {
                 pc += 1;
                 continue;
+            }
+            if WATCHED
+                && let Some(touched) = program.watch.get(pc as usize)
+                && !touched.is_empty()
+                && !watch(cx, touched, m)
+            {
+                counts.add(program, from, pc, mask);
+                return Err(pc);
             }
             // SAFETY: the decoder gave registers as the handler needs them; the file is the current warp's.
             let flow = unsafe { (i.run)(cx, i, m) };
@@ -464,31 +481,5 @@ impl Warp {
             let Path { pc, join, .. } = self.paths[at];
             self.put(pc + 1, rest, join);
         }
-    }
-
-    /// Runs a collective for which all members now wait at one place.
-    fn collective(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Option<Outcome> {
-        cx.live = self.live;
-        for at in 0..self.paths.len() {
-            let Path { pc, state: State::Collective(members), .. } = self.paths[at] else { continue };
-            let here = |p: &&Path| p.pc == pc && p.state == State::Collective(members);
-            let union = self.paths.iter().filter(here).fold(0, |m, p| m | p.mask);
-            if members & self.live & !union != 0 {
-                continue;
-            }
-            let i = &program.code[pc as usize];
-            counts.add(program, pc, pc, union);
-            // SAFETY: as in `run_path`.
-            if unsafe { (i.run)(cx, i, union) } == Flow::Fault {
-                return Some(Outcome::Fault(pc));
-            }
-            for path in self.paths.iter_mut().filter(|p| p.pc == pc && p.state == State::Collective(members))
-            {
-                path.state = State::Ready;
-                path.pc += 1;
-            }
-            return Some(Outcome::Slice);
-        }
-        None
     }
 }

@@ -4,146 +4,57 @@
 //! `wait_group.read` reads their source, `wait_group` also writes their destination; what has been read is written when the
 //! cluster ends at the latest.
 
-use super::atomic::{TYPES, combine, update};
+use super::atomic::TYPES;
 use super::cluster::in_window;
 use super::mbarrier::Deferred;
 use super::mbarrier_ops::{barrier, locate};
-use super::memory::{GLOBAL, SHARED, WRITES, place};
+use super::memory::{GLOBAL, SHARED, place};
+use super::observe::{check_range, check_shared, in_words};
 use super::tensor::{map_at, rows};
+use super::transfer::{Row, Transfer};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
+use crate::checks::{Access, Kind, READS, WRITES};
+use crate::stats::SECTOR;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-/// A contiguous part of a copy.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    /// Host address of what lies in global memory, or of the source in shared memory.
-    pub global: usize,
-    /// Bytes of the row before that, which are outside the tensor.
-    pub skip: u32,
-    /// Bytes that lie there; the rest of the row is outside.
-    pub length: u32,
-    /// Where the row begins in the box.
-    pub at: u32,
-}
-
-/// A copy that was issued.
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    /// Of all rows: what the mbarrier is told.
-    pub bytes: u32,
-    /// Place in the program, warp of the cluster and lane that issued it.
-    pub by: (u32, u32, u32),
-    /// Rank of the block whose shared memory takes part, and the place there.
-    pub rank: u32,
-    pub at: u32,
-    /// Bytes of a row.
-    inner: u32,
-    swizzle: u32,
-    /// What elements outside the tensor become.
-    fill: u128,
-    reduce: Option<(u32, u32)>,
-    pub rows: Vec<Row>,
-}
-
-impl Transfer {
-    /// Bytes of shared memory from `at` on that it may touch.
-    fn span(&self) -> u32 {
-        if self.swizzle == 0 { self.bytes } else { self.bytes.next_multiple_of(128) }
-    }
-
-    /// Where the 16 bytes at an offset of the box lie in shared memory.
-    #[inline(always)]
-    fn piece(&self, offset: u32) -> u32 {
-        let address = self.at + offset;
-        address ^ (address >> 7 & self.swizzle) << 4
-    }
-
-    /// Global to shared memory.
-    ///
-    /// # Safety
-    /// `shared` is the block's memory, and the rows are valid.
-    unsafe fn fill_shared(&self, shared: *mut u8) {
-        for row in &self.rows {
-            for offset in (0..self.inner).step_by(16) {
-                let (low, high) = (row.skip.max(offset), (row.skip + row.length).min(offset + 16));
-                // SAFETY: the box was found to be inside when the copy was issued.
-                unsafe {
-                    let to = shared.add(self.piece(row.at + offset) as usize);
-                    if low == offset && high == offset + 16 {
-                        self.put(row.global + (offset - row.skip) as usize, to, 16);
-                        continue;
-                    }
-                    *(to as *mut [u8; 16]) = self.fill.to_le_bytes();
-                    if low < high {
-                        let skipped = (low - offset) as usize;
-                        self.put(
-                            row.global + (low - row.skip) as usize,
-                            to.add(skipped),
-                            (high - low) as usize,
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// Shared to global memory; `source` are the bytes of the box.
-    ///
-    /// # Safety
-    /// As for `fill_shared`.
-    unsafe fn drain(&self, source: &[u8]) {
-        for row in &self.rows {
-            for offset in (0..self.inner).step_by(16) {
-                let (low, high) = (row.skip.max(offset), (row.skip + row.length).min(offset + 16));
-                if low < high {
-                    let from = (self.piece(row.at + offset) - self.at + low - offset) as usize;
-                    let to = (row.global + (low - row.skip) as usize) as *mut u8;
-                    // SAFETY: the box was found to be inside when the copy was issued.
-                    unsafe { self.put(source[from..].as_ptr() as usize, to, (high - low) as usize) };
-                }
-            }
-        }
-    }
-
-    /// Copies or combines up to 16 bytes.
-    ///
-    /// # Safety
-    /// Both are valid for `length` bytes; where the copy reduces, they are aligned to the type.
-    #[inline(always)]
-    unsafe fn put(&self, from: usize, to: *mut u8, length: usize) {
-        // SAFETY: by contract; memory is shared with other threads through atomics.
-        unsafe {
-            if let Some((operation, code)) = self.reduce {
-                let ty = TYPES[code as usize];
-                for at in (0..length).step_by(ty.size() as usize) {
-                    let mut bytes = [0; 8];
-                    for (k, byte) in bytes.iter_mut().enumerate().take(ty.size() as usize) {
-                        *byte = (*((from + at + k) as *const AtomicU8)).load(Relaxed);
-                    }
-                    let value = u64::from_le_bytes(bytes);
-                    update(to.add(at), ty.size(), |old| combine(operation, ty, old, value, 0));
-                }
-            } else if length == 16 && from.is_multiple_of(8) && (to as usize).is_multiple_of(8) {
-                for at in [0, 8] {
-                    let value = (*((from + at) as *const AtomicU64)).load(Relaxed);
-                    (*(to.add(at) as *const AtomicU64)).store(value, Relaxed);
-                }
-            } else {
-                for at in 0..length {
-                    let value = (*((from + at) as *const AtomicU8)).load(Relaxed);
-                    (*(to.add(at) as *const AtomicU8)).store(value, Relaxed);
-                }
-            }
-        }
-    }
-}
-
-/// Carries out a copy into shared memory.
-pub(crate) fn finish(cx: &mut Cx, transfer: &Transfer) {
+/// Carries out a copy into shared memory, which reports to an mbarrier.
+pub(crate) fn finish(cx: &mut Cx, transfer: &Transfer, barrier: (u32, u32)) {
     let shared = cx.cluster.peers[transfer.rank as usize].shared;
     // SAFETY: rows and box were checked at the issue; global memory outlives the launch, shared memory the cluster.
     unsafe { transfer.fill_shared(shared) };
+    if let Some(checks) = &mut cx.checks {
+        for offset in (0..transfer.bytes).step_by(16) {
+            checks.bulk_wrote(barrier, transfer.rank, transfer.piece(offset).into(), 16);
+        }
+        checks.end_read(transfer.reading);
+        checks.bulk_done(barrier);
+    }
+}
+
+/// For the checks: the copy begins to write shared memory, or to read it.
+fn begin(cx: &mut Cx, i: &Instr, lane: usize, transfer: &mut Transfer, kind: Kind) -> Result<(), String> {
+    let Some(checks) = &mut cx.checks else { return Ok(()) };
+    let who = Access { warp: cx.warp_in_cluster, lane: lane as u32, pc: i.at, kind };
+    let mut pieces: Vec<u32> = (0..transfer.bytes).step_by(16).map(|offset| transfer.piece(offset)).collect();
+    let wrong = if kind.writes {
+        let mut all = pieces.iter();
+        all.find_map(|&at| checks.access(transfer.rank, at.into(), 16, who).err().map(|w| (at, w)))
+    } else {
+        match checks.begin_read(transfer.rank, &mut pieces, who) {
+            Ok(number) => {
+                transfer.reading = number;
+                None
+            }
+            Err(wrong) => Some(wrong),
+        }
+    };
+    wrong.map_or(Ok(()), |(at, wrong)| Err(other_line(cx, in_words(cx, wrong, at.into(), 16, who))))
+}
+
+/// An error whose other party is named by its place in the program.
+fn other_line(cx: &mut Cx, (what, other): (String, Option<u32>)) -> String {
+    cx.other = other;
+    what
 }
 
 /// A copy out of shared memory.
@@ -177,7 +88,7 @@ fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; 
     for store in pending.iter_mut().filter(|s| due(s, committed)) {
         let transfer = &store.transfer;
         let shared = cx.cluster.peers[transfer.rank as usize].shared;
-        let source = store.read.get_or_insert_with(|| {
+        let source = &*store.read.get_or_insert_with(|| {
             let mut bytes = vec![0; transfer.span() as usize];
             // SAFETY: the box was found to be inside the block's memory when the copy was issued.
             unsafe {
@@ -185,6 +96,10 @@ fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; 
             };
             bytes
         });
+        if let Some(checks) = &mut cx.checks {
+            checks.end_read(std::mem::take(&mut store.transfer.reading));
+        }
+        let transfer = &store.transfer;
         if write {
             // SAFETY: as for `finish`.
             unsafe { transfer.drain(source) };
@@ -195,16 +110,25 @@ fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; 
     }
 }
 
-/// The cluster has ended: writes what has been read. `Err` says who did not wait: warp, lane, place in the program.
-pub(crate) fn end(cx: &mut Cx) -> Result<(), (u32, u32, u32)> {
+/// The cluster has ended: writes what has been read. `Err` has a copy that was not waited for, its place in the program, warp of
+/// the cluster and lane, and what is wrong.
+pub(crate) fn end(cx: &mut Cx) -> Result<(), ((u32, u32, u32), &'static str)> {
     for warp in 0..cx.stores.len() {
         if let Some(store) = cx.stores[warp].pending.iter().find(|s| s.read.is_none()) {
-            let (pc, warp, lane) = store.transfer.by;
-            return Err((warp, lane, pc));
+            return Err((
+                store.transfer.by,
+                "a bulk copy still reads its shared memory: `cp.async.bulk.wait_group.read` comes first",
+            ));
         }
         carry_out(cx, warp, true, |_, _| true);
     }
-    Ok(())
+    let late = cx.cluster.peers.iter().find_map(|p| p.mbarriers.unfinished());
+    match late {
+        Some(by) if cx.checks.is_some() => {
+            Err((by, "a bulk copy still writes its shared memory: a wait for the mbarrier comes first"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Flag in `Instr::n`: into shared memory, reporting to an mbarrier.
@@ -242,7 +166,11 @@ impl Handler for BulkCopy {
         for l in lanes_of(m) {
             // SAFETY: the decoder gave a list as described.
             if let Err(what) = unsafe { issue(cx, i, l) } {
-                return cx.fail(l as u32, what);
+                cx.fail(l as u32, what);
+                if let Some(fault) = &mut cx.fault {
+                    fault.other = cx.other.take();
+                }
+                return Flow::Fault;
             }
         }
         Flow::Next
@@ -273,7 +201,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
         unsafe { (listed(cx, i, LIST_OTHER, l), cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE))[l]) };
     let by = (i.at, cx.warp_in_cluster, l as u32);
     let mut access = *i;
-    access.n = if i.n & TO_SHARED != 0 { 0 } else { WRITES };
+    access.n = if i.n & (TO_SHARED | PREFETCHES) != 0 { 0 } else { super::memory::WRITES };
     let reduce = (i.n & REDUCES != 0).then_some((i.e >> 8, i.e & 0xff));
     let mut transfer = Transfer {
         bytes: size,
@@ -285,6 +213,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
         fill: 0,
         reduce,
         rows: Vec::new(),
+        reading: 0,
     };
     if i.n & TENSOR != 0 {
         // SAFETY: by contract.
@@ -303,7 +232,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
             let code = code.ok_or_else(|| format!("no reduction of {:?} elements", map.data_type))?;
             transfer.reduce = Some((operation, code as u32));
         }
-        transfer.rows = rows(cx, &access, l, &map, &coordinates)?;
+        transfer.rows = rows(cx, &access, l, &map, &coordinates, reduce.is_some())?;
         transfer.inner = map.box_sizes[0] * map.data_type.size() as u32;
         transfer.bytes = transfer.inner * transfer.rows.len() as u32;
         transfer.swizzle = map.swizzle.mask();
@@ -314,6 +243,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
     if i.n & PREFETCHES != 0 {
         return Ok(());
     }
+    count(cx, i, &transfer);
     // SAFETY: by contract.
     let shared = unsafe { listed(cx, i, LIST_SHARED, l) };
     let (rank, at) = cx.cluster.split(in_window(SHARED, shared)?)?;
@@ -332,14 +262,41 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
     }
     if i.n & TO_SHARED != 0 {
         cx.traffic.shared_store += u64::from(transfer.bytes);
+        if i.n & FROM_SHARED != 0 && size != 0 {
+            let (own, at) = cx.cluster.split(other)?;
+            let mut source = Transfer { rank: own, at: at as u32, rows: Vec::new(), ..transfer };
+            begin(cx, i, l, &mut source, READS)?;
+            transfer.reading = source.reading;
+        }
         // SAFETY: by contract.
         return unsafe { report_to_barrier(cx, i, l, transfer) };
     }
     cx.traffic.shared_load += u64::from(transfer.bytes);
+    begin(cx, i, l, &mut transfer, READS)?;
     let stores = &mut cx.stores[cx.warp_in_cluster as usize];
     let group = stores.committed[l];
     stores.pending.push_back(Store { lane: l as u32, group, transfer, read: None });
     Ok(())
+}
+
+/// Counts what the copy moves, for the profile.
+fn count(cx: &mut Cx, i: &Instr, transfer: &Transfer) {
+    let Some(all) = cx.profile.get_mut(i.at as usize) else { return };
+    let shared = u64::from(transfer.bytes);
+    let rows = || transfer.rows.iter().filter(|r| r.length > 0);
+    let bytes: u64 = rows().map(|r| u64::from(r.length)).sum();
+    // Host addresses are aligned as those of the device.
+    let sectors =
+        |r: &Row| (r.global as u64 + u64::from(r.length)).div_ceil(SECTOR) - r.global as u64 / SECTOR;
+    let to_shared = i.n & TO_SHARED != 0;
+    *(if to_shared { &mut all.shared_store } else { &mut all.shared_load }) += shared;
+    if i.n & FROM_SHARED != 0 {
+        all.shared_load += shared;
+        return;
+    }
+    *(if to_shared { &mut all.global_load } else { &mut all.global_store }) += bytes;
+    all.requests += 1;
+    all.sectors += rows().map(sectors).sum::<u64>();
 }
 
 /// The one row of a copy without a tensor map.
@@ -356,9 +313,17 @@ fn linear(cx: &mut Cx, i: &Instr, access: &Instr, l: usize, address: u64, size: 
         }
         place(cx, SHARED, access, l, at, size.into(), 16)?
     } else {
-        place(cx, GLOBAL, access, l, address, size.into(), 16)?
+        let host = place(cx, GLOBAL, access, l, address, size.into(), 16)?;
+        check_range(cx, i, l, address, size.into(), global_kind(access, i.n & REDUCES != 0))?;
+        host
     };
     Ok(Row { global, skip: 0, length: size, at: 0 })
+}
+
+/// How a copy acts on global memory.
+pub(crate) fn global_kind(access: &Instr, reduces: bool) -> Kind {
+    let writes = access.n & super::memory::WRITES != 0;
+    Kind { reads: !writes || reduces, writes, strong: reduces, copy: false, bulk: true }
 }
 
 /// A NaN in each element of 16 bytes.
@@ -367,9 +332,15 @@ fn nan(size: u64) -> u128 {
     (0..16 / size).fold(0, |all, k| all | one << (8 * size * k))
 }
 
+/// For the checks: the copy uses an mbarrier.
+fn touch(cx: &mut Cx, i: &Instr, l: usize, (rank, at): (u32, u32)) -> Result<(), String> {
+    let found = check_shared(cx, i, l, (rank, at.into()), 8, Kind { strong: true, ..READS });
+    found.map_err(|wrong| other_line(cx, wrong))
+}
+
 /// # Safety
 /// The mbarrier and, for a multicast, the mask must be listed.
-unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, transfer: Transfer) -> Result<(), String> {
+unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, mut transfer: Transfer) -> Result<(), String> {
     // SAFETY: by contract.
     let (address, mask) = unsafe {
         (listed(cx, i, LIST_BARRIER, l), cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE + 1))[l] & 0xffff)
@@ -382,6 +353,8 @@ unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, transfer: Transfer
         ));
     }
     if i.n & MULTICAST == 0 {
+        touch(cx, i, l, (rank, place))?;
+        begin(cx, i, l, &mut transfer, WRITES)?;
         barrier(cx, rank, place)?.deferred.push_back(Deferred::Bulk(Box::new(transfer)));
         return Ok(());
     }
@@ -390,7 +363,9 @@ unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, transfer: Transfer
         return Err(format!("a multicast to the blocks {mask:#06x} of a cluster of {blocks}"));
     }
     for rank in lanes_of(mask) {
-        let copy = Transfer { rank: rank as u32, rows: transfer.rows.clone(), ..transfer };
+        let mut copy = Transfer { rank: rank as u32, rows: transfer.rows.clone(), ..transfer };
+        touch(cx, i, l, (rank as u32, place))?;
+        begin(cx, i, l, &mut copy, WRITES)?;
         barrier(cx, rank as u32, place)?.deferred.push_back(Deferred::Bulk(Box::new(copy)));
     }
     Ok(())

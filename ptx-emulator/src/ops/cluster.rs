@@ -3,6 +3,7 @@
 use super::mbarrier::Mbarriers;
 use super::memory::GENERIC;
 use super::{Cx, Flow, Handler, Instr, lanes_of};
+use crate::checks::CLUSTER;
 use crate::memory::{SHARED_WINDOW, WINDOW};
 
 /// Distance of two blocks' shared memory in the window `.shared::cluster`. The first step is the executing block's own memory;
@@ -13,6 +14,8 @@ pub(crate) const STEP: u64 = 1 << 24;
 pub(crate) struct Peer {
     pub shared: *mut u8,
     pub mbarriers: Mbarriers,
+    /// All its threads have ended.
+    pub ended: bool,
 }
 
 /// The cluster that runs.
@@ -40,7 +43,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(blocks: usize, warps: usize) -> Cluster {
-        let peer = |_| Peer { shared: std::ptr::null_mut(), mbarriers: Mbarriers::default() };
+        let peer = |_| Peer { shared: std::ptr::null_mut(), mbarriers: Mbarriers::default(), ended: false };
         Cluster {
             peers: (0..blocks).map(peer).collect(),
             rank: 0,
@@ -65,6 +68,11 @@ impl Cluster {
             return Err(format!(
                 "shared address {address:#x} is that of block {rank} of a cluster of {}",
                 self.peers.len()
+            ));
+        }
+        if self.peers[rank as usize].ended {
+            return Err(format!(
+                "shared address {address:#x} is that of block {rank} of the cluster, which has ended"
             ));
         }
         Ok((rank as u32, address % STEP))
@@ -156,6 +164,9 @@ impl Handler for ClusterArrive {
         }
         cluster.arrived[w] |= m;
         cluster.events += 1;
+        if let Some(checks) = &mut cx.checks {
+            checks.release(CLUSTER, w as u32);
+        }
         Flow::Next
     }
 }
@@ -172,6 +183,9 @@ impl Handler for ClusterWait {
                 *open |= std::mem::take(arrived);
             }
             cluster.events += 1;
+            if let Some(checks) = &mut cx.checks {
+                checks.settled(CLUSTER);
+            }
         }
         let strange = m & !(cluster.arrived[w] | cluster.open[w]);
         if strange != 0 {
@@ -181,6 +195,9 @@ impl Handler for ClusterWait {
         if m & !cluster.open[w] == 0 {
             cluster.open[w] &= !m;
             cluster.events += 1;
+            if let Some(checks) = &mut cx.checks {
+                checks.acquire(CLUSTER, w as u32);
+            }
             return Flow::Next;
         }
         if let Some(text) = &mut cluster.explanation {

@@ -72,6 +72,11 @@ impl Handler for Shuffle {
                     _ => (min | delta & !segment, (min | delta & !segment) <= max),
                 };
                 let source = if inside { source & 31 } else { l };
+                if m >> l & 1 != 0 && m >> source & 1 == 0 && cx.checks.is_some() {
+                    let what =
+                        format!("the shuffle reads from lane {source}, which does not take part in it");
+                    return cx.fail(l, what);
+                }
                 out[l as usize] = a[source as usize];
                 valid |= u32::from(inside) << l;
             }

@@ -99,10 +99,10 @@ impl Copies {
 /// Carries out those of a warp's copies that these lanes issued among the first `until`.
 pub(crate) fn finish(cx: &mut Cx, warp: u32, mask: u32, until: u64) {
     let copies = &mut cx.copies[warp as usize];
-    let (shared, checks) = (cx.shared as usize, &mut cx.checks);
+    let (shared, checks, rank) = (cx.shared as usize, &mut cx.checks, cx.cluster.rank);
     let note = |to: usize, size: u32| {
         if let Some(checks) = checks {
-            checks.copied((to - shared) as u64, size.into());
+            checks.copied(rank, (to - shared) as u64, size.into());
         }
     };
     let due = |_: &Copy, number| if number < until { mask } else { 0 };
@@ -237,10 +237,10 @@ impl Handler for WaitGroup {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         let copies = &mut cx.copies[cx.warp_in_cluster as usize];
-        let (shared, checks) = (cx.shared as usize, &mut cx.checks);
+        let (shared, checks, rank) = (cx.shared as usize, &mut cx.checks, cx.cluster.rank);
         let note = |to: usize, size: u32| {
             if let Some(checks) = checks {
-                checks.copied((to - shared) as u64, size.into());
+                checks.copied(rank, (to - shared) as u64, size.into());
             }
         };
         // SAFETY: copies are cleared with the block's shared memory, and global memory outlives the launch.

@@ -3,7 +3,7 @@
 //! PTX manual, "Parallel Synchronization and Communication Instructions: mbarrier". The object's 8 bytes in shared memory only
 //! hold a mark by which a store over them is noticed; what it counts is kept beside.
 
-use super::bulk::Transfer;
+use super::transfer::Transfer;
 use std::collections::VecDeque;
 
 /// The most arrivals and bytes that a phase can count.
@@ -125,6 +125,14 @@ impl Mbarriers {
 
     pub(crate) fn get(&mut self, at: u32) -> Option<&mut Mbarrier> {
         self.all.iter_mut().find(|(a, _)| *a == at).map(|(_, b)| b)
+    }
+
+    /// Who issued a bulk copy that has not been carried out: place in the program, warp of the cluster, lane.
+    pub(crate) fn unfinished(&self) -> Option<(u32, u32, u32)> {
+        self.all.iter().flat_map(|(_, b)| &b.deferred).find_map(|event| match event {
+            Deferred::Bulk(transfer) => Some(transfer.by),
+            Deferred::Copies { .. } => None,
+        })
     }
 
     pub(crate) fn put(&mut self, at: u32, barrier: Mbarrier) {

@@ -6,7 +6,9 @@
 use super::cluster::in_window;
 use super::mbarrier::{Deferred, MOST, Mbarrier, mark, pending_of};
 use super::memory::{WIDE_ADDRESS, WRITES};
+use super::observe::check_shared;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
+use crate::checks::Kind;
 
 /// Flag in `Instr::c`: the barrier may be another block's (`.shared::cluster` or a generic address).
 pub(crate) const REMOTE: u32 = 1;
@@ -74,10 +76,13 @@ pub(crate) fn advance(cx: &mut Cx, rank: u32, at: u32) -> Result<(), String> {
         let (arrivals, bytes) = match event {
             Deferred::Copies { warp, mask, until } => {
                 super::copy::finish(cx, warp, mask, until);
+                if let Some(checks) = &mut cx.checks {
+                    checks.release((rank, at), warp);
+                }
                 (mask.count_ones(), 0)
             }
             Deferred::Bulk(transfer) => {
-                super::bulk::finish(cx, &transfer);
+                super::bulk::finish(cx, &transfer, (rank, at));
                 (0, transfer.bytes)
             }
         };
@@ -86,8 +91,31 @@ pub(crate) fn advance(cx: &mut Cx, rank: u32, at: u32) -> Result<(), String> {
         barrier.pending = barrier.pending.saturating_sub(arrivals);
     }
     barrier(cx, rank, at)?.settle();
+    if let Some(checks) = &mut cx.checks {
+        checks.settled((rank, at));
+    }
     cx.cluster.events += 1;
     Ok(())
+}
+
+/// How the instructions use a barrier that is there.
+const USES: Kind = Kind { reads: true, writes: false, strong: true, copy: false, bulk: false };
+
+/// For the checks: an access to the barrier's bytes.
+fn touch(cx: &mut Cx, i: &Instr, lane: usize, place: (u32, u32), kind: Kind) -> Result<(), String> {
+    let (rank, at) = (place.0, u64::from(place.1));
+    check_shared(cx, i, lane, (rank, at), 8, kind).map_err(|(what, _)| what)
+}
+
+/// For the checks: arrivals of this warp, which may have ended a phase.
+fn arrived(cx: &mut Cx, place: (u32, u32), before: u32) {
+    let phase = cx.cluster.peers[place.0 as usize].mbarriers.get(place.1).map_or(before, |b| b.phase);
+    if let Some(checks) = &mut cx.checks {
+        checks.release(place, cx.warp_in_cluster);
+        if phase != before {
+            checks.settled(place);
+        }
+    }
 }
 
 /// `f` for each lane, with the place of its barrier.
@@ -140,6 +168,7 @@ impl Handler for Init {
                 if count == 0 || i64::from(count) > MOST {
                     return Err(format!("an mbarrier of {count} arrivals; 1 to {MOST} are possible"));
                 }
+                touch(cx, i, l, (rank, at), Kind { reads: false, writes: true, strong: false, ..USES })?;
                 let peer = &mut cx.cluster.peers[rank as usize];
                 let word = peer.shared.add(at as usize) as *mut u64;
                 if peer.mbarriers.get(at).is_some() && *word == mark(at) {
@@ -185,11 +214,13 @@ impl Handler for ExpectBytes {
         unsafe {
             let bytes = cx.lanes::<u32>(i.b).map(i64::from);
             each(cx, i, m, |cx, l, rank, at| {
+                touch(cx, i, l, (rank, at), USES)?;
                 let barrier = barrier(cx, rank, at)?;
-                let completes = i.d & 1 != 0;
+                let (before, completes) = (barrier.phase, i.d & 1 != 0);
                 in_place(at, barrier.expect(if completes { -bytes[l] } else { bytes[l] }))?;
                 if completes {
                     barrier.settle();
+                    arrived(cx, (rank, at), before);
                 }
                 Ok(())
             })
@@ -210,6 +241,7 @@ impl Handler for Arrive {
             let operand = *cx.lanes::<u32>(i.b);
             let mut states = [0u64; LANES];
             let flow = each(cx, i, m, |cx, l, rank, at| {
+                touch(cx, i, l, (rank, at), USES)?;
                 if barrier(cx, rank, at)?.pending == 0 {
                     // The phase lacks only bytes that are under way: the arrival may be one of the next.
                     advance(cx, rank, at)?;
@@ -227,7 +259,9 @@ impl Handler for Arrive {
                 states[l] = barrier.state();
                 let before = barrier.phase;
                 in_place(at, barrier.arrive(count, i.c & DROPS != 0))?;
-                if i.c & NO_COMPLETE != 0 && barrier.phase != before {
+                let completed = barrier.phase != before;
+                arrived(cx, (rank, at), before);
+                if i.c & NO_COMPLETE != 0 && completed {
                     return Err(format!(
                         "a `.noComplete` arrival completes phase {before} of the mbarrier at shared address {at:#x}"
                     ));
@@ -257,7 +291,7 @@ impl Handler for Wait {
             };
             // Lanes mostly wait for the same.
             if last != Some((address, wanted)) {
-                match look(cx, i, address, wanted) {
+                match look(cx, i, l, address, wanted) {
                     Ok(ended) => over = ended,
                     Err(what) => return cx.fail(l as u32, what),
                 }
@@ -276,8 +310,17 @@ impl Handler for Wait {
 }
 
 /// Whether a phase is over.
-fn look(cx: &mut Cx, i: &Instr, address: u64, wanted: u64) -> Result<bool, String> {
+fn look(cx: &mut Cx, i: &Instr, lane: usize, address: u64, wanted: u64) -> Result<bool, String> {
     let (rank, at) = locate(cx, i.e as u8, address, false)?;
+    touch(cx, i, lane, (rank, at), USES)?;
+    let ended = ended(cx, i, (rank, at), wanted)?;
+    if let (true, Some(checks)) = (ended, &mut cx.checks) {
+        checks.acquire((rank, at), cx.warp_in_cluster);
+    }
+    Ok(ended)
+}
+
+fn ended(cx: &mut Cx, i: &Instr, (rank, at): (u32, u32), wanted: u64) -> Result<bool, String> {
     let parity = i.c & PARITY != 0;
     if parity && wanted > 1 {
         return Err(format!("a wait for phase parity {wanted}; it is 0 or 1"));
@@ -327,6 +370,7 @@ impl Handler for CopiesArrive {
         // SAFETY: the decoder gave an address.
         unsafe {
             each(cx, &write, m, |cx, l, rank, at| {
+                touch(cx, i, l, (rank, at), USES)?;
                 if barrier(cx, rank, at)?.pending == 0 {
                     advance(cx, rank, at)?;
                 }

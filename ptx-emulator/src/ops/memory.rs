@@ -28,6 +28,9 @@ pub(crate) const COPY: u32 = 1 << 12;
 /// Flag in `Instr::n`: shared memory of any block of the cluster.
 pub(crate) const CLUSTER: u32 = 1 << 13;
 
+/// Flag in `Instr::n`: passes a parameter on.
+pub(crate) const PASSES: u32 = 1 << 14;
+
 /// An element in memory and its image in a register.
 ///
 /// Elements are accessed by relaxed atomics: a data race of the kernel is then no undefined behaviour of the emulator (plain
@@ -354,6 +357,20 @@ impl Handler for Fence {
     unsafe fn exec(_: &mut Cx, _: &Instr, _: u32) -> Flow {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Flow::Next
+    }
+}
+
+/// `fence.proxy.async` and `fence.mbarrier_init`, which the checks look for.
+pub(crate) struct ProxyFence;
+
+impl Handler for ProxyFence {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        if let Some(checks) = &mut cx.checks {
+            checks.fence(cx.warp_in_cluster);
+        }
+        // SAFETY: same contract.
+        unsafe { Fence::exec(cx, i, m) }
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod observe;
 pub(crate) mod profile;
 pub(crate) mod real;
 pub(crate) mod tensor;
+pub(crate) mod transfer;
 pub(crate) mod wgmma;
 
 use crate::checks::Checks;
@@ -133,6 +134,8 @@ pub(crate) struct Cx<'a> {
     /// Counters by place in the program, where the launch wants them; otherwise empty.
     pub profile: Vec<profile::Accesses>,
     pub fault: Option<Fault>,
+    /// Where the other party of an error that is being reported was.
+    pub other: Option<u32>,
     pub members: u32,
     pub barrier: BarrierRequest,
     pub branch_targets: [u64; LANES],

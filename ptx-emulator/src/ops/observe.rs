@@ -1,9 +1,9 @@
 //! What counters and checks see of an access to memory.
 
-use super::memory::{ATOMIC, COPY, GENERIC, GLOBAL, SHARED, STRONG, WRITES};
+use super::memory::{ATOMIC, COPY, GENERIC, GLOBAL, LOCAL, PASSES, SHARED, STRONG, WRITES};
 use super::profile::record;
 use super::{Cx, Instr, LANES, lanes_of};
-use crate::checks::{Access, Kind, Wrong};
+use crate::checks::{Access, Kind, Party, Wrong};
 use crate::error::Fault;
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,6 +28,7 @@ pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u
         writes,
         strong: atomic || i.n & STRONG != 0,
         copy: i.n & COPY != 0,
+        bulk: false,
     };
     let mut last = u64::MAX;
     for l in lanes_of(m) {
@@ -43,8 +44,14 @@ pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u
             GENERIC => window(SHARED_WINDOW),
             _ => None,
         };
+        let local =
+            if space == LOCAL { Some(address) } else { window(LOCAL_WINDOW).filter(|_| space == GENERIC) };
         let wrong = if let Some(offset) = shared {
-            check_shared(cx, i, l, offset, size, kind)
+            // The address has been found to be one of the cluster's.
+            let (rank, offset) = cx.cluster.split(offset).unwrap_or((cx.cluster.rank, offset));
+            check_shared(cx, i, l, (rank, offset), size, kind).err()
+        } else if let Some(offset) = local {
+            check_local(cx, i, l, offset, size)
         } else if space == GLOBAL
             || space == GENERIC && window(LOCAL_WINDOW).is_none() && window(PARAM_WINDOW).is_none()
         {
@@ -61,56 +68,110 @@ pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u
     true
 }
 
-/// What is wrong with an access to shared memory, and where the other party was.
+/// What is wrong with an access to a block's shared memory, and where the other party was.
 #[inline]
-fn check_shared(
+pub(crate) fn check_shared(
     cx: &mut Cx,
     i: &Instr,
     lane: usize,
-    offset: u64,
+    (rank, offset): (u32, u64),
     size: u64,
     kind: Kind,
-) -> Option<(String, Option<u32>)> {
-    let who = Access { warp: cx.warp_in_block, lane: lane as u32, pc: i.at, kind };
-    let wrong = cx.checks.as_mut()?.access(offset, size, who).err()?;
-    Some(in_words(wrong, offset, size, who))
+) -> Result<(), (String, Option<u32>)> {
+    let Some(checks) = &mut cx.checks else { return Ok(()) };
+    let who = Access { warp: cx.warp_in_cluster, lane: lane as u32, pc: i.at, kind };
+    checks.access(rank, offset, size, who).map_err(|wrong| in_words(cx, wrong, offset, size, who))
+}
+
+/// A party in words.
+fn name(cx: &Cx, party: u32) -> String {
+    let blocks = cx.cluster.peers.len() as u32;
+    let warps = cx.copies.len() as u32 / blocks;
+    match party {
+        p if p >= warps * blocks => "a bulk copy".into(),
+        p if blocks > 1 => format!("warp {} of block {} of the cluster", p % warps, p / warps),
+        p => format!("warp {p}"),
+    }
 }
 
 #[cold]
-fn in_words(wrong: Wrong, offset: u64, size: u64, who: Access) -> (String, Option<u32>) {
-    let verb = if who.kind.copy {
-        "asynchronous copy"
-    } else if who.kind.reads && who.kind.writes {
-        "atomic update"
-    } else if who.kind.writes {
-        "write"
-    } else {
-        "read"
+pub(crate) fn in_words(cx: &Cx, wrong: Wrong, offset: u64, size: u64, who: Access) -> (String, Option<u32>) {
+    let verb = match who.kind {
+        Kind { bulk: true, copy: true, .. } => "bulk copy",
+        Kind { bulk: true, .. } => "asynchronous read",
+        Kind { copy: true, .. } => "asynchronous copy",
+        Kind { reads: true, writes: true, .. } => "atomic update",
+        Kind { writes: true, .. } => "write",
+        _ => "read",
     };
     let here = format!(
-        "{verb} of {size} bytes at shared address {offset:#x} by warp {}, lane {}",
-        who.warp, who.lane
+        "{verb} of {size} bytes at shared address {offset:#x} by {}, lane {}",
+        name(cx, who.warp),
+        who.lane
     );
-    let lane = |lane: Option<u32>| lane.map_or(String::new(), |l| format!(", lane {l}"));
+    let other = |p: Party| name(cx, p.warp) + &p.lane.map_or(String::new(), |l| format!(", lane {l}"));
     match wrong {
         Wrong::Unwritten => (format!("{here}: some of the bytes were never written"), None),
-        Wrong::AfterWrite(p) => (
-            format!("data race: {here}, with no barrier after the write by warp {}{}", p.warp, lane(p.lane)),
-            p.pc,
-        ),
-        Wrong::AfterRead(p) => (
-            format!("data race: {here}, with no barrier after the read by warp {}{}", p.warp, lane(p.lane)),
-            p.pc,
-        ),
+        Wrong::AfterWrite(p) => {
+            (format!("data race: {here}, with no barrier after the write by {}", other(p)), p.pc)
+        }
+        Wrong::AfterRead(p) => {
+            (format!("data race: {here}, with no barrier after the read by {}", other(p)), p.pc)
+        }
         Wrong::Owned(p) => (
             format!(
-                "data race: {here}, but an asynchronous copy of warp {}{} to it has not been waited for",
-                p.warp,
-                lane(p.lane)
+                "data race: {here}, but an asynchronous copy of {} to it has not been waited for",
+                other(p)
             ),
             p.pc,
         ),
+        Wrong::NotFenced(p) => {
+            (format!("data race: {here}, with no `fence.proxy.async` after the write by {}", other(p)), p.pc)
+        }
+        Wrong::StillRead(p) => (
+            format!("data race: {here}, but an asynchronous read by {} has not been waited for", other(p)),
+            p.pc,
+        ),
     }
+}
+
+/// What is wrong with an access to a thread's local memory; notes what it writes.
+fn check_local(cx: &mut Cx, i: &Instr, lane: usize, offset: u64, size: u64) -> Option<(String, Option<u32>)> {
+    let (length, warp) = (cx.local_len, cx.warp_in_cluster);
+    let checks = cx.checks.as_mut()?;
+    let start = (u64::from(warp) * LANES as u64 + lane as u64) * length + offset;
+    if i.n & WRITES != 0 {
+        checks.wrote_local(start, size);
+        return None;
+    }
+    // Padding of parameters is passed on unwritten.
+    (i.n & PASSES == 0 && !checks.knows_local(start, size)).then(|| {
+        let what = format!(
+            "read of {size} bytes at local address {offset:#x} by warp {}, lane {lane}: some of the bytes were never written",
+            cx.warp_in_block
+        );
+        (what, None)
+    })
+}
+
+/// Checks and notes an access of a bulk copy to a range of global memory that lies in one allocation.
+pub(crate) fn check_range(
+    cx: &Cx,
+    i: &Instr,
+    lane: usize,
+    address: u64,
+    size: u64,
+    kind: Kind,
+) -> Result<(), String> {
+    let mut at = address;
+    while cx.checks.is_some() && at < address + size {
+        let next = (at / 64 * 64 + 64).min(address + size);
+        if let Some(what) = check_global(cx, i, at, next - at, kind) {
+            return Err(format!("{what} (warp {}, lane {lane})", cx.warp_in_block));
+        }
+        at = next;
+    }
+    Ok(())
 }
 
 /// What is wrong with an access to global memory; notes what it writes.

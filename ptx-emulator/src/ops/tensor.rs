@@ -1,7 +1,9 @@
 //! Bulk tensor copies: the rows of a tensor map's box.
 
-use super::bulk::Row;
+use super::bulk::global_kind;
 use super::memory::{GENERIC, GLOBAL, WRITES, place};
+use super::observe::check_range;
+use super::transfer::Row;
 use super::{Cx, Instr};
 use crate::tensor_map::{MAX_RANK, TensorMap};
 
@@ -26,7 +28,15 @@ pub(crate) fn rows(
     lane: usize,
     map: &TensorMap,
     coordinates: &[i32],
+    reduces: bool,
 ) -> Result<Vec<Row>, String> {
+    if map.box_bytes() > cx.shared_len {
+        return Err(format!(
+            "a box of {} bytes, where the block has {} of shared memory",
+            map.box_bytes(),
+            cx.shared_len
+        ));
+    }
     let rank = map.sizes.len();
     let (size, inner) = (map.data_type.size(), u64::from(map.box_sizes[0]) * map.data_type.size());
     let mut counts = [1u32; MAX_RANK];
@@ -51,6 +61,9 @@ pub(crate) fn rows(
             address = address.wrapping_add((at as u64).wrapping_mul(map.strides[k - 1]));
         }
         let host = if inside { place(cx, GLOBAL, i, lane, address, length, 1)? } else { 0 };
+        if inside {
+            check_range(cx, i, lane, address, length, global_kind(i, reduces))?;
+        }
         rows.push(Row {
             global: host,
             skip: skip as u32,

@@ -12,10 +12,14 @@ use super::mma::{
     A_OTHER, B_OTHER, Brain, Eight, Format, HALF_SUMS, Half, Machine, Portable, ROWS, SATURATE, Tensor32,
     add_integers, bytes_of_a, bytes_of_b, columns_of_b, load_sums, rows_of_a, store_sums, whole_warp,
 };
+use super::observe::in_words;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
+use crate::checks::{Access, READS};
+use crate::error::Fault;
 use crate::numeric::tensor::COLUMNS;
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Flag in `Instr::n`, beside those of `mma`: A is in shared memory.
 pub(crate) const A_SHARED: u32 = 16;
@@ -46,7 +50,8 @@ struct Log {
 /// The products of one warp.
 #[derive(Default)]
 pub(crate) struct Products {
-    pending: VecDeque<(u32, Instr, Product)>,
+    /// Group, instruction, operands, and for the checks the number of the read.
+    pending: VecDeque<(u32, Instr, Product, u64)>,
     committed: u32,
     /// How many were ever issued.
     issued: u64,
@@ -54,6 +59,8 @@ pub(crate) struct Products {
     log: Log,
     /// What is being computed.
     current: Product,
+    /// For the checks: registers.
+    watch: Watch,
 }
 
 impl Products {
@@ -61,7 +68,73 @@ impl Products {
         self.pending.clear();
         (self.committed, self.issued) = (0, 0);
         self.log = Log::default();
+        self.watch = Watch::default();
     }
+}
+
+/// For the checks: registers that products under way own, and those that were written since the last `wgmma.fence`.
+#[derive(Default)]
+struct Watch {
+    /// Place in the program of the last product that has it, how many have, and whether as an accumulator.
+    owned: HashMap<u32, (u32, u32, bool)>,
+    written: HashSet<u32>,
+    fenced: bool,
+}
+
+impl Watch {
+    /// A product begins: its registers, accumulators first.
+    fn begin(&mut self, i: &Instr, sums: &[u32], a: &[u32], reads_sums: bool) -> Result<(), String> {
+        let read = a.iter().chain(if reads_sums { sums } else { &[] });
+        if !self.fenced || read.clone().any(|r| self.written.contains(r)) {
+            return Err("no `wgmma.fence` between a write of the product's registers and the product".into());
+        }
+        for (registers, sum) in [(sums, true), (a, false)] {
+            for &register in registers {
+                let (at, count, as_sum) = self.owned.entry(register).or_default();
+                (*at, *count, *as_sum) = (i.at, *count + 1, *as_sum || sum);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, registers: &[u32]) {
+        for register in registers {
+            if let Some((_, count, _)) = self.owned.get_mut(register) {
+                *count -= 1;
+                if *count == 0 {
+                    self.owned.remove(register);
+                }
+            }
+        }
+    }
+}
+
+/// For the checks: an instruction touches registers of products. False if the fault is set.
+pub(crate) fn watch(cx: &mut Cx, touched: &[(u32, bool)], m: u32) -> bool {
+    let watch = &mut cx.products[cx.warp_in_cluster as usize].watch;
+    for &(register, writes) in touched {
+        match watch.owned.get(&register) {
+            Some(&(at, _, sum)) if sum || writes => {
+                let verb = if writes { "write" } else { "read" };
+                let what = if sum { "the accumulator" } else { "the multiplicand A" };
+                let what = format!(
+                    "{verb} of a register of {what} of a product that has not been waited for: the `wgmma`"
+                );
+                cx.fault = Some(Fault { lane: m.trailing_zeros(), what, other: Some(at) });
+                return false;
+            }
+            _ if writes => drop(watch.written.insert(register)),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// The registers listed for a product.
+fn registers(cx: &Cx, i: &Instr) -> Vec<u32> {
+    let count = i.d + if i.n & A_SHARED != 0 { 0 } else { 4 };
+    // SAFETY: the decoder listed so many.
+    (0..count).map(|k| unsafe { cx.extra(i.b + k) }).collect()
 }
 
 /// The handler that computes products of a type.
@@ -117,41 +190,83 @@ impl Handler for Issue {
         if let Err(what) = in_bounds(cx, i, &product).and_then(|()| log(cx, i, product)) {
             return cx.fail(0, what);
         }
+        if cx.checks.is_some() {
+            let all = registers(cx, i);
+            let (sums, a) = all.split_at(i.d as usize);
+            let watch = &mut cx.products[cx.warp_in_cluster as usize].watch;
+            if let Err(what) = watch.begin(i, sums, a, product.accumulates) {
+                return cx.fail(0, what);
+            }
+        }
+        let reading = match begin_read(cx, i, &product) {
+            Ok(number) => number,
+            Err(fault) => {
+                cx.fault = Some(fault);
+                return Flow::Fault;
+            }
+        };
+        // Four warps share the reading of B.
+        let bytes = (if i.n & A_SHARED != 0 { 16 * 32 } else { 0 }) + i.imm as u64 * 8;
+        cx.traffic.shared_load += bytes;
+        if let Some(all) = cx.profile.get_mut(i.at as usize) {
+            all.shared_load += bytes;
+        }
         let own = &mut cx.products[cx.warp_in_cluster as usize];
-        own.pending.push_back((own.committed, *i, product));
+        own.pending.push_back((own.committed, *i, product, reading));
         own.issued += 1;
         cx.cluster.events += 1;
         Flow::Next
     }
 }
 
+/// Addresses of the pieces of an operand's rows.
+fn pieces(bits: u64, transposed: bool, rows: Range<u32>) -> impl Iterator<Item = u32> {
+    let matrix = Descriptor::decode(bits);
+    rows.flat_map(move |row| {
+        // Of 16-bit types, whose rows may lead, an instruction has 16 columns.
+        (0..2u32).map(move |piece| {
+            if transposed {
+                matrix.along_rows(row / 8, 8 * piece + row % 8)
+            } else {
+                matrix.along_k(row, piece)
+            }
+        })
+    })
+}
+
+/// The rows of A that the warp reads from shared memory, if any.
+fn own_rows(cx: &Cx, i: &Instr) -> Range<u32> {
+    let first = 16 * (cx.warp_in_block % 4);
+    if i.n & A_SHARED != 0 { first..first + 16 } else { 0..0 }
+}
+
 /// Every piece of the operands must lie in shared memory.
 fn in_bounds(cx: &Cx, i: &Instr, product: &Product) -> Result<(), String> {
-    let check = |name: &str, bits: u64, transposed: bool, rows: std::ops::Range<u32>| {
-        let matrix = Descriptor::decode(bits);
-        // Of 16-bit types an instruction has 16 columns.
-        let mut addresses = rows.flat_map(|row| {
-            (0..2u32).map(move |piece| {
-                if transposed {
-                    matrix.along_rows(row / 8, 8 * piece + row % 8)
-                } else {
-                    matrix.along_k(row, piece)
-                }
-            })
-        });
-        match addresses.find(|&at| u64::from(at) + 16 > cx.shared_len) {
-            Some(at) => Err(format!(
-                "the descriptor {bits:#018x} of {name} leads to shared address {at:#x}, beyond the {} bytes of the block",
-                cx.shared_len
-            )),
-            None => Ok(()),
-        }
+    let beyond = |at: &u32| u64::from(*at) + 16 > cx.shared_len;
+    let wrong = |name: &str, bits: u64, at: u32| {
+        format!(
+            "the descriptor {bits:#018x} of {name} leads to shared address {at:#x}, beyond the {} bytes of the block",
+            cx.shared_len
+        )
     };
-    if i.n & A_SHARED != 0 {
-        let first = 16 * (cx.warp_in_block % 4);
-        check("A", product.a, i.n & TRANSPOSED_A != 0, first..first + 16)?;
+    if let Some(at) = pieces(product.a, i.n & TRANSPOSED_A != 0, own_rows(cx, i)).find(beyond) {
+        return Err(wrong("A", product.a, at));
     }
-    check("B", product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32)
+    let at = pieces(product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32).find(beyond);
+    at.map_or(Ok(()), |at| Err(wrong("B", product.b, at)))
+}
+
+/// For the checks: the operands are read from now on.
+fn begin_read(cx: &mut Cx, i: &Instr, product: &Product) -> Result<u64, Fault> {
+    let rows = own_rows(cx, i);
+    let Some(checks) = &mut cx.checks else { return Ok(0) };
+    let who = Access { warp: cx.warp_in_cluster, lane: 0, pc: i.at, kind: READS };
+    let mut all: Vec<u32> = pieces(product.a, i.n & TRANSPOSED_A != 0, rows).collect();
+    all.extend(pieces(product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32));
+    checks.begin_read(cx.cluster.rank, &mut all, who).map_err(|(at, wrong)| {
+        let (what, other) = in_words(cx, wrong, at.into(), 16, who);
+        Fault { lane: 0, what, other }
+    })
 }
 
 /// Notes what a warp issues, which must be what the others of its warpgroup issue.
@@ -193,10 +308,13 @@ pub(crate) struct FenceProducts;
 impl Handler for FenceProducts {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, _: &Instr, m: u32) -> Flow {
-        match whole_warp(cx, m) {
-            Ok(()) => Flow::Next,
-            Err(flow) => flow,
+        if let Err(flow) = whole_warp(cx, m) {
+            return flow;
         }
+        let watch = &mut cx.products[cx.warp_in_cluster as usize].watch;
+        watch.fenced = true;
+        watch.written.clear();
+        Flow::Next
     }
 }
 
@@ -234,10 +352,15 @@ impl Handler for WaitProducts {
             return Flow::Wait;
         }
         for _ in 0..due {
-            let Some((_, instr, product)) = cx.products[own].pending.pop_front() else { break };
+            let Some((_, instr, product, reading)) = cx.products[own].pending.pop_front() else { break };
             cx.products[own].current = product;
             // SAFETY: the decoder listed 32-bit registers, and the operands were found to be in bounds.
             unsafe { compute(instr.slot)(cx, &instr, m) };
+            if let Some(checks) = &mut cx.checks {
+                checks.end_read(reading);
+                let all = registers(cx, &instr);
+                cx.products[own].watch.end(&all);
+            }
         }
         cx.cluster.events += 1;
         Flow::Next

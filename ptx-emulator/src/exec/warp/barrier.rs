@@ -1,7 +1,9 @@
-//! A warp at the block's barriers: its lanes gather, and then arrive together.
+//! Where the lanes of a warp gather: at the block's barriers, at which they then arrive together, and at collective instructions.
 
-use super::{BarrierArrival, State, Warp};
-use crate::ops::{BarrierRequest, Cx, LANES};
+use super::{BarrierArrival, Outcome, Path, State, Warp};
+use crate::decode::Program;
+use crate::exec::Counts;
+use crate::ops::{BarrierRequest, Cx, Flow, LANES};
 
 /// What a warp's lanes have said at one barrier so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,5 +63,36 @@ impl Warp {
     /// Where and with which lanes the warp waits at a barrier.
     pub(in crate::exec) fn waits_at(&self, id: u32) -> Option<(u32, u32)> {
         self.paths.iter().find(|p| p.state == State::Barrier(id)).map(|p| (p.pc, p.mask))
+    }
+
+    /// Runs a collective for which all members now wait at one place.
+    pub(super) fn collective(
+        &mut self,
+        cx: &mut Cx,
+        program: &Program,
+        counts: &mut Counts,
+    ) -> Option<Outcome> {
+        cx.live = self.live;
+        for at in 0..self.paths.len() {
+            let Path { pc, state: State::Collective(members), .. } = self.paths[at] else { continue };
+            let here = |p: &&Path| p.pc == pc && p.state == State::Collective(members);
+            let union = self.paths.iter().filter(here).fold(0, |m, p| m | p.mask);
+            if members & self.live & !union != 0 {
+                continue;
+            }
+            let i = &program.code[pc as usize];
+            counts.add(program, pc, pc, union);
+            // SAFETY: as in `run_path`.
+            if unsafe { (i.run)(cx, i, union) } == Flow::Fault {
+                return Some(Outcome::Fault(pc));
+            }
+            for path in self.paths.iter_mut().filter(|p| p.pc == pc && p.state == State::Collective(members))
+            {
+                path.state = State::Ready;
+                path.pc += 1;
+            }
+            return Some(Outcome::Slice);
+        }
+        None
     }
 }

@@ -1,14 +1,20 @@
 //! What the checks know: which bytes have been written, and who touched each word of shared memory when.
 //!
-//! A block runs on one host thread, so that all its events have an order; `now` counts its barriers. A warp's clock says for each
-//! warp up to which time its events are ordered before what the warp does next: after a barrier, all of those of the warps that
-//! were there. Two accesses race if one of them writes, they are of different warps, and neither is ordered before the other.
-//! Lanes of one warp are taken to run together.
+//! A cluster runs on one host thread, so that all its events have an order; `now` counts what orders them. A party is a warp of the
+//! cluster, or the bulk copies that report to one mbarrier. A warp's clock says for each party up to which time its events are
+//! ordered before what the warp does next: after a barrier, all of those of the warps that were there (`order`). Two accesses race
+//! if one of them writes, they are of different parties, and neither is ordered before the other. Bulk copies and `wgmma` see
+//! what threads wrote only if a proxy fence came between as well (`asynchronous`). Lanes of one warp are taken to run together.
 
+mod asynchronous;
+mod order;
+
+pub(crate) use asynchronous::{READS, WRITES};
+pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
+
+use asynchronous::Reading;
+use order::{Clock, Phase};
 use std::collections::HashMap;
-
-/// Warps of a block, at most.
-const WARPS: usize = 32;
 
 /// A time that is not over: of a write whose copy is under way, when nobody may touch the bytes; of the reads of a word that are in
 /// `Checks::reads`.
@@ -38,7 +44,7 @@ struct Cell {
     write_time: u32,
     /// The latest of the reads since the write, and the warps that read at that time.
     read_time: u32,
-    read_mask: u32,
+    read_mask: u64,
     writer: Stamp,
     /// The last one.
     reader: Stamp,
@@ -64,6 +70,10 @@ pub(crate) enum Wrong {
     AfterRead(Party),
     /// An asynchronous copy to these bytes has not been waited for.
     Owned(Party),
+    /// An asynchronous access to what another party wrote, which is ordered, but not fenced.
+    NotFenced(Party),
+    /// A write to bytes that an asynchronous access still reads.
+    StillRead(Party),
 }
 
 /// How an access acts.
@@ -75,9 +85,11 @@ pub(crate) struct Kind {
     pub strong: bool,
     /// An asynchronous copy, which writes later.
     pub copy: bool,
+    /// By the async proxy.
+    pub bulk: bool,
 }
 
-/// Who accesses: warp, lane, place in the program.
+/// Who accesses: warp of the cluster, lane, place in the program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
     pub warp: u32,
@@ -86,87 +98,94 @@ pub(crate) struct Access {
     pub kind: Kind,
 }
 
-/// The clock of a warp or a barrier.
-pub(crate) type Clock = [u32; WARPS];
-
-/// The state of the checks for the block that runs.
+/// The state of the checks for the cluster that runs.
 pub(crate) struct Checks {
-    /// A bit for each byte of shared memory that has been written.
+    /// A bit for each byte of shared memory that has been written; block after block.
     written: Vec<u64>,
     cells: Vec<Cell>,
-    /// The time of each warp's last read (0: none) of words that several warps read at different times.
+    /// Bytes between two blocks' memory in `written` and `cells`.
+    stride: u64,
+    /// The time of each party's last read (0: none) of words that several warps read at different times.
     reads: HashMap<u32, Clock>,
-    clocks: [Clock; WARPS],
+    known: Vec<Knowledge>,
     /// The least entry of each clock: what is older is ordered before anything that the warp does.
-    least: [u32; WARPS],
+    least: [u32; PARTIES],
     now: u32,
-    /// When the block began.
+    /// When the cluster began.
     start: u32,
-    /// Warps of a block.
+    /// Warps of the cluster.
     warps: usize,
+    /// What the barriers that are not the block's know, and which party reports to an mbarrier.
+    phases: HashMap<(u32, u32), Phase>,
+    parties: HashMap<(u32, u32), usize>,
+    readings: Vec<Reading>,
+    next_reading: u64,
     /// Words that copies own.
     owned: u64,
+    /// A bit for each byte of all threads' local memory that has been written.
+    local: Vec<u64>,
 }
 
 impl Checks {
-    pub(crate) fn new(shared_bytes: u64, warps: usize) -> Checks {
+    pub(crate) fn new(shared_bytes: u64, local_bytes: u64, blocks: usize, warps: usize) -> Checks {
+        let stride = shared_bytes.next_multiple_of(64);
+        let all = stride * blocks as u64;
         Checks {
-            written: vec![0; shared_bytes.div_ceil(64) as usize],
-            cells: vec![Cell::default(); shared_bytes.div_ceil(4) as usize],
+            written: vec![0; all as usize / 64],
+            cells: vec![Cell::default(); all as usize / 4],
+            stride,
             reads: HashMap::new(),
-            clocks: [[0; WARPS]; WARPS],
-            least: [0; WARPS],
+            known: vec![Knowledge::at(0); PARTIES],
+            least: [0; PARTIES],
             now: 0,
             start: 0,
-            warps,
+            warps: blocks * warps,
+            phases: HashMap::new(),
+            parties: HashMap::new(),
+            readings: Vec::new(),
+            next_reading: 0,
             owned: 0,
+            local: vec![0; (local_bytes as usize * 32 * blocks * warps).div_ceil(64)],
         }
     }
 
-    /// A new block: nothing is written, and all before is over.
+    /// A new cluster: nothing is written, and all before is over.
     pub(crate) fn begin(&mut self) {
         self.written.fill(0);
         self.reads.clear();
+        self.phases.clear();
+        self.parties.clear();
+        self.readings.clear();
+        self.local.fill(0);
         if std::mem::take(&mut self.owned) != 0 {
-            // The last block ended without a wait.
+            // The last cluster ended without a wait.
             self.cells.fill(Cell::default());
         }
         self.now += 1;
         self.start = self.now;
-        // Events at the block's first time are ordered before nobody else yet.
-        self.clocks = [[self.now; WARPS]; WARPS];
-        self.least = [self.now; WARPS];
+        // Events at the cluster's first time are ordered before nobody else yet.
+        self.known.fill(Knowledge::at(self.now));
+        self.least = [self.now; PARTIES];
     }
 
-    /// A warp is at a barrier: what the barrier's clock takes from it. A warp that does not wait goes on at a later time.
-    pub(crate) fn arrive(&mut self, barrier: &mut Clock, warp: u32, waits: bool) {
-        for (all, own) in barrier.iter_mut().zip(&self.clocks[warp as usize]) {
-            *all = (*all).max(*own);
-        }
-        if !waits {
-            self.now += 1;
-            barrier[warp as usize] = self.now;
-        }
+    /// Bytes of local memory have been written; `at` counts from the first thread's first byte.
+    pub(crate) fn wrote_local(&mut self, at: u64, size: u64) {
+        (at..at + size).for_each(|at| self.local[(at / 64) as usize] |= 1 << (at % 64));
     }
 
-    /// A barrier is complete: the warps in `waiting` go on after all that its members did.
-    pub(crate) fn complete(&mut self, mut barrier: Clock, waiting: u32) {
-        self.now += 1;
-        let members = || (0..WARPS).filter(|w| waiting >> w & 1 != 0);
-        for w in members() {
-            barrier[w] = self.now;
-        }
-        let least = barrier[..self.warps].iter().min().copied().unwrap_or(0);
-        for w in members() {
-            self.clocks[w] = barrier;
-            self.least[w] = least;
-        }
+    /// Whether bytes of local memory have all been written.
+    pub(crate) fn knows_local(&self, at: u64, size: u64) -> bool {
+        (at..at + size).all(|at| self.local[(at / 64) as usize] >> (at % 64) & 1 != 0)
     }
 
-    /// Checks and notes an access to `size` bytes of shared memory, which lie within it and are aligned to the size.
+    /// Checks and notes an access to `size` bytes of a block's shared memory, which lie within it and are aligned to the size.
     #[inline]
-    pub(crate) fn access(&mut self, offset: u64, size: u64, who: Access) -> Result<(), Wrong> {
+    pub(crate) fn access(&mut self, rank: u32, offset: u64, size: u64, who: Access) -> Result<(), Wrong> {
         let kind = who.kind;
+        let offset = offset + u64::from(rank) * self.stride;
+        if kind.writes && !self.readings.is_empty() {
+            self.not_read(offset, size)?;
+        }
         let bytes = if size < 4 { ((1u8 << size) - 1) << (offset % 4) } else { 0xf };
         let stamp = Stamp {
             pc: who.pc,
@@ -175,11 +194,11 @@ impl Checks {
             bytes: bytes | if kind.strong { STRONG } else { 0 },
         };
         let (now, least) = (self.now, self.least[who.warp as usize]);
-        let own = 1u32 << who.warp;
+        let own = 1u64 << who.warp;
         for word in offset / 4..(offset + size).div_ceil(4) {
             let cell = &mut self.cells[word as usize];
-            let after_write =
-                cell.write_time < least || cell.write_time <= now && cell.writer.warp == stamp.warp;
+            let after_write = !kind.bulk
+                && (cell.write_time < least || cell.write_time <= now && cell.writer.warp == stamp.warp);
             let old_reads = cell.read_time < least;
             // What nearly all accesses are; everything else is looked at closely.
             if after_write
@@ -211,7 +230,8 @@ impl Checks {
     }
 
     /// An asynchronous copy has been carried out: as a write of the thread that waited.
-    pub(crate) fn copied(&mut self, offset: u64, size: u64) {
+    pub(crate) fn copied(&mut self, rank: u32, offset: u64, size: u64) {
+        let offset = offset + u64::from(rank) * self.stride;
         for cell in &mut self.cells[(offset / 4) as usize..((offset + size) / 4) as usize] {
             cell.write_time = self.now;
         }
@@ -226,8 +246,12 @@ impl Checks {
             if cell.write_time == OPEN {
                 return Err(Wrong::Owned(cell.writer.party()));
             }
-            let ordered = cell.writer.warp == stamp.warp
-                || cell.write_time < self.clocks[usize::from(stamp.warp)][usize::from(cell.writer.warp)];
+            let own = &self.known[usize::from(stamp.warp)];
+            let writer = usize::from(cell.writer.warp);
+            let ordered = cell.writer.warp == stamp.warp || cell.write_time < own.seen[writer];
+            if ordered && kind.bulk && writer < self.warps && cell.write_time >= own.fenced[writer] {
+                return Err(Wrong::NotFenced(cell.writer.party()));
+            }
             let both_strong = cell.writer.bytes & stamp.bytes & STRONG != 0;
             if !ordered && !both_strong {
                 return Err(Wrong::AfterWrite(cell.writer.party()));
@@ -236,7 +260,9 @@ impl Checks {
         if kind.writes {
             return self.note_write(word, stamp, kind);
         }
-        self.note_read(word, stamp);
+        if !kind.bulk {
+            self.note_read(word, stamp);
+        }
         Ok(())
     }
 
@@ -246,12 +272,12 @@ impl Checks {
         let overlap = cell.reader.bytes & stamp.bytes & 0xf != 0;
         let both_strong = cell.reader.bytes & stamp.bytes & STRONG != 0;
         if others != 0 && overlap && !both_strong && cell.read_time >= self.start {
-            let clock = &self.clocks[usize::from(stamp.warp)];
+            let clock = &self.known[usize::from(stamp.warp)].seen;
             let times = self.reads.get(&word).filter(|_| cell.read_time == OPEN);
             // The reads of an earlier block are gone.
             let single = if cell.read_time == OPEN { 0 } else { cell.read_time };
             let races = |w: usize| times.map_or(single, |t| t[w]) >= clock[w];
-            if let Some(reader) = (0..WARPS).find(|&w| others >> w & 1 != 0 && races(w)) {
+            if let Some(reader) = (0..PARTIES).find(|&w| others >> w & 1 != 0 && races(w)) {
                 let last = usize::from(cell.reader.warp);
                 if last != usize::from(stamp.warp) && races(last) {
                     return Err(Wrong::AfterRead(cell.reader.party()));
@@ -279,7 +305,7 @@ impl Checks {
             return;
         }
         if cell.read_time != self.now {
-            let times = self.reads.entry(word).or_insert([0; WARPS]);
+            let times = self.reads.entry(word).or_insert([0; PARTIES]);
             if single {
                 for (w, time) in times.iter_mut().enumerate() {
                     *time = if cell.read_mask >> w & 1 != 0 { cell.read_time } else { 0 };
@@ -298,8 +324,8 @@ impl Checks {
 mod tests {
     use super::*;
 
-    const READ: Kind = Kind { reads: true, writes: false, strong: false, copy: false };
-    const WRITE: Kind = Kind { reads: false, writes: true, strong: false, copy: false };
+    const READ: Kind = Kind { reads: true, writes: false, strong: false, copy: false, bulk: false };
+    const WRITE: Kind = Kind { reads: false, writes: true, ..READ };
 
     fn by(warp: u32, kind: Kind) -> Access {
         Access { warp, lane: 7, pc: 100 + warp, kind }
@@ -311,15 +337,15 @@ mod tests {
 
     /// A barrier at which these warps wait.
     fn sync(checks: &mut Checks, warps: &[u32]) {
-        let mut clock = Clock::default();
+        let mut clock = Knowledge::at(0);
         for &w in warps {
             checks.arrive(&mut clock, w, true);
         }
-        checks.complete(clock, warps.iter().map(|w| 1 << w).sum());
+        checks.complete(clock, warps.iter().map(|w| 1u64 << w).sum());
     }
 
     fn fresh(warps: usize) -> Checks {
-        let mut checks = Checks::new(1024, warps);
+        let mut checks = Checks::new(1024, 0, 1, warps);
         checks.begin();
         checks
     }
@@ -327,77 +353,77 @@ mod tests {
     #[test]
     fn order_passes_from_barrier_to_barrier() {
         let mut checks = fresh(3);
-        checks.access(16, 4, by(0, WRITE)).unwrap();
-        assert_eq!(checks.access(16, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
+        checks.access(0, 16, 4, by(0, WRITE)).unwrap();
+        assert_eq!(checks.access(0, 16, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
         sync(&mut checks, &[0, 1]);
-        checks.access(16, 4, by(1, READ)).unwrap();
+        checks.access(0, 16, 4, by(1, READ)).unwrap();
         // Warp 2 was not there.
-        assert_eq!(checks.access(16, 4, by(2, READ)), Err(Wrong::AfterWrite(party(0))));
+        assert_eq!(checks.access(0, 16, 4, by(2, READ)), Err(Wrong::AfterWrite(party(0))));
         // It meets warp 1, which has met warp 0.
         sync(&mut checks, &[1, 2]);
-        checks.access(16, 4, by(2, READ)).unwrap();
+        checks.access(0, 16, 4, by(2, READ)).unwrap();
         // Warp 0 does not know of the reads.
-        assert_eq!(checks.access(16, 4, by(0, WRITE)), Err(Wrong::AfterRead(party(2))));
+        assert_eq!(checks.access(0, 16, 4, by(0, WRITE)), Err(Wrong::AfterRead(party(2))));
         sync(&mut checks, &[0, 1, 2]);
-        checks.access(16, 4, by(0, WRITE)).unwrap();
+        checks.access(0, 16, 4, by(0, WRITE)).unwrap();
     }
 
     #[test]
     fn readers_at_different_times_are_all_remembered() {
         let mut checks = fresh(4);
         for byte in 0..4 {
-            checks.access(byte, 1, by(3, WRITE)).unwrap();
+            checks.access(0, byte, 1, by(3, WRITE)).unwrap();
         }
         sync(&mut checks, &[0, 1, 2, 3]);
-        checks.access(0, 4, by(0, READ)).unwrap();
+        checks.access(0, 0, 4, by(0, READ)).unwrap();
         sync(&mut checks, &[2, 3]);
-        checks.access(0, 4, by(1, READ)).unwrap();
+        checks.access(0, 0, 4, by(1, READ)).unwrap();
         sync(&mut checks, &[1, 2]);
         // Ordered after the read of warp 1, not after that of warp 0, whose place is no longer known.
         let reader = Party { warp: 0, lane: None, pc: None };
-        assert_eq!(checks.access(0, 4, by(2, WRITE)), Err(Wrong::AfterRead(reader)));
+        assert_eq!(checks.access(0, 0, 4, by(2, WRITE)), Err(Wrong::AfterRead(reader)));
         sync(&mut checks, &[0, 2]);
-        checks.access(0, 4, by(2, WRITE)).unwrap();
+        checks.access(0, 0, 4, by(2, WRITE)).unwrap();
     }
 
     #[test]
     fn arrivals_order_what_came_before_them() {
         let mut checks = fresh(2);
-        checks.access(0, 4, by(0, WRITE)).unwrap();
-        let mut clock = Clock::default();
+        checks.access(0, 0, 4, by(0, WRITE)).unwrap();
+        let mut clock = Knowledge::at(0);
         checks.arrive(&mut clock, 0, false);
-        checks.access(64, 4, by(0, WRITE)).unwrap();
+        checks.access(0, 64, 4, by(0, WRITE)).unwrap();
         checks.arrive(&mut clock, 1, true);
         checks.complete(clock, 2);
-        checks.access(0, 4, by(1, READ)).unwrap();
-        assert_eq!(checks.access(64, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
+        checks.access(0, 0, 4, by(1, READ)).unwrap();
+        assert_eq!(checks.access(0, 64, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
         // The warp that only arrived knows nothing of the other.
-        assert_eq!(checks.access(0, 4, by(0, WRITE)), Err(Wrong::AfterRead(party(1))));
+        assert_eq!(checks.access(0, 0, 4, by(0, WRITE)), Err(Wrong::AfterRead(party(1))));
     }
 
     #[test]
     fn blocks_and_bytes_are_apart() {
         let mut checks = fresh(2);
-        checks.access(0, 2, by(0, WRITE)).unwrap();
-        checks.access(2, 2, by(1, WRITE)).unwrap();
-        assert_eq!(checks.access(3, 1, by(0, WRITE)), Err(Wrong::AfterWrite(party(1))));
+        checks.access(0, 0, 2, by(0, WRITE)).unwrap();
+        checks.access(0, 2, 2, by(1, WRITE)).unwrap();
+        assert_eq!(checks.access(0, 3, 1, by(0, WRITE)), Err(Wrong::AfterWrite(party(1))));
         checks.begin();
-        assert_eq!(checks.access(0, 2, by(1, READ)), Err(Wrong::Unwritten));
-        checks.access(0, 4, by(1, WRITE)).unwrap();
+        assert_eq!(checks.access(0, 0, 2, by(1, READ)), Err(Wrong::Unwritten));
+        checks.access(0, 0, 4, by(1, WRITE)).unwrap();
     }
 
     #[test]
     fn a_copy_owns_its_bytes_until_the_wait() {
         let mut checks = fresh(2);
         let copy = Kind { copy: true, ..WRITE };
-        checks.access(32, 16, by(0, copy)).unwrap();
+        checks.access(0, 32, 16, by(0, copy)).unwrap();
         for kind in [READ, WRITE, copy] {
-            assert_eq!(checks.access(40, 4, by(0, kind)), Err(Wrong::Owned(party(0))));
+            assert_eq!(checks.access(0, 40, 4, by(0, kind)), Err(Wrong::Owned(party(0))));
         }
-        checks.copied(32, 16);
-        checks.access(40, 4, by(0, READ)).unwrap();
-        assert_eq!(checks.access(36, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
+        checks.copied(0, 32, 16);
+        checks.access(0, 40, 4, by(0, READ)).unwrap();
+        assert_eq!(checks.access(0, 36, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
         sync(&mut checks, &[0, 1]);
-        checks.access(32, 16, by(1, READ)).unwrap();
+        checks.access(0, 32, 16, by(1, READ)).unwrap();
     }
 }

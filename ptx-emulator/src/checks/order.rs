@@ -1,0 +1,139 @@
+//! What is ordered before what: barriers of every kind, and proxy fences.
+
+use super::Checks;
+
+/// Warps of a cluster and, after them, the bulk copies that report to one mbarrier each.
+pub(crate) const PARTIES: usize = 64;
+
+/// For each party the time up to which its events are ordered before one's own.
+pub(super) type Clock = [u32; PARTIES];
+
+/// What a warp or a barrier knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Knowledge {
+    /// Events that are ordered before what comes next.
+    pub(super) seen: Clock,
+    /// Those that are so for the async proxy too: a proxy fence came after them.
+    pub(super) fenced: Clock,
+}
+
+impl Knowledge {
+    pub(crate) fn at(time: u32) -> Knowledge {
+        Knowledge { seen: [time; PARTIES], fenced: [time; PARTIES] }
+    }
+
+    fn merge(&mut self, other: &Knowledge) {
+        for (all, more) in [(&mut self.seen, &other.seen), (&mut self.fenced, &other.fenced)] {
+            for (all, more) in all.iter_mut().zip(more) {
+                *all = (*all).max(*more);
+            }
+        }
+    }
+}
+
+/// What the arrivals of a phase hand to those who wait for it.
+#[derive(Debug)]
+pub(super) struct Phase {
+    current: Knowledge,
+    done: Knowledge,
+}
+
+/// The cluster's own barrier, beside the mbarriers.
+pub(crate) const CLUSTER: (u32, u32) = (u32::MAX, 0);
+
+impl Checks {
+    /// A warp is at a barrier: what the barrier's clock takes from it. A warp that does not wait goes on at a later time.
+    pub(crate) fn arrive(&mut self, barrier: &mut Knowledge, warp: u32, waits: bool) {
+        barrier.merge(&self.known[warp as usize]);
+        if !waits {
+            self.now += 1;
+            barrier.seen[warp as usize] = self.now;
+        }
+    }
+
+    /// A barrier is complete: the warps in `waiting` go on after all that its members did.
+    pub(crate) fn complete(&mut self, mut barrier: Knowledge, waiting: u64) {
+        self.now += 1;
+        let members = || (0..PARTIES).filter(|w| waiting >> w & 1 != 0);
+        for w in members() {
+            barrier.seen[w] = self.now;
+        }
+        for w in members() {
+            self.known[w].clone_from(&barrier);
+            self.note_least(w);
+        }
+    }
+
+    fn note_least(&mut self, warp: usize) {
+        let used = self.warps + self.parties.len().min(PARTIES - self.warps);
+        self.least[warp] = self.known[warp].seen[..used].iter().min().copied().unwrap_or(0);
+    }
+
+    fn phase(&mut self, barrier: (u32, u32)) -> &mut Phase {
+        let start = self.start;
+        let fresh = || Phase { current: Knowledge::at(start), done: Knowledge::at(start) };
+        self.phases.entry(barrier).or_insert_with(fresh)
+    }
+
+    /// A warp arrives at an mbarrier or at the cluster's barrier.
+    pub(crate) fn release(&mut self, barrier: (u32, u32), warp: u32) {
+        self.now += 1;
+        let (now, known) = (self.now, self.known[warp as usize].clone());
+        let current = &mut self.phase(barrier).current;
+        current.merge(&known);
+        current.seen[warp as usize] = now;
+    }
+
+    /// A phase is over.
+    pub(crate) fn settled(&mut self, barrier: (u32, u32)) {
+        let start = self.start;
+        let phase = self.phase(barrier);
+        phase.done = std::mem::replace(&mut phase.current, Knowledge::at(start));
+    }
+
+    /// A warp has waited for a phase that is over.
+    pub(crate) fn acquire(&mut self, barrier: (u32, u32), warp: u32) {
+        let done = self.phase(barrier).done.clone();
+        self.known[warp as usize].merge(&done);
+        self.note_least(warp as usize);
+    }
+
+    /// A warp's proxy fence: all that it has done and seen is there for the async proxy.
+    pub(crate) fn fence(&mut self, warp: u32) {
+        self.now += 1;
+        let own = &mut self.known[warp as usize];
+        own.fenced = own.seen;
+        own.fenced[warp as usize] = self.now;
+    }
+
+    /// The party of the bulk copies that report to an mbarrier. Where there are many, some share one.
+    fn party_of(&mut self, barrier: (u32, u32)) -> usize {
+        if let Some(&party) = self.parties.get(&barrier) {
+            return party;
+        }
+        let party = self.warps + self.parties.len() % (PARTIES - self.warps);
+        self.parties.insert(barrier, party);
+        // Nobody knows of its events yet.
+        let start = self.start;
+        self.least.iter_mut().for_each(|l| *l = (*l).min(start));
+        party
+    }
+
+    /// A bulk copy has written `size` bytes, at most 64 and within as many, and reports to an mbarrier.
+    pub(crate) fn bulk_wrote(&mut self, barrier: (u32, u32), rank: u32, offset: u64, size: u64) {
+        let party = self.party_of(barrier);
+        let at = offset + u64::from(rank) * self.stride;
+        for cell in &mut self.cells[(at / 4) as usize..((at + size) / 4) as usize] {
+            cell.writer.warp = party as u8;
+        }
+        self.copied(rank, offset, size);
+    }
+
+    /// All that has been written for an mbarrier so far is there for those who wait for its phase.
+    pub(crate) fn bulk_done(&mut self, barrier: (u32, u32)) {
+        let party = self.party_of(barrier);
+        self.now += 1;
+        let now = self.now;
+        self.phase(barrier).current.seen[party] = now;
+    }
+}
