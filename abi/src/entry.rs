@@ -42,10 +42,37 @@ impl FlashKernel {
     /// The division of a backward kernel's work.
     pub const fn grad_tile(self, head_dim: u32, value_dim: u32) -> FlashGradTile {
         match self {
-            FlashKernel::GeneralGradKeyValue | FlashKernel::GeneralGradQuery => {
-                flash_general_grad_tile(head_dim, value_dim)
-            }
+            FlashKernel::GeneralGradKeyValue
+            | FlashKernel::GeneralGradKey
+            | FlashKernel::GeneralGradValue
+            | FlashKernel::GeneralGradQuery => flash_general_grad_tile(head_dim, value_dim),
             _ => flash_grad_tile(head_dim, value_dim),
+        }
+    }
+
+    /// Products of 16 x 16 by 16 x 8 that a warp of a backward kernel computes in a step.
+    pub const fn grad_products(self, head_dim: u32, value_dim: u32) -> u32 {
+        let tile = self.grad_tile(head_dim, value_dim);
+        match self {
+            FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_products(),
+            _ => tile.products(self.grad_results() == 2),
+        }
+    }
+
+    /// Loads of four 8 x 8 matrices in such a step.
+    pub const fn grad_matrix_loads(self, head_dim: u32, value_dim: u32) -> u32 {
+        let tile = self.grad_tile(head_dim, value_dim);
+        match self {
+            FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_matrix_loads(),
+            _ => tile.matrix_loads(self.grad_results() == 2),
+        }
+    }
+
+    /// Gradients that a backward kernel computes.
+    pub const fn grad_results(self) -> u32 {
+        match self {
+            FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue => 2,
+            _ => 1,
         }
     }
 
@@ -208,6 +235,10 @@ pub enum FlashKernel {
     GradKeyValue,
     /// `dq`, for the same. Grid: query blocks x query heads x batch.
     GradQuery,
+    /// `dk` alone, for the same where both do not fit in registers. Grid as for both.
+    GradKey,
+    /// `dv` alone.
+    GradValue,
     /// `dk` and `dv`, for problems of [`FlashKernel::General`]. Grid: key blocks x key heads x batch.
     GeneralGradKeyValue,
     /// `dq`, for the same. Grid: query blocks x query heads x batch.
@@ -225,6 +256,10 @@ pub enum FlashKernel {
     GradFused,
     /// `dq` from those sums, the same for every head dim (listed with 0). Grid: tiles of queries x query heads x batch.
     GradConvert,
+    /// `dk` alone, for the same where both do not fit in registers. Grid as for both.
+    GeneralGradKey,
+    /// `dv` alone.
+    GeneralGradValue,
 }
 
 /// One compiled specialisation for tensor cores.
@@ -292,11 +327,29 @@ macro_rules! for_each_flash_entry_point {
             GeneralGradQuery F16 128 128 flash_general_grad_query_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
             General F16 192 128 flash_general_f16_d192_128;
+            GradKey F16 192 128 flash_grad_key_f16_d192_128;
+            GradValue F16 192 128 flash_grad_value_f16_d192_128;
+            GradQuery F16 192 128 flash_grad_query_f16_d192_128;
+            GeneralGradKey F16 192 128 flash_general_grad_key_f16_d192_128;
+            GeneralGradValue F16 192 128 flash_general_grad_value_f16_d192_128;
+            GeneralGradQuery F16 192 128 flash_general_grad_query_f16_d192_128;
             Forward F16 192 192 flash_forward_f16_d192;
             General F16 192 192 flash_general_f16_d192;
+            GradKey F16 192 192 flash_grad_key_f16_d192;
+            GradValue F16 192 192 flash_grad_value_f16_d192;
+            GradQuery F16 192 192 flash_grad_query_f16_d192;
+            GeneralGradKey F16 192 192 flash_general_grad_key_f16_d192;
+            GeneralGradValue F16 192 192 flash_general_grad_value_f16_d192;
+            GeneralGradQuery F16 192 192 flash_general_grad_query_f16_d192;
             Forward F16 256 256 flash_forward_f16_d256;
             General F16 256 256 flash_general_f16_d256;
             GradConvert Bf16 0 0 flash_grad_convert_bf16;
+            GradKey F16 256 256 flash_grad_key_f16_d256;
+            GradValue F16 256 256 flash_grad_value_f16_d256;
+            GradQuery F16 256 256 flash_grad_query_f16_d256;
+            GeneralGradKey F16 256 256 flash_general_grad_key_f16_d256;
+            GeneralGradValue F16 256 256 flash_general_grad_value_f16_d256;
+            GeneralGradQuery F16 256 256 flash_general_grad_query_f16_d256;
             Forward Bf16 32 32 flash_forward_bf16_d32;
             General Bf16 32 32 flash_general_bf16_d32;
             GradKeyValue Bf16 32 32 flash_grad_key_value_bf16_d32;
@@ -341,8 +394,20 @@ macro_rules! for_each_flash_entry_point {
             GeneralGradQuery Bf16 128 128 flash_general_grad_query_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
             General Bf16 192 128 flash_general_bf16_d192_128;
+            GradKey Bf16 192 128 flash_grad_key_bf16_d192_128;
+            GradValue Bf16 192 128 flash_grad_value_bf16_d192_128;
+            GradQuery Bf16 192 128 flash_grad_query_bf16_d192_128;
+            GeneralGradKey Bf16 192 128 flash_general_grad_key_bf16_d192_128;
+            GeneralGradValue Bf16 192 128 flash_general_grad_value_bf16_d192_128;
+            GeneralGradQuery Bf16 192 128 flash_general_grad_query_bf16_d192_128;
             Forward Bf16 192 192 flash_forward_bf16_d192;
             General Bf16 192 192 flash_general_bf16_d192;
+            GradKey Bf16 192 192 flash_grad_key_bf16_d192;
+            GradValue Bf16 192 192 flash_grad_value_bf16_d192;
+            GradQuery Bf16 192 192 flash_grad_query_bf16_d192;
+            GeneralGradKey Bf16 192 192 flash_general_grad_key_bf16_d192;
+            GeneralGradValue Bf16 192 192 flash_general_grad_value_bf16_d192;
+            GeneralGradQuery Bf16 192 192 flash_general_grad_query_bf16_d192;
             Forward Bf16 256 256 flash_forward_bf16_d256;
             General Bf16 256 256 flash_general_bf16_d256;
             Split F16 32 32 flash_split_f16_d32;
@@ -383,6 +448,12 @@ macro_rules! for_each_flash_entry_point {
             Split Bf16 256 256 flash_split_bf16_d256;
             SplitGeneral Bf16 256 256 flash_split_general_bf16_d256;
             Combine Bf16 0 0 flash_combine_bf16;
+            GradKey Bf16 256 256 flash_grad_key_bf16_d256;
+            GradValue Bf16 256 256 flash_grad_value_bf16_d256;
+            GradQuery Bf16 256 256 flash_grad_query_bf16_d256;
+            GeneralGradKey Bf16 256 256 flash_general_grad_key_bf16_d256;
+            GeneralGradValue Bf16 256 256 flash_general_grad_value_bf16_d256;
+            GeneralGradQuery Bf16 256 256 flash_general_grad_query_bf16_d256;
         }
     };
 }
@@ -452,13 +523,18 @@ mod tests {
                 }
             }
             for dims in crate::flash::FLASH_GRAD_HEAD_DIMS {
-                for kernel in [
-                    FlashKernel::GradKeyValue,
-                    FlashKernel::GradQuery,
-                    FlashKernel::GradFused,
-                    FlashKernel::GeneralGradKeyValue,
-                    FlashKernel::GeneralGradQuery,
-                ] {
+                let of_keys: &[FlashKernel] = if crate::flash::flash_grad_is_split(dims.0, dims.1) {
+                    &[
+                        FlashKernel::GradKey,
+                        FlashKernel::GradValue,
+                        FlashKernel::GeneralGradKey,
+                        FlashKernel::GeneralGradValue,
+                    ]
+                } else {
+                    &[FlashKernel::GradKeyValue, FlashKernel::GeneralGradKeyValue, FlashKernel::GradFused]
+                };
+                for &kernel in of_keys.iter().chain(&[FlashKernel::GradQuery, FlashKernel::GeneralGradQuery])
+                {
                     let found = find_flash(kernel, dtype, dims).unwrap();
                     assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
                 }
@@ -466,8 +542,8 @@ mod tests {
             assert!(find_flash(FlashKernel::Combine, dtype, (0, 0)).is_some());
             assert!(find_flash(FlashKernel::GradConvert, dtype, (64, 64)).is_some());
         }
-        let (forward, backward) =
-            (crate::flash::FLASH_HEAD_DIMS.len(), crate::flash::FLASH_GRAD_HEAD_DIMS.len());
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (4 * forward + 5 * backward + 2));
+        // Four forward, and in backward five, or six for the three that are wide; two for all head dims.
+        let all = crate::flash::FLASH_HEAD_DIMS.len();
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (4 * all + 5 * all + 3 + 2));
     }
 }

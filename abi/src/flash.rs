@@ -124,10 +124,14 @@ pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     }
 }
 
-/// Columns of q and k, and of v, for which there are backward kernels: above 128 the gradients of 16 rows of k and v would not
-/// fit in registers, and the kernels of `Efficient` go backward.
-pub const FLASH_GRAD_HEAD_DIMS: [(u32, u32); 6] =
-    [(32, 32), (64, 64), (96, 96), (64, 128), (128, 64), (128, 128)];
+/// Columns of q and k, and of v, for which there are backward kernels: the same.
+pub const FLASH_GRAD_HEAD_DIMS: [(u32, u32); 9] = FLASH_HEAD_DIMS;
+
+/// Whether `dk` and `dv` have a kernel each: the gradients of 16 rows of k and v of more than 128 columns do not fit in registers
+/// together.
+pub const fn flash_grad_is_split(head_dim: u32, value_dim: u32) -> bool {
+    head_dim + value_dim > 256
+}
 
 /// How a backward kernel of the family divides its work: a block owns some rows (queries for `dq`, keys for `dk/dv`), which stay
 /// in shared memory, and meets `step` columns (keys, or queries) at a time.
@@ -192,6 +196,18 @@ impl FlashGradTile {
         scores + rows * sums * (tiles / 2)
     }
 
+    /// The same where one sum of `value_dim` columns is all that is computed.
+    pub const fn value_products(&self) -> u32 {
+        let (rows, tiles) = (self.warp_rows / 16, self.step / 8);
+        rows * tiles * (self.head_dim / 16) + rows * (self.value_dim / 8) * (tiles / 2)
+    }
+
+    /// Loads of four 8 x 8 matrices where one sum of `value_dim` columns is all that is computed.
+    pub const fn value_matrix_loads(&self) -> u32 {
+        let (rows, pairs) = (self.warp_rows / 16, self.step / 16);
+        (rows + pairs) * (self.head_dim / 16) + pairs * (self.value_dim / 16)
+    }
+
     /// Loads of four 8 x 8 matrices in a step.
     pub const fn matrix_loads(&self, values: bool) -> u32 {
         let (rows, pairs) = (self.warp_rows / 16, self.step / 16);
@@ -208,14 +224,16 @@ impl FlashGradTile {
 /// | 32, 64 | 4 x 32, 32 | dk and dv of 32 rows take 128 registers at 64; each load of a streamed operand feeds two products |
 /// | 128, (64, 128), (128, 64) | 8 x 16, 32 | dk and dv of 16 rows take 128 registers at 128; 96 KiB |
 /// | 96 | 4 x 16, 32 | rows of 192 bytes are copied by 4 threads each: 128 threads copy a step's 32 rows at once |
+/// | 192, (192, 128), 256 | 4 x 16, 16 | dk, or dv, of 16 rows takes 128 registers at 256; 96 KiB there |
 pub const fn flash_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
-    let (warps, warp_rows) = match (head_dim, value_dim) {
-        (32, 32) | (64, 64) => (4, 32),
-        (96, 96) => (4, 16),
-        (128, 128) | (64, 128) | (128, 64) => (8, 16),
+    let (warps, warp_rows, step) = match (head_dim, value_dim) {
+        (32, 32) | (64, 64) => (4, 32, 32),
+        (96, 96) => (4, 16, 32),
+        (128, 128) | (64, 128) | (128, 64) => (8, 16, 32),
+        (192, 192) | (192, 128) | (256, 256) => (4, 16, 16),
         _ => panic!("no tile for these head dims"),
     };
-    FlashGradTile { head_dim, value_dim, warps, warp_rows, step: 32, min_blocks: 1 }
+    FlashGradTile { head_dim, value_dim, warps, warp_rows, step, min_blocks: 1 }
 }
 
 /// `dq` and `dk/dv` where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What

@@ -153,6 +153,10 @@ pub struct BackwardParams {
     /// Tiles of [`GradSums`](crate::flash::GradSums), zeros before `delta` writes their log-sum-exp and delta. A row is a tile; in
     /// a ragged batch each entry begins a tile later. Optional.
     pub dq_sums: TensorParam,
+    /// Log-sum-exp and delta side by side, as backward on tensor cores takes them: f32 `[batch, query_heads, queries, 2]`, the first
+    /// in units of log2, and plus infinity for a query that sees no key. Written by `delta`; only where `dk/dv` and `dq` are those
+    /// of tensor cores.
+    pub lse_delta: TensorParam,
     /// Address of the gradient of the sinks, f32 `[query_heads]`; written by `dsinks`.
     pub dsinks: u64,
     /// Sizes and options.
@@ -175,4 +179,4 @@ as_bytes!(ForwardParams, BackwardParams);
 const _: () = assert!(size_of::<TensorParam>() == 4 * 8);
 const _: () = assert!(size_of::<ProblemParams>() == 32 + 4 * 8 + 22 * 4);
 const _: () = assert!(size_of::<ForwardParams>() == 7 * 32 + size_of::<ProblemParams>());
-const _: () = assert!(size_of::<BackwardParams>() == 15 * 32 + 8 + size_of::<ProblemParams>());
+const _: () = assert!(size_of::<BackwardParams>() == 16 * 32 + 8 + size_of::<ProblemParams>());

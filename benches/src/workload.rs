@@ -176,7 +176,14 @@ impl Role {
         match self {
             Role::Forward => &["forward", "flash_forward", "flash_general"],
             Role::Delta => &["delta"],
-            Role::GradKeyValue => &["grad_key_value", "flash_grad_key_value", "flash_general_grad_key_value"],
+            // One kernel, or, for wide heads, two.
+            Role::GradKeyValue => &[
+                "grad_key_value",
+                "flash_grad_key",
+                "flash_grad_value",
+                "flash_general_grad_key",
+                "flash_general_grad_value",
+            ],
             Role::GradQuery => &["grad_query", "flash_grad_query", "flash_general_grad_query"],
             Role::GradFused => &["flash_grad_fused"],
             Role::GradConvert => &["flash_grad_convert"],
@@ -299,6 +306,8 @@ mod tests {
     #[case("flash_grad_convert_bf16", Some(Role::GradConvert))]
     #[case("flash_general_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
     #[case("flash_general_grad_query_f16_d64", Some(Role::GradQuery))]
+    #[case("flash_grad_key_f16_d256", Some(Role::GradKeyValue))]
+    #[case("flash_general_grad_value_bf16_d192", Some(Role::GradKeyValue))]
     #[case("delta_bf16", Some(Role::Delta))]
     #[case("grad_key_value_f32_d256", Some(Role::GradKeyValue))]
     #[case("grad_query_f32_d256", Some(Role::GradQuery))]

@@ -129,7 +129,7 @@ fn fused(problem: &Problem, capability: (i32, i32)) -> Vec<String> {
             "the gradient of the sinks would add up {rows} queries a head, and at most {limit} are allowed"
         ));
     }
-    // Both go backward by the kernels of `Efficient`.
+    // The gradients of bias and sinks are those of `Efficient` in both, and where a tensor of backward is not aligned all are.
     if let Some((kernel, blocks)) = plan::excessive_grid(&problem.sizes) {
         reasons.push(too_many_blocks(kernel, blocks));
     }

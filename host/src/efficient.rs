@@ -64,7 +64,8 @@ fn allocate_parts(problem: &Problem) -> Result<Option<PartTensors>> {
     Ok(Some(PartTensors { out: Tensor::uninitialized(problem.device(), Dtype::F32, &shape)?, lse }))
 }
 
-/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as
+/// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` those of bias and sinks, and all where a tensor of
+/// backward is not aligned as its copies need. `out` is as
 /// [`forward`] returned it, `dout` is `[batch, heads, queries, columns]`.
 pub(crate) fn backward(
     problem: &Problem,
@@ -104,23 +105,33 @@ pub(crate) fn backward_into(
     let dlse = dlse.map(Tensor::contiguous).transpose()?;
     let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let dbias = gradients.dbias.as_ref().map(|dbias| problem.full_scores(dbias)).transpose()?;
+    let [dq, dk, dv] = &[
+        problem.heads_first(&gradients.dq)?,
+        problem.heads_first(&gradients.dk)?,
+        problem.heads_first(&gradients.dv)?,
+    ];
+    let pairs = || {
+        let shape = [&problem.lse_shape()[..], &[2]].concat();
+        Tensor::uninitialized(problem.device(), Dtype::F32, &shape)
+    };
+    let flash = backend == Backend::Flash && plan::flash::goes_backward(dout, [dq, dk, dv]);
+    let zeros = |shape: [usize; 4]| Tensor::zeros(problem.device(), Dtype::F32, &shape);
+    let dq_sums = plan::flash::sums_shape(problem).filter(|_| flash).map(zeros).transpose()?;
+    let lse_delta = (flash && dq_sums.is_none()).then(pairs).transpose()?;
     let indices = Indices::new(problem)?;
-    let mut tensors = BackwardTensors {
+    let tensors = BackwardTensors {
         out: &problem.heads_first(out)?,
         lse,
         dout,
         dlse: dlse.as_ref(),
         delta: &delta,
-        dq_sums: None,
-        dq: &problem.heads_first(&gradients.dq)?,
-        dk: &problem.heads_first(&gradients.dk)?,
-        dv: &problem.heads_first(&gradients.dv)?,
+        dq_sums: dq_sums.as_ref(),
+        lse_delta: lse_delta.as_ref(),
+        dq,
+        dk,
+        dv,
         dbias: dbias.as_ref(),
         dsinks: gradients.dsinks.as_ref(),
     };
-    let flash = backend == Backend::Flash;
-    let shape = if flash { plan::flash::sums_shape(problem, &tensors) } else { None };
-    let sums = shape.map(|shape| Tensor::zeros(problem.device(), Dtype::F32, &shape)).transpose()?;
-    tensors.dq_sums = sums.as_ref();
-    launch(problem, &plan::backward(problem, &indices, &tensors, flash)?)
+    launch(problem, &plan::backward(problem, &indices, &tensors)?)
 }

@@ -56,6 +56,8 @@ pub(crate) struct BackwardTensors<'a> {
     pub(crate) delta: &'a Tensor,
     /// Zeros of the shape that [`flash::sums_shape`] says; given where backward goes by the fused kernel.
     pub(crate) dq_sums: Option<&'a Tensor>,
+    /// Log-sum-exp and delta in one, `[.., 2]`; given where backward goes by the other kernels for tensor cores.
+    pub(crate) lse_delta: Option<&'a Tensor>,
     pub(crate) dq: &'a Tensor,
     pub(crate) dk: &'a Tensor,
     pub(crate) dv: &'a Tensor,
@@ -95,18 +97,17 @@ fn forward_parameters(
     Ok(params)
 }
 
-/// The launches of backward, in order. The problem is one that `Efficient` or, with `flash`, `Flash` can run; `Flash` leaves to
-/// `Efficient` what its kernels do not compute.
+/// The launches of backward, in order. The problem is one that `Efficient` or, where there is `lse_delta`, `Flash` can run. The
+/// gradients of bias and sinks are `Efficient`'s.
 pub(crate) fn backward(
     problem: &Problem,
     indices: &Indices,
     tensors: &BackwardTensors<'_>,
-    flash: bool,
 ) -> Result<Vec<Launch>> {
     let params = backward_parameters(problem, indices, tensors)?;
     let own = |kernel| launch(problem, kernel, &params.problem, params.as_bytes());
     let mut launches = vec![own(Kernel::Delta)?];
-    if flash && flash::goes_backward(problem, tensors) {
+    if tensors.lse_delta.is_some() || tensors.dq_sums.is_some() {
         launches.extend(flash::backward(problem, &params)?);
     } else {
         launches.extend([own(Kernel::GradKeyValue)?, own(Kernel::GradQuery)?]);
@@ -142,6 +143,7 @@ fn backward_parameters(
         dlse: tensors.dlse.map(|dlse| per_query(problem, dlse)).unwrap_or_default(),
         delta: per_query(problem, tensors.delta),
         dq_sums: tensors.dq_sums.map(|sums| flash::sums_param(problem, sums)).unwrap_or_default(),
+        lse_delta: tensors.lse_delta.map(|pairs| pairs_per_query(problem, pairs)).unwrap_or_default(),
         dsinks: tensors.dsinks.map_or(0, Tensor::address),
         problem: parameters(problem, indices)?,
     };
@@ -291,6 +293,17 @@ fn per_query(problem: &Problem, tensor: &Tensor) -> TensorParam {
     let batch_stride =
         if problem.ragged.is_some() { 0 } else { problem.sizes.query_heads as i64 * head_stride };
     TensorParam { address: tensor.address(), batch_stride, head_stride, row_stride }
+}
+
+/// The same of a tensor with two numbers a query.
+fn pairs_per_query(problem: &Problem, tensor: &Tensor) -> TensorParam {
+    let one = per_query(problem, tensor);
+    TensorParam {
+        batch_stride: 2 * one.batch_stride,
+        head_stride: 2 * one.head_stride,
+        row_stride: 2 * one.row_stride,
+        ..one
+    }
 }
 
 /// A tensor of four dimensions as kernels see it. Where a dimension has one entry its stride is 0: that repeats a mask or

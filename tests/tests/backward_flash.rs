@@ -32,7 +32,7 @@ fn backward<'a>(launched: &BTreeMap<&'a str, Statistics>) -> Vec<&'a str> {
     launched.keys().copied().filter(computes).collect()
 }
 
-/// Fewer than a block of queries, more than one of keys, heads that share keys.
+/// Fewer than a block of queries, more than one of keys, heads that share keys; without the fused kernel, which has tests of its own.
 fn base() -> Problem {
     Problem {
         batch: 2,
@@ -43,6 +43,7 @@ fn base() -> Problem {
         head_dim: 24,
         value_dim: 32,
         dtype: Dtype::F16,
+        deterministic: Some(true),
         ..Problem::default()
     }
 }
@@ -68,10 +69,12 @@ const OPTIONS: [Choice; 15] = [
     ("dropout", true, |p| p.dropout = Some(Dropout { p: 0.3, seed: 11, offset: 2 })),
 ];
 
-/// The two kernels that have to go backward.
+/// The two kernels that have to go backward, or three for wide heads.
 fn expected(general: bool, dims: &str) -> Vec<String> {
     let family = if general { "flash_general_grad" } else { "flash_grad" };
-    ["key_value", "query"].map(|what| format!("{family}_{what}_f16_{dims}")).to_vec()
+    let wide = ["d192", "d192_128", "d256"].contains(&dims);
+    let kernels: &[&str] = if wide { &["key", "query", "value"] } else { &["key_value", "query"] };
+    kernels.iter().map(|what| format!("{family}_{what}_f16_{dims}")).collect()
 }
 
 #[test]
@@ -105,6 +108,9 @@ fn every_pair_of_options_goes_backward_by_kernels_of_flash_alone() {
 #[case::small(64, 48, "d64")]
 #[case::odd(88, 96, "d96")]
 #[case::wide(128, 128, "d128")]
+#[case::multi_latent(192, 128, "d192_128")]
+#[case::wider(168, 184, "d192")]
+#[case::widest(256, 248, "d256")]
 fn all_options_together_at_every_width(
     #[case] head_dim: usize,
     #[case] value_dim: usize,
@@ -129,6 +135,32 @@ fn all_options_together_at_every_width(
     let problem = if ragged { masked(vec![[0, 17], [70, 33], [19, 0], [1, 1], [33, 90]]) } else { problem };
     let launched = right_by_flash(dims, &problem);
     assert_eq!(backward(&launched), expected(true, dims));
+}
+
+/// What needs a factor and a band alone, at every width.
+#[rstest]
+#[case(24, 8, "d32")]
+#[case(64, 64, "d64")]
+#[case(72, 96, "d96")]
+#[case(56, 128, "d64_128")]
+#[case(128, 40, "d128_64")]
+#[case(120, 128, "d128")]
+#[case(192, 128, "d192_128")]
+#[case(144, 192, "d192")]
+#[case(256, 256, "d256")]
+fn plain_problems_at_every_width(
+    #[case] head_dim: usize,
+    #[case] value_dim: usize,
+    #[case] dims: &str,
+    #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+    #[values([None; 2], [Some(30), Some(0)])] window: [Option<usize>; 2],
+) {
+    // Blocks of keys with plain steps, an odd number and an even one, with edges, and with padding.
+    let lengths = vec![[131, 200], [160, 64], [0, 5], [3, 70], [97, 128]];
+    let problem = Problem { head_dim, value_dim, dtype, window, ..base() }.ragged(lengths);
+    let launched = right_by_flash(dims, &problem);
+    let names = expected(false, dims).into_iter().map(|name| name.replace("f16", dtype.name()));
+    assert_eq!(backward(&launched), names.collect::<Vec<_>>());
 }
 
 /// The first queries see no key, and some keys are seen by no query.
@@ -197,7 +229,15 @@ const GENERAL_QUERY: Kernel = Kernel {
 
 impl Kernel {
     fn problem(&self, queries: usize, keys: usize) -> Problem {
-        Problem { queries, keys, dtype: Dtype::F16, softcap: self.softcap, ..Problem::default() }
+        let deterministic = Some(true);
+        Problem {
+            queries,
+            keys,
+            dtype: Dtype::F16,
+            softcap: self.softcap,
+            deterministic,
+            ..Problem::default()
+        }
     }
 
     fn loaded(&self, problem: &Problem) -> u64 {

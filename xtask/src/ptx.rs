@@ -149,20 +149,6 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
             }
         }
         FlashKernel::Combine => Block { threads: COMBINE_THREADS, shared: 0, resident: 1, step: None },
-        FlashKernel::GradKeyValue
-        | FlashKernel::GradQuery
-        | FlashKernel::GeneralGradKeyValue
-        | FlashKernel::GeneralGradQuery => {
-            let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
-            let values = matches!(entry.kernel, FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue);
-            let step = Step { products: tile.products(values), scores: tile.warp_rows * tile.step / 32 };
-            Block {
-                threads: tile.threads(),
-                shared: tile.shared_bytes(),
-                resident: tile.min_blocks,
-                step: Some(step),
-            }
-        }
         FlashKernel::GradFused => {
             let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
             let step = Step { products: tile.fused_products(), scores: tile.warp_rows * tile.step / 32 };
@@ -175,6 +161,17 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
         }
         FlashKernel::GradConvert => {
             Block { threads: GRAD_CONVERT_THREADS, shared: 0, resident: 1, step: None }
+        }
+        _ => {
+            let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
+            let products = entry.kernel.grad_products(entry.head_dim, entry.value_dim);
+            let step = Step { products, scores: tile.warp_rows * tile.step / 32 };
+            Block {
+                threads: tile.threads(),
+                shared: tile.shared_bytes(),
+                resident: tile.min_blocks,
+                step: Some(step),
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The fused backward kernel: what it has beside the tiles of `dk/dv`, and where it sums up `dq`.
 
-use super::{FLASH_GRAD_HEAD_DIMS, FLASH_SHARED_LIMIT, FlashGradTile, flash_grad_tile};
+use super::{FLASH_GRAD_HEAD_DIMS, FLASH_SHARED_LIMIT, FlashGradTile, flash_grad_is_split, flash_grad_tile};
 
 /// Queries of a tile of [`GradSums`], which are those of a step.
 pub const GRAD_SUM_ROWS: u32 = 32;
@@ -80,10 +80,13 @@ const _: () = {
     while i < FLASH_GRAD_HEAD_DIMS.len() {
         let (head_dim, value_dim) = FLASH_GRAD_HEAD_DIMS[i];
         let tile = flash_grad_tile(head_dim, value_dim);
-        assert!(tile.fused_shared_bytes() <= FLASH_SHARED_LIMIT);
-        assert!(tile.step == GRAD_SUM_ROWS);
-        // Warps load and multiply 16 columns at a time.
-        assert!(tile.warps.is_multiple_of(2) && tile.head_dim.is_multiple_of(16 * tile.column_groups()));
+        // Where dk and dv have a kernel each there is no fused one.
+        if !flash_grad_is_split(head_dim, value_dim) {
+            assert!(tile.fused_shared_bytes() <= FLASH_SHARED_LIMIT);
+            assert!(tile.step == GRAD_SUM_ROWS);
+            // Warps load and multiply 16 columns at a time.
+            assert!(tile.warps.is_multiple_of(2) && tile.head_dim.is_multiple_of(16 * tile.column_groups()));
+        }
         i += 1;
     }
 };
@@ -92,9 +95,14 @@ const _: () = {
 mod tests {
     use super::*;
 
+    /// Padded head dims for which there is a fused kernel.
+    fn fused() -> impl Iterator<Item = (u32, u32)> {
+        FLASH_GRAD_HEAD_DIMS.into_iter().filter(|&(d, dv)| !flash_grad_is_split(d, dv))
+    }
+
     #[test]
     fn gradients_of_scores_lie_where_nothing_of_a_step_does() {
-        for (head_dim, value_dim) in FLASH_GRAD_HEAD_DIMS {
+        for (head_dim, value_dim) in fused() {
             let tile = flash_grad_tile(head_dim, value_dim);
             let at = tile.score_grads_offset();
             // Rows, even Q, dO, odd Q.
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_warps_share_the_tile_of_dq() {
-        for (head_dim, value_dim) in FLASH_GRAD_HEAD_DIMS {
+        for (head_dim, value_dim) in fused() {
             let tile = flash_grad_tile(head_dim, value_dim);
             assert_eq!(tile.warps * 16 * tile.group_columns(), tile.step * head_dim);
         }

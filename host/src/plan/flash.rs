@@ -2,11 +2,13 @@
 
 use flash_attention_abi::entry::find_flash;
 use flash_attention_abi::flash::split::{COMBINE_COLUMNS, COMBINE_THREADS, SplitParams};
-use flash_attention_abi::flash::{GRAD_SUM_ROWS, GradSums, flash_grad_head_dims, flash_head_dims};
+use flash_attention_abi::flash::{
+    GRAD_SUM_ROWS, GradSums, flash_grad_head_dims, flash_grad_is_split, flash_head_dims,
+};
 use flash_attention_abi::params::{BackwardParams, ForwardParams, TensorParam};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
-use super::{BackwardTensors, ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
+use super::{ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
 use crate::band::Band;
 use crate::device::accelerator::Launch;
 use crate::error::Result;
@@ -136,12 +138,10 @@ fn split_parameters(
     }
 }
 
-/// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: to 128 columns, where `dout` and the
-/// gradients too are aligned.
-pub(crate) fn goes_backward(problem: &Problem, tensors: &BackwardTensors<'_>) -> bool {
-    let BackwardTensors { dout, dq, dk, dv, .. } = tensors;
-    let aligned = [dout, dq, dk, dv].into_iter().all(|tensor| is_aligned(tensor));
-    aligned && grad_head_dims(&problem.sizes).is_some()
+/// Whether the backward kernels for tensor cores compute the gradients of q, k and v of a problem that `Flash` runs: where `dout`
+/// and these gradients too, all as `[batch, heads, rows, columns]`, have rows that begin and end at multiples of 16 bytes.
+pub(crate) fn goes_backward(dout: &Tensor, [dq, dk, dv]: [&Tensor; 3]) -> bool {
+    [dout, dq, dk, dv].into_iter().all(is_aligned)
 }
 
 /// The padded head dims of a problem in backward, if there are kernels for them.
@@ -171,10 +171,11 @@ pub(crate) fn fuses(problem: &Problem) -> bool {
 }
 
 /// The shape, in f32, of the sums of dq that backward needs ([`GradSums`]), where it goes by the fused kernel: problems of a
-/// positive factor and a band alone.
-pub(crate) fn sums_shape(problem: &Problem, tensors: &BackwardTensors<'_>) -> Option<[usize; 4]> {
-    let plain = kernel(problem) == FlashKernel::Forward && goes_backward(problem, tensors);
-    let (head_dim, _) = grad_head_dims(&problem.sizes).filter(|_| plain)?;
+/// positive factor and a band alone, to 128 columns. The problem is one that [goes backward](goes_backward).
+pub(crate) fn sums_shape(problem: &Problem) -> Option<[usize; 4]> {
+    let plain = kernel(problem) == FlashKernel::Forward;
+    let dims = grad_head_dims(&problem.sizes).filter(|&(d, dv)| plain && !flash_grad_is_split(d, dv));
+    let (head_dim, _) = dims?;
     let Sizes { batch, query_heads, queries, .. } = problem.sizes;
     let rows = GRAD_SUM_ROWS as usize;
     let (entries, tiles) = match problem.ragged {
@@ -193,15 +194,19 @@ pub(super) fn sums_param(problem: &Problem, sums: &Tensor) -> TensorParam {
     TensorParam { address: sums.address(), batch_stride, head_stride: stride(1), row_stride: stride(2) }
 }
 
-/// The launches behind `delta`: `dk/dv` and `dq`, or, where there are sums of dq, the fused kernel and the rounding of the sums.
-/// The problem is one that [goes backward](goes_backward).
-pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[Launch; 2]> {
+/// The launches behind `delta`: of `dk/dv`, or `dk` and `dv`, and of `dq`; or, where there are sums of dq, of the fused kernel and
+/// the rounding of the sums. The problem is one that [goes backward](goes_backward).
+pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<Vec<Launch>> {
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let dims = grad_head_dims(&problem.sizes).ok_or_else(too_large)?;
-    let [key_value, query] = match kernel(problem) {
-        FlashKernel::Forward => [FlashKernel::GradKeyValue, FlashKernel::GradQuery],
-        _ => [FlashKernel::GeneralGradKeyValue, FlashKernel::GeneralGradQuery],
+    let general = kernel(problem) != FlashKernel::Forward;
+    let of_keys: &[FlashKernel] = match (flash_grad_is_split(dims.0, dims.1), general) {
+        (false, false) => &[FlashKernel::GradKeyValue],
+        (false, true) => &[FlashKernel::GeneralGradKeyValue],
+        (true, false) => &[FlashKernel::GradKey, FlashKernel::GradValue],
+        (true, true) => &[FlashKernel::GeneralGradKey, FlashKernel::GeneralGradValue],
     };
+    let of_queries = if general { FlashKernel::GeneralGradQuery } else { FlashKernel::GradQuery };
     let Sizes { batch, query_heads, key_heads, queries, keys, .. } = problem.sizes;
     let one = |kernel: FlashKernel, [rows, block_rows]: [usize; 2], heads: usize, shared_bytes| {
         let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
@@ -217,14 +222,12 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[La
             if kernel == FlashKernel::GradFused { tile.fused_shared_bytes() } else { tile.shared_bytes() };
         one(kernel, [rows, tile.block_rows() as usize], heads, shared_bytes)
     };
-    if params.dq_sums.address == 0 {
-        return Ok([of_rows(key_value, keys, key_heads)?, of_rows(query, queries, query_heads)?]);
+    if params.dq_sums.address != 0 {
+        let sums = one(FlashKernel::GradConvert, [queries, GRAD_SUM_ROWS as usize], query_heads, 0)?;
+        return Ok(vec![of_rows(FlashKernel::GradFused, keys, key_heads)?, sums]);
     }
-    let tile_rows = GRAD_SUM_ROWS as usize;
-    Ok([
-        of_rows(FlashKernel::GradFused, keys, key_heads)?,
-        one(FlashKernel::GradConvert, [queries, tile_rows], query_heads, 0)?,
-    ])
+    let of_keys = of_keys.iter().map(|&kernel| of_rows(kernel, keys, key_heads));
+    of_keys.chain([of_rows(of_queries, queries, query_heads)]).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use crate::config::assume_checked;
 use crate::element::Element;
 use crate::pipeline::query_sums::QuerySums;
-use crate::pipeline::row::PerQuery;
+use crate::pipeline::row::{PerQuery, QueryPairs, subtrahend};
 use crate::sequence::Sequence;
 use core::f32::consts::LOG2_E;
 use cuda_std::{float, thread, warp};
@@ -78,6 +78,10 @@ pub unsafe fn delta<E: Element>(params: &BackwardParams) {
                 let lse = PerQuery::new(&params.lse, &sequence, head).get_or(query, 0.0);
                 let sums = QuerySums::new(&params.dq_sums, &sequence, head);
                 sums.store_numbers(query, [lse * LOG2_E, delta]);
+            }
+            if params.lse_delta.address != 0 {
+                let lse = PerQuery::new(&params.lse, &sequence, head).get_or(query, f32::NEG_INFINITY);
+                QueryPairs::new(&params.lse_delta, &sequence, head).store(query, [subtrahend(lse), delta]);
             }
         }
     }

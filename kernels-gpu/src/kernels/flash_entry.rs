@@ -3,6 +3,7 @@
 use super::flash_forward::{self, flash_forward};
 use super::flash_grad_convert::flash_grad_convert;
 use super::flash_grad_fused::{self, flash_grad_fused};
+use super::flash_grad_key_value::{KeyAlone, KeyAndValue, ValueAlone};
 use super::{flash_combine, flash_grad, flash_grad_key_value, flash_grad_query, flash_split};
 use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashSplit, FlashSplitGeneral};
 use crate::element::{Bf16, F16};
@@ -24,10 +25,16 @@ macro_rules! entry_points {
         entry_points!(@forward General FlashGeneral $dtype $head_dim $value_dim $name);
     };
     (@one GradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(@backward GradQuery FlashGrad flash_grad_query false 1 $dtype $head_dim $value_dim $name);
+        entry_points!(@backward GradQuery FlashGrad flash_grad_query [] $dtype $head_dim $value_dim $name);
     };
     (@one GradKeyValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(@backward GradKeyValue FlashGrad flash_grad_key_value true 2 $dtype $head_dim $value_dim $name);
+        entry_points!(@backward GradKeyValue FlashGrad flash_grad_key_value [KeyAndValue,] $dtype $head_dim $value_dim $name);
+    };
+    (@one GradKey $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@backward GradKey FlashGrad flash_grad_key_value [KeyAlone,] $dtype $head_dim $value_dim $name);
+    };
+    (@one GradValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@backward GradValue FlashGrad flash_grad_key_value [ValueAlone,] $dtype $head_dim $value_dim $name);
     };
     (@one Split $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         entry_points!(@split Split FlashSplit $dtype $head_dim $value_dim $name);
@@ -87,17 +94,19 @@ macro_rules! entry_points {
         }
     };
     (@one GeneralGradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(
-            @backward GeneralGradQuery FlashGeneralGrad flash_grad_query false 1 $dtype $head_dim $value_dim $name
-        );
+        entry_points!(@backward GeneralGradQuery FlashGeneralGrad flash_grad_query [] $dtype $head_dim $value_dim $name);
     };
     (@one GeneralGradKeyValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        entry_points!(
-            @backward GeneralGradKeyValue FlashGeneralGrad flash_grad_key_value true 2 $dtype $head_dim $value_dim $name
-        );
+        entry_points!(@backward GeneralGradKeyValue FlashGeneralGrad flash_grad_key_value [KeyAndValue,] $dtype $head_dim $value_dim $name);
+    };
+    (@one GeneralGradKey $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@backward GeneralGradKey FlashGeneralGrad flash_grad_key_value [KeyAlone,] $dtype $head_dim $value_dim $name);
+    };
+    (@one GeneralGradValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@backward GeneralGradValue FlashGeneralGrad flash_grad_key_value [ValueAlone,] $dtype $head_dim $value_dim $name);
     };
     (
-        @backward $kernel:ident $config:ident $body:ident $values:literal $results:literal
+        @backward $kernel:ident $config:ident $body:ident [$($results:ident,)?]
         $dtype:ident $head_dim:literal $value_dim:literal $name:ident
     ) => {
         /// A backward kernel of one storage type and padded head dims.
@@ -112,21 +121,25 @@ macro_rules! entry_points {
             collectives(
                 "bar.sync" = { $body::barriers(FlashKernel::$kernel) },
                 // One for each result on its way through shared memory.
-                "bar.warp.sync" = $results,
+                "bar.warp.sync" = { FlashKernel::$kernel.grad_results() },
                 "shfl.sync" = 0,
                 "mma.sync" = {
                     flash_grad::steps(FlashKernel::$kernel)
-                        * FlashKernel::$kernel.grad_tile($head_dim, $value_dim).products($values)
+                        * FlashKernel::$kernel.grad_products($head_dim, $value_dim)
                 },
                 "ldmatrix.sync" = {
                     flash_grad::steps(FlashKernel::$kernel)
-                        * FlashKernel::$kernel.grad_tile($head_dim, $value_dim).matrix_loads($values)
+                        * FlashKernel::$kernel.grad_matrix_loads($head_dim, $value_dim)
                 }
             )
         )]
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
-            unsafe { $body::$body::<$config<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
+            unsafe {
+                $body::$body::<
+                    $config<$dtype, $head_dim, $value_dim>, $($results,)? $head_dim, $value_dim
+                >(&params)
+            }
         }
     };
     (@split $kernel:ident $config:ident $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {

@@ -11,7 +11,10 @@ use flash_attention_abi::{BackwardParams, FlashKernel, TensorParam};
 /// Steps in the source of a kernel: one over blocks at the edges, and but for the general ones one over plain blocks.
 pub const fn steps(kernel: FlashKernel) -> u32 {
     match kernel {
-        FlashKernel::GradKeyValue | FlashKernel::GradQuery => 2,
+        FlashKernel::GradKeyValue
+        | FlashKernel::GradKey
+        | FlashKernel::GradValue
+        | FlashKernel::GradQuery => 2,
         _ => 1,
     }
 }

@@ -86,6 +86,22 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     /// All threads of the block call this, before anything else.
     #[inline(always)]
     pub unsafe fn copy_rows(&self, rows: Pair<'_, C::Element>, first_row: u32) {
+        // SAFETY: the caller's.
+        unsafe { self.copy_some_rows(rows, first_row, true) }
+    }
+
+    /// The same without the rows of `V` columns, which [`GradBlock::weight_gradients`] alone needs.
+    ///
+    /// # Safety
+    /// As [`GradBlock::copy_rows`].
+    #[inline(always)]
+    pub unsafe fn copy_wide_rows(&self, rows: Pair<'_, C::Element>, first_row: u32) {
+        // SAFETY: the caller's.
+        unsafe { self.copy_some_rows(rows, first_row, false) }
+    }
+
+    #[inline(always)]
+    unsafe fn copy_some_rows(&self, rows: Pair<'_, C::Element>, first_row: u32, both: bool) {
         let (a, b) = Self::row_tiles(self.start);
         let (count, step, thread, threads) =
             (C::TILE.block_rows(), C::TILE.step, self.thread, C::TILE.threads());
@@ -102,7 +118,9 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
                 }
             }
             a.copy(rows.wide, first_row, count, thread, threads, false);
-            b.copy(rows.value, first_row, count, thread, threads, false);
+            if both {
+                b.copy(rows.value, first_row, count, thread, threads, false);
+            }
         }
         // A group of their own: a block that meets nothing must wait for them too.
         mem::cp_async_commit();
@@ -157,6 +175,12 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         thread::sync_threads();
     }
 
+    /// As [`GradBlock::at`], of the block's own rows, also where the sums leave few registers.
+    #[inline(always)]
+    fn row_at(place: LanePlace) -> LanePlace {
+        if C::GENERAL || C::ROW_TILES as u32 * (D + V) >= 256 { place.hidden() } else { place }
+    }
+
     /// A place, in the general kernels hidden from the optimiser: it would compute all those that follow from it before the loop
     /// and keep them in registers, which the rules of scores need.
     #[inline(always)]
@@ -173,7 +197,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         let shape = Shape { rows: C::ROW_TILES, columns: C::STEP_TILES, depth: (D / 16) as usize };
         let right = Self::at(self.columns.0).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
-        unsafe { mma_product::of_rows::<C::Element, D>(shape, Self::at(self.rows.0), right) }
+        unsafe { mma_product::of_rows::<C::Element, D>(shape, Self::row_at(self.rows.0), right) }
     }
 
     /// `B Yᵀ`: the gradients of the step's weights.
@@ -185,7 +209,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         let shape = Shape { rows: C::ROW_TILES, columns: C::STEP_TILES, depth: (V / 16) as usize };
         let right = Self::at(self.columns.1).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
-        unsafe { mma_product::of_rows::<C::Element, V>(shape, Self::at(self.rows.1), right) }
+        unsafe { mma_product::of_rows::<C::Element, V>(shape, Self::row_at(self.rows.1), right) }
     }
 
     /// `sum += grads X`.

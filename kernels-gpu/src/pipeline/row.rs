@@ -65,29 +65,6 @@ impl PerQuery {
         }
     }
 
-    /// The numbers of the 8 columns that a thread owns of a tile of 32 for tensor cores, all of which exist.
-    ///
-    /// # Safety
-    /// They do, and are readable.
-    #[inline(always)]
-    pub unsafe fn of_32_columns(&self, place: MmaPlace, first_query: u32) -> [f32; 8] {
-        let first = self.base.offset(u64::from(first_query + place.first_column) * 4);
-        // SAFETY: the caller's. Pairs of columns lie 8 columns apart; offsets are part of the instructions.
-        unsafe {
-            [
-                mem::ld_global_nc_u32::<0>(first),
-                mem::ld_global_nc_u32::<4>(first),
-                mem::ld_global_nc_u32::<32>(first),
-                mem::ld_global_nc_u32::<36>(first),
-                mem::ld_global_nc_u32::<64>(first),
-                mem::ld_global_nc_u32::<68>(first),
-                mem::ld_global_nc_u32::<96>(first),
-                mem::ld_global_nc_u32::<100>(first),
-            ]
-        }
-        .map(f32::from_bits)
-    }
-
     /// Writes the number of one query.
     ///
     /// # Safety
@@ -169,6 +146,116 @@ impl PerQuery {
             values[j] = unsafe { self.get_or(first_query + place.score_column(j as u32), otherwise) };
         }
         values
+    }
+}
+
+/// Queries of a step of backward on tensor cores that one thread owns, at most.
+pub const MAX_PAIRS: usize = 8;
+
+/// The two numbers a query that backward on tensor cores takes, side by side: the log-sum-exp as [`subtrahend`] prepares it, and
+/// delta. They belong to one head of one batch entry.
+#[derive(Clone, Copy)]
+pub struct QueryPairs {
+    base: GlobalAddr,
+    queries: u32,
+}
+
+impl QueryPairs {
+    /// Bytes of a query's.
+    const BYTES: u64 = 8;
+
+    /// The part of a tensor `[batch, query heads, queries, 2]` that belongs to a head.
+    #[inline(always)]
+    pub fn new(tensor: &TensorParam, sequence: &Sequence, head: u32) -> Self {
+        let bytes = sequence.query_offset(tensor, head);
+        QueryPairs {
+            base: GlobalAddr::from_generic(tensor.address.wrapping_add_signed(bytes)),
+            queries: sequence.queries,
+        }
+    }
+
+    /// Writes those of one query.
+    ///
+    /// # Safety
+    /// It is one of the sequence's, and this thread's alone.
+    #[inline(always)]
+    pub unsafe fn store(&self, query: u32, pair: [f32; 2]) {
+        // SAFETY: inside.
+        unsafe { mem::st_global_v2_f32::<0>(self.base.offset(u64::from(query) * Self::BYTES), pair) }
+    }
+
+    /// Those of a query; beyond the last one those that make its weights and gradients 0.
+    ///
+    /// # Safety
+    /// They are readable.
+    #[inline(always)]
+    pub unsafe fn get(&self, query: u32) -> [f32; 2] {
+        if query < self.queries {
+            // SAFETY: inside.
+            unsafe { mem::ld_global_nc_v2_f32::<0>(self.base.offset(u64::from(query) * Self::BYTES)) }
+        } else {
+            [f32::INFINITY, 0.0]
+        }
+    }
+
+    /// Those of the rows that a thread owns: log-sum-exps, and deltas.
+    ///
+    /// # Safety
+    /// They are readable.
+    #[inline(always)]
+    pub unsafe fn of_rows<L: ScoreLayout>(&self, place: L::Place, first_query: u32) -> [RowVector; 2] {
+        let mut rows = [[0.0; MAX_ROWS]; 2];
+        for i in 0..L::ROWS {
+            // SAFETY: the caller's.
+            [rows[0][i], rows[1][i]] = unsafe { self.get(first_query + L::row(place, i)) };
+        }
+        rows
+    }
+
+    /// Those of the columns that a thread owns.
+    ///
+    /// # Safety
+    /// They are readable.
+    #[inline(always)]
+    pub unsafe fn of_columns<L: ScoreLayout>(
+        &self,
+        place: L::Place,
+        first_query: u32,
+    ) -> [[f32; 2]; MAX_PAIRS] {
+        let mut pairs = [[0.0; 2]; MAX_PAIRS];
+        for j in 0..L::COLUMNS {
+            // SAFETY: the caller's.
+            pairs[j] = unsafe { self.get(first_query + L::column(place, j)) };
+        }
+        pairs
+    }
+
+    /// The same where all those queries exist.
+    ///
+    /// # Safety
+    /// They do, and are readable.
+    #[inline(always)]
+    pub unsafe fn of_all_columns<L: ScoreLayout<Place = MmaPlace>>(
+        &self,
+        place: MmaPlace,
+        first_query: u32,
+    ) -> [[f32; 2]; MAX_PAIRS] {
+        let first = self.base.offset(u64::from(first_query + place.first_column) * Self::BYTES);
+        let mut pairs = [[0.0; 2]; MAX_PAIRS];
+        // SAFETY: the caller's. Two columns side by side, the next two 8 columns on; offsets are part of the instructions.
+        unsafe {
+            pairs[0] = mem::ld_global_nc_v2_f32::<0>(first);
+            pairs[1] = mem::ld_global_nc_v2_f32::<8>(first);
+            pairs[2] = mem::ld_global_nc_v2_f32::<64>(first);
+            pairs[3] = mem::ld_global_nc_v2_f32::<72>(first);
+            if L::COLUMNS > 4 {
+                pairs[4] = mem::ld_global_nc_v2_f32::<128>(first);
+                pairs[5] = mem::ld_global_nc_v2_f32::<136>(first);
+                pairs[6] = mem::ld_global_nc_v2_f32::<192>(first);
+                pairs[7] = mem::ld_global_nc_v2_f32::<200>(first);
+            }
+        }
+        pairs
     }
 }
 

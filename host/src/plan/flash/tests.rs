@@ -249,7 +249,7 @@ fn backward_takes_the_kernels_of_what_forward_took() {
     // Blocks of 128 rows of two operands, and two steps of 32; of 64 rows, and two steps of 16.
     let (plain, general) = (2 * 64 * 2 * (128 + 2 * 32), 2 * 64 * 2 * (64 + 2 * 16));
     assert_eq!(
-        backward_of(&run, sdpa(&q, &k, &k).causal(Causal::LowerRight), &q),
+        backward_of(&run, sdpa(&q, &k, &k).causal(Causal::LowerRight).deterministic(true), &q),
         [
             ("flash_grad_key_value_f16_d64", 4 * 2 * 2, 128, plain),
             ("flash_grad_query_f16_d64", 3 * 4 * 2, 128, plain)
@@ -263,6 +263,22 @@ fn backward_takes_the_kernels_of_what_forward_took() {
             ("flash_general_grad_query_f16_d64", 5 * 4 * 2, 128, general)
         ]
     );
+}
+
+#[test]
+fn wide_heads_have_a_kernel_each_for_the_gradients_of_keys_and_values() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::Bf16, &[1, 2, 70, 256]);
+    // Blocks of 64 rows of two operands, and two steps of 16.
+    let shared = 2 * 256 * 2 * (64 + 2 * 16);
+    for (call, family) in
+        [(sdpa(&q, &q, &q), "flash_grad"), (sdpa(&q, &q, &q).softcap(2.0), "flash_general_grad")]
+    {
+        let launches = backward_of(&run, call, &q);
+        let names = ["key", "value", "query"].map(|what| format!("{family}_{what}_bf16_d256"));
+        assert_eq!(launches.iter().map(|launch| launch.0).collect::<Vec<_>>(), names);
+        assert!(launches.iter().all(|launch| launch.1 == 4 && launch.2 == 128 && launch.3 == shared));
+    }
 }
 
 #[test]
