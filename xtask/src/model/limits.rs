@@ -17,6 +17,7 @@ fn role(key: &Key) -> &str {
     match key.role.as_str() {
         "grad_key_value" => "dk/dv",
         "grad_query" => "dq",
+        "grad_fused" => "dq, dk and dv",
         other => other,
     }
 }
