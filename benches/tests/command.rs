@@ -94,10 +94,12 @@ fn the_emulator_counts_the_kernels_of_every_backend_once() {
     let rows = json["results"].as_array().unwrap();
     let kernels: Vec<&str> = rows.iter().map(|row| row["kernel"].as_str().unwrap()).collect();
     let of_a_pass = ["forward", "grad_key_value", "grad_query"].map(|name| format!("{name}_f16_d64"));
-    for kernel in of_a_pass.iter().flat_map(|name| [format!("flash_{name}"), name.clone()]) {
+    let both = of_a_pass.iter().flat_map(|name| [format!("flash_{name}"), name.clone()]);
+    let others = ["delta_f16", "flash_grad_fused_f16_d64", "flash_grad_convert_f16"].map(str::to_string);
+    for kernel in both.chain(others) {
         assert_eq!(kernels.iter().filter(|name| **name == kernel).count(), 1, "{kernel} in {kernels:?}");
     }
-    assert_eq!((kernels.len(), kernels[2]), (7, "delta_f16"));
+    assert_eq!((kernels.len(), kernels[2]), (9, "delta_f16"));
 }
 
 #[rstest]
