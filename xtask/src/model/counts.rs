@@ -95,7 +95,7 @@ impl Counts {
         let file: Value = serde_json::from_str(json)?;
         let mut all = Vec::new();
         for row in file["results"].as_array().context("`results` is not a list")? {
-            let problem = ["batch", "heads", "queries"].map(|name| number(row, name));
+            let problem = ["batch", "heads", "queries", "head_dim"].map(|name| number(row, name));
             let problem = problem.into_iter().collect::<Result<Vec<u64>>>()?;
             let problem = problem.iter().map(u64::to_string).collect::<Vec<_>>().join(" x ");
             let causal = text(row, "causal")? != "none";
@@ -219,7 +219,7 @@ pub mod tests {
     fn what_was_measured_is_written_and_read_back() {
         let counts = Counts::measured(MEASURED).unwrap();
         let (key, figures) = &counts.all[0];
-        assert_eq!(key.problem, "1 x 2 x 64, causal");
+        assert_eq!(key.problem, "1 x 2 x 64 x 64, causal");
         let named =
             ["f32_instructions", "special_instructions", "product_instructions", "sector_bytes", "causal"];
         assert_eq!(named.map(|name| figures.get(name)), [5, 1, 2, 256, 1]);
@@ -241,7 +241,7 @@ pub mod tests {
         let before = Counts::measured(MEASURED).unwrap();
         assert_eq!(before.compare(&Counts::measured(MEASURED).unwrap()), Comparison::default());
         let worse = before.compare(&changed("shared_conflicts", 3)).worse;
-        assert_eq!(worse, ["flash_forward_f16_d64 at 1 x 2 x 64, causal: 3 shared_conflicts, 0 before"]);
+        assert_eq!(worse, ["flash_forward_f16_d64 at 1 x 2 x 64 x 64, causal: 3 shared_conflicts, 0 before"]);
         assert_eq!(
             before.compare(&changed("warp_instructions", 15)),
             Comparison { worse: vec![], better: 1 }

@@ -47,6 +47,8 @@ fn shown(counts: &Counts, causal: bool) -> impl Iterator<Item = &(Key, Figures)>
 fn costs(counts: &Counts, sass: &Ratchet) -> String {
     // Causal or not is said in each row.
     let problem = counts.all.first().and_then(|(key, _)| key.problem.split(',').next()).unwrap_or("");
+    // Rows name the head dim themselves.
+    let problem = problem.rsplit_once(" x ").map_or(problem, |(sizes, _)| sizes);
     let mut text = format!(
         "| f16, {problem} | instructions a score, in PTX | in SASS of sm_80 | global bytes asked for, of the least possible | bytes of their sectors, of the least | bank conflicts |\n|---|---|---|---|---|---|\n"
     );
