@@ -16,10 +16,8 @@ struct Target {
     longest: u32,
 }
 
-const TARGETS: [Target; 2] = [
-    Target { name: "case", time: 60, longest: 4096 },
-    Target { name: "emulator", time: 30, longest: 16384 },
-];
+const TARGETS: [Target; 2] =
+    [Target { name: "case", time: 60, longest: 4096 }, Target { name: "emulator", time: 30, longest: 16384 }];
 
 /// Where cargo builds.
 fn target() -> PathBuf {
@@ -52,7 +50,8 @@ pub fn check() -> Result<()> {
 fn run(Target { name, time, longest }: &Target) -> Result<()> {
     let target = target();
     // The first target's folder has its old name.
-    let corpus = target.join(if *name == "case" { "fuzz-corpus".into() } else { format!("fuzz-corpus-{name}") });
+    let corpus =
+        target.join(if *name == "case" { "fuzz-corpus".into() } else { format!("fuzz-corpus-{name}") });
     std::fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
     let folder = command::root().join("host/fuzz");
     let mut fuzz = Command::new(program()?);
@@ -68,7 +67,10 @@ fn run(Target { name, time, longest }: &Target) -> Result<()> {
         // The pinned compiler is stable; the sanitizer is not.
         .env("RUSTC_BOOTSTRAP", "1");
     command::run(fuzz)?;
-    println!("fuzz {name}: {time} s without a finding, {} files reach something of their own", files(&corpus)?);
+    println!(
+        "fuzz {name}: {time} s without a finding, {} files reach something of their own",
+        files(&corpus)?
+    );
     Ok(())
 }
 
