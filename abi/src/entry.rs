@@ -5,9 +5,10 @@
 //! for a newer target.
 
 use crate::Dtype;
+use crate::flash::split::{COMBINE_THREADS, flash_split_general_tile, flash_split_tile};
 use crate::flash::{
-    FlashGradTile, FlashTile, flash_forward_tile, flash_general_grad_tile, flash_general_tile,
-    flash_grad_tile,
+    FlashGradTile, FlashTile, GRAD_CONVERT_THREADS, flash_forward_tile, flash_general_grad_tile,
+    flash_general_tile, flash_grad_tile,
 };
 
 /// What a kernel computes.
@@ -32,6 +33,8 @@ impl FlashKernel {
     pub const fn tile(self, head_dim: u32, value_dim: u32) -> FlashTile {
         match self {
             FlashKernel::Forward => flash_forward_tile(head_dim, value_dim),
+            FlashKernel::Split => flash_split_tile(head_dim, value_dim),
+            FlashKernel::SplitGeneral => flash_split_general_tile(head_dim, value_dim),
             _ => flash_general_tile(head_dim, value_dim),
         }
     }
@@ -49,7 +52,11 @@ impl FlashKernel {
     /// Threads of a block.
     pub const fn threads(self, head_dim: u32, value_dim: u32) -> u32 {
         match self {
-            FlashKernel::Forward | FlashKernel::General => self.tile(head_dim, value_dim).threads(),
+            FlashKernel::Forward | FlashKernel::General | FlashKernel::Split | FlashKernel::SplitGeneral => {
+                self.tile(head_dim, value_dim).threads()
+            }
+            FlashKernel::Combine => COMBINE_THREADS,
+            FlashKernel::GradConvert => GRAD_CONVERT_THREADS,
             _ => self.grad_tile(head_dim, value_dim).threads(),
         }
     }
@@ -205,6 +212,19 @@ pub enum FlashKernel {
     GeneralGradKeyValue,
     /// `dq`, for the same. Grid: query blocks x query heads x batch.
     GeneralGradQuery,
+    /// [`FlashKernel::Forward`] of a part of the keys, for all query heads that share them. Grid: blocks of (query, head) rows x
+    /// parts x key heads x batch.
+    Split,
+    /// [`FlashKernel::General`] of a part of the keys. Grid: query blocks x parts x query heads x batch.
+    SplitGeneral,
+    /// `out` and `lse` from those of the parts, the same for all head dims (listed with 0). Grid: rows of out, in pieces of
+    /// [`COMBINE_COLUMNS`](crate::flash::split::COMBINE_COLUMNS), one a warp.
+    Combine,
+    /// `dk`, `dv` and f32 sums of `dq` ([`GradSums`](crate::flash::GradSums)), to which blocks of keys add atomically; for the
+    /// same. Grid: key blocks x key heads x batch.
+    GradFused,
+    /// `dq` from those sums, the same for every head dim (listed with 0). Grid: tiles of queries x query heads x batch.
+    GradConvert,
 }
 
 /// One compiled specialisation for tensor cores.
@@ -214,9 +234,9 @@ pub struct FlashEntryPoint {
     pub kernel: FlashKernel,
     /// The storage type it reads and writes: f16 or bf16.
     pub dtype: Dtype,
-    /// Its columns of q and k.
+    /// Its columns of q and k; 0 for [`FlashKernel::Combine`], which serves all.
     pub head_dim: u32,
-    /// Its columns of v and out.
+    /// Its columns of v and out; the same.
     pub value_dim: u32,
     /// Its symbol, and the name of its PTX module.
     pub name: &'static str,
@@ -227,40 +247,47 @@ pub struct FlashEntryPoint {
 macro_rules! for_each_flash_entry_point {
     ($each:ident) => {
         $each! {
+            GradConvert F16 0 0 flash_grad_convert_f16;
             Forward F16 32 32 flash_forward_f16_d32;
             General F16 32 32 flash_general_f16_d32;
             GradKeyValue F16 32 32 flash_grad_key_value_f16_d32;
             GradQuery F16 32 32 flash_grad_query_f16_d32;
+            GradFused F16 32 32 flash_grad_fused_f16_d32;
             GeneralGradKeyValue F16 32 32 flash_general_grad_key_value_f16_d32;
             GeneralGradQuery F16 32 32 flash_general_grad_query_f16_d32;
             Forward F16 64 64 flash_forward_f16_d64;
             General F16 64 64 flash_general_f16_d64;
             GradKeyValue F16 64 64 flash_grad_key_value_f16_d64;
             GradQuery F16 64 64 flash_grad_query_f16_d64;
+            GradFused F16 64 64 flash_grad_fused_f16_d64;
             GeneralGradKeyValue F16 64 64 flash_general_grad_key_value_f16_d64;
             GeneralGradQuery F16 64 64 flash_general_grad_query_f16_d64;
             Forward F16 96 96 flash_forward_f16_d96;
             General F16 96 96 flash_general_f16_d96;
             GradKeyValue F16 96 96 flash_grad_key_value_f16_d96;
             GradQuery F16 96 96 flash_grad_query_f16_d96;
+            GradFused F16 96 96 flash_grad_fused_f16_d96;
             GeneralGradKeyValue F16 96 96 flash_general_grad_key_value_f16_d96;
             GeneralGradQuery F16 96 96 flash_general_grad_query_f16_d96;
             Forward F16 64 128 flash_forward_f16_d64_128;
             General F16 64 128 flash_general_f16_d64_128;
             GradKeyValue F16 64 128 flash_grad_key_value_f16_d64_128;
             GradQuery F16 64 128 flash_grad_query_f16_d64_128;
+            GradFused F16 64 128 flash_grad_fused_f16_d64_128;
             GeneralGradKeyValue F16 64 128 flash_general_grad_key_value_f16_d64_128;
             GeneralGradQuery F16 64 128 flash_general_grad_query_f16_d64_128;
             Forward F16 128 64 flash_forward_f16_d128_64;
             General F16 128 64 flash_general_f16_d128_64;
             GradKeyValue F16 128 64 flash_grad_key_value_f16_d128_64;
             GradQuery F16 128 64 flash_grad_query_f16_d128_64;
+            GradFused F16 128 64 flash_grad_fused_f16_d128_64;
             GeneralGradKeyValue F16 128 64 flash_general_grad_key_value_f16_d128_64;
             GeneralGradQuery F16 128 64 flash_general_grad_query_f16_d128_64;
             Forward F16 128 128 flash_forward_f16_d128;
             General F16 128 128 flash_general_f16_d128;
             GradKeyValue F16 128 128 flash_grad_key_value_f16_d128;
             GradQuery F16 128 128 flash_grad_query_f16_d128;
+            GradFused F16 128 128 flash_grad_fused_f16_d128;
             GeneralGradKeyValue F16 128 128 flash_general_grad_key_value_f16_d128;
             GeneralGradQuery F16 128 128 flash_general_grad_query_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
@@ -269,40 +296,47 @@ macro_rules! for_each_flash_entry_point {
             General F16 192 192 flash_general_f16_d192;
             Forward F16 256 256 flash_forward_f16_d256;
             General F16 256 256 flash_general_f16_d256;
+            GradConvert Bf16 0 0 flash_grad_convert_bf16;
             Forward Bf16 32 32 flash_forward_bf16_d32;
             General Bf16 32 32 flash_general_bf16_d32;
             GradKeyValue Bf16 32 32 flash_grad_key_value_bf16_d32;
             GradQuery Bf16 32 32 flash_grad_query_bf16_d32;
+            GradFused Bf16 32 32 flash_grad_fused_bf16_d32;
             GeneralGradKeyValue Bf16 32 32 flash_general_grad_key_value_bf16_d32;
             GeneralGradQuery Bf16 32 32 flash_general_grad_query_bf16_d32;
             Forward Bf16 64 64 flash_forward_bf16_d64;
             General Bf16 64 64 flash_general_bf16_d64;
             GradKeyValue Bf16 64 64 flash_grad_key_value_bf16_d64;
             GradQuery Bf16 64 64 flash_grad_query_bf16_d64;
+            GradFused Bf16 64 64 flash_grad_fused_bf16_d64;
             GeneralGradKeyValue Bf16 64 64 flash_general_grad_key_value_bf16_d64;
             GeneralGradQuery Bf16 64 64 flash_general_grad_query_bf16_d64;
             Forward Bf16 96 96 flash_forward_bf16_d96;
             General Bf16 96 96 flash_general_bf16_d96;
             GradKeyValue Bf16 96 96 flash_grad_key_value_bf16_d96;
             GradQuery Bf16 96 96 flash_grad_query_bf16_d96;
+            GradFused Bf16 96 96 flash_grad_fused_bf16_d96;
             GeneralGradKeyValue Bf16 96 96 flash_general_grad_key_value_bf16_d96;
             GeneralGradQuery Bf16 96 96 flash_general_grad_query_bf16_d96;
             Forward Bf16 64 128 flash_forward_bf16_d64_128;
             General Bf16 64 128 flash_general_bf16_d64_128;
             GradKeyValue Bf16 64 128 flash_grad_key_value_bf16_d64_128;
             GradQuery Bf16 64 128 flash_grad_query_bf16_d64_128;
+            GradFused Bf16 64 128 flash_grad_fused_bf16_d64_128;
             GeneralGradKeyValue Bf16 64 128 flash_general_grad_key_value_bf16_d64_128;
             GeneralGradQuery Bf16 64 128 flash_general_grad_query_bf16_d64_128;
             Forward Bf16 128 64 flash_forward_bf16_d128_64;
             General Bf16 128 64 flash_general_bf16_d128_64;
             GradKeyValue Bf16 128 64 flash_grad_key_value_bf16_d128_64;
             GradQuery Bf16 128 64 flash_grad_query_bf16_d128_64;
+            GradFused Bf16 128 64 flash_grad_fused_bf16_d128_64;
             GeneralGradKeyValue Bf16 128 64 flash_general_grad_key_value_bf16_d128_64;
             GeneralGradQuery Bf16 128 64 flash_general_grad_query_bf16_d128_64;
             Forward Bf16 128 128 flash_forward_bf16_d128;
             General Bf16 128 128 flash_general_bf16_d128;
             GradKeyValue Bf16 128 128 flash_grad_key_value_bf16_d128;
             GradQuery Bf16 128 128 flash_grad_query_bf16_d128;
+            GradFused Bf16 128 128 flash_grad_fused_bf16_d128;
             GeneralGradKeyValue Bf16 128 128 flash_general_grad_key_value_bf16_d128;
             GeneralGradQuery Bf16 128 128 flash_general_grad_query_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
@@ -311,6 +345,44 @@ macro_rules! for_each_flash_entry_point {
             General Bf16 192 192 flash_general_bf16_d192;
             Forward Bf16 256 256 flash_forward_bf16_d256;
             General Bf16 256 256 flash_general_bf16_d256;
+            Split F16 32 32 flash_split_f16_d32;
+            SplitGeneral F16 32 32 flash_split_general_f16_d32;
+            Split F16 64 64 flash_split_f16_d64;
+            SplitGeneral F16 64 64 flash_split_general_f16_d64;
+            Split F16 96 96 flash_split_f16_d96;
+            SplitGeneral F16 96 96 flash_split_general_f16_d96;
+            Split F16 64 128 flash_split_f16_d64_128;
+            SplitGeneral F16 64 128 flash_split_general_f16_d64_128;
+            Split F16 128 64 flash_split_f16_d128_64;
+            SplitGeneral F16 128 64 flash_split_general_f16_d128_64;
+            Split F16 128 128 flash_split_f16_d128;
+            SplitGeneral F16 128 128 flash_split_general_f16_d128;
+            Split F16 192 128 flash_split_f16_d192_128;
+            SplitGeneral F16 192 128 flash_split_general_f16_d192_128;
+            Split F16 192 192 flash_split_f16_d192;
+            SplitGeneral F16 192 192 flash_split_general_f16_d192;
+            Split F16 256 256 flash_split_f16_d256;
+            SplitGeneral F16 256 256 flash_split_general_f16_d256;
+            Combine F16 0 0 flash_combine_f16;
+            Split Bf16 32 32 flash_split_bf16_d32;
+            SplitGeneral Bf16 32 32 flash_split_general_bf16_d32;
+            Split Bf16 64 64 flash_split_bf16_d64;
+            SplitGeneral Bf16 64 64 flash_split_general_bf16_d64;
+            Split Bf16 96 96 flash_split_bf16_d96;
+            SplitGeneral Bf16 96 96 flash_split_general_bf16_d96;
+            Split Bf16 64 128 flash_split_bf16_d64_128;
+            SplitGeneral Bf16 64 128 flash_split_general_bf16_d64_128;
+            Split Bf16 128 64 flash_split_bf16_d128_64;
+            SplitGeneral Bf16 128 64 flash_split_general_bf16_d128_64;
+            Split Bf16 128 128 flash_split_bf16_d128;
+            SplitGeneral Bf16 128 128 flash_split_general_bf16_d128;
+            Split Bf16 192 128 flash_split_bf16_d192_128;
+            SplitGeneral Bf16 192 128 flash_split_general_bf16_d192_128;
+            Split Bf16 192 192 flash_split_bf16_d192;
+            SplitGeneral Bf16 192 192 flash_split_general_bf16_d192;
+            Split Bf16 256 256 flash_split_bf16_d256;
+            SplitGeneral Bf16 256 256 flash_split_general_bf16_d256;
+            Combine Bf16 0 0 flash_combine_bf16;
         }
     };
 }
@@ -331,11 +403,8 @@ macro_rules! flash_entry_point_table {
 pub const FLASH_ENTRY_POINTS: &[FlashEntryPoint] = for_each_flash_entry_point!(flash_entry_point_table);
 
 /// The entry point for a kernel, storage type and padded head dims, if it exists.
-pub fn find_flash(
-    kernel: FlashKernel,
-    dtype: Dtype,
-    (head_dim, value_dim): (u32, u32),
-) -> Option<&'static FlashEntryPoint> {
+pub fn find_flash(kernel: FlashKernel, dtype: Dtype, dims: (u32, u32)) -> Option<&'static FlashEntryPoint> {
+    let (head_dim, value_dim) = if kernel == FlashKernel::GradConvert { (0, 0) } else { dims };
     let mut all = FLASH_ENTRY_POINTS.iter();
     all.find(|e| e.kernel == kernel && e.dtype == dtype && (e.head_dim, e.value_dim) == (head_dim, value_dim))
 }
@@ -371,7 +440,13 @@ mod tests {
     fn every_pair_of_head_dims_has_a_kernel_for_tensor_cores_in_both_types() {
         for dtype in [Dtype::F16, Dtype::Bf16] {
             for dims in crate::flash::FLASH_HEAD_DIMS {
-                for kernel in [FlashKernel::Forward, FlashKernel::General] {
+                let forward = [
+                    FlashKernel::Forward,
+                    FlashKernel::General,
+                    FlashKernel::Split,
+                    FlashKernel::SplitGeneral,
+                ];
+                for kernel in forward {
                     let found = find_flash(kernel, dtype, dims).unwrap();
                     assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
                 }
@@ -380,6 +455,7 @@ mod tests {
                 for kernel in [
                     FlashKernel::GradKeyValue,
                     FlashKernel::GradQuery,
+                    FlashKernel::GradFused,
                     FlashKernel::GeneralGradKeyValue,
                     FlashKernel::GeneralGradQuery,
                 ] {
@@ -387,9 +463,11 @@ mod tests {
                     assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
                 }
             }
+            assert!(find_flash(FlashKernel::Combine, dtype, (0, 0)).is_some());
+            assert!(find_flash(FlashKernel::GradConvert, dtype, (64, 64)).is_some());
         }
         let (forward, backward) =
             (crate::flash::FLASH_HEAD_DIMS.len(), crate::flash::FLASH_GRAD_HEAD_DIMS.len());
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (2 * forward + 4 * backward));
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (4 * forward + 5 * backward + 2));
     }
 }

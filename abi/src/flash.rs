@@ -4,6 +4,10 @@
 //! [`FlashTile::warp_rows`] queries and all columns. Q, K and V lie in shared memory in 16 bits; scores and output are f32 in
 //! registers, and weights go from the first product to the second without leaving them.
 
+mod fused;
+pub mod split;
+pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums};
+
 /// Shared memory that a block may have on every GPU from sm_80 on (sm_86, sm_89 and sm_120 have the least: 99 KiB).
 pub const FLASH_SHARED_LIMIT: u32 = 99 * 1024;
 
@@ -28,6 +32,8 @@ pub struct FlashTile {
     pub keep_queries: bool,
     /// Blocks a multiprocessor that the register allocation should leave room for.
     pub min_blocks: u32,
+    /// Buffers of K and of V in shared memory.
+    pub stages: u32,
 }
 
 impl FlashTile {
@@ -67,9 +73,14 @@ impl FlashTile {
         self.keys_offset() + self.block_keys * self.head_dim * 2
     }
 
+    /// Bytes from one buffer of keys, or of values, to the next.
+    pub const fn stage_bytes(&self) -> u32 {
+        self.block_keys * (self.head_dim + self.value_dim) * 2
+    }
+
     /// Dynamic shared memory of a block.
     pub const fn shared_bytes(&self) -> u32 {
-        self.values_offset() + self.block_keys * self.value_dim * 2
+        self.keys_offset() + self.stages * self.stage_bytes()
     }
 }
 
@@ -90,7 +101,7 @@ pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
         (256, 256) => (8, 16, 32, true, 1),
         _ => panic!("no tile for these head dims"),
     };
-    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, keep_queries, min_blocks }
+    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, keep_queries, min_blocks, stages: 1 }
 }
 
 /// Forward where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What that
@@ -101,7 +112,16 @@ pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
         (256, 256) => (8, 32),
         _ => (4, 64),
     };
-    FlashTile { head_dim, value_dim, warps, warp_rows: 16, block_keys, keep_queries: false, min_blocks: 1 }
+    FlashTile {
+        head_dim,
+        value_dim,
+        warps,
+        warp_rows: 16,
+        block_keys,
+        keep_queries: false,
+        min_blocks: 1,
+        stages: 1,
+    }
 }
 
 /// Columns of q and k, and of v, for which there are backward kernels: above 128 the gradients of 16 rows of k and v would not
@@ -245,7 +265,12 @@ const _: () = {
     let mut i = 0;
     while i < FLASH_HEAD_DIMS.len() {
         let (head_dim, value_dim) = FLASH_HEAD_DIMS[i];
-        let tiles = [flash_forward_tile(head_dim, value_dim), flash_general_tile(head_dim, value_dim)];
+        let tiles = [
+            flash_forward_tile(head_dim, value_dim),
+            flash_general_tile(head_dim, value_dim),
+            split::flash_split_tile(head_dim, value_dim),
+            split::flash_split_general_tile(head_dim, value_dim),
+        ];
         let mut t = 0;
         while t < tiles.len() {
             let tile = tiles[t];

@@ -150,6 +150,9 @@ pub struct BackwardParams {
     pub dlse: TensorParam,
     /// `rowsum(dout * out) - dlse`, of the same shape; written by `delta`.
     pub delta: TensorParam,
+    /// Tiles of [`GradSums`](crate::flash::GradSums), zeros before `delta` writes their log-sum-exp and delta. A row is a tile; in
+    /// a ragged batch each entry begins a tile later. Optional.
+    pub dq_sums: TensorParam,
     /// Address of the gradient of the sinks, f32 `[query_heads]`; written by `dsinks`.
     pub dsinks: u64,
     /// Sizes and options.
@@ -172,4 +175,4 @@ as_bytes!(ForwardParams, BackwardParams);
 const _: () = assert!(size_of::<TensorParam>() == 4 * 8);
 const _: () = assert!(size_of::<ProblemParams>() == 32 + 4 * 8 + 22 * 4);
 const _: () = assert!(size_of::<ForwardParams>() == 7 * 32 + size_of::<ProblemParams>());
-const _: () = assert!(size_of::<BackwardParams>() == 14 * 32 + 8 + size_of::<ProblemParams>());
+const _: () = assert!(size_of::<BackwardParams>() == 15 * 32 + 8 + size_of::<ProblemParams>());

@@ -36,11 +36,11 @@ pub struct Arguments {
     pub plot: Option<PathBuf>,
 
     /// Measurements of each thing, of which the median counts [default: CUDA 30, CPU 5, emulator 3;
-    /// nested on the emulator 1].
+    /// nested on the emulator and model 1].
     #[arg(long, value_name = "N")]
     pub repeats: Option<NonZeroU32>,
 
-    /// Runs before the first measurement [default: CUDA 5, else 1; nested on the emulator 0].
+    /// Runs before the first measurement [default: CUDA 5, else 1; nested on the emulator and model 0].
     #[arg(long, value_name = "N")]
     pub warmup: Option<u32>,
 
@@ -65,6 +65,8 @@ pub enum Preset {
     Nested,
     /// Instructions, bytes and speed of every kernel on the emulator; under a minute.
     Emulator,
+    /// What the kernels of Flash ask of a GPU, counted on the emulator, for `cargo xtask model`; seconds.
+    Model,
     /// The Math backend on the CPU, in GFLOP/s.
     Cpu,
 }
@@ -77,6 +79,7 @@ impl Preset {
             Preset::Sweep => "sweep",
             Preset::Nested => "nested",
             Preset::Emulator => "emulator",
+            Preset::Model => "model",
             Preset::Cpu => "cpu",
         }
     }
@@ -94,7 +97,7 @@ impl Preset {
     fn kind(self) -> Kind {
         match self {
             Preset::Tutorial | Preset::Sweep | Preset::Nested => Kind::Cuda,
-            Preset::Emulator => Kind::Emulator,
+            Preset::Emulator | Preset::Model => Kind::Emulator,
             Preset::Cpu => Kind::Cpu,
         }
     }
@@ -108,7 +111,7 @@ impl Preset {
         match self {
             Preset::Tutorial | Preset::Sweep => "CUDA devices",
             Preset::Nested => "CUDA devices and the emulator",
-            Preset::Emulator => "the emulator",
+            Preset::Emulator | Preset::Model => "the emulator",
             Preset::Cpu => "the CPU",
         }
     }
@@ -189,8 +192,9 @@ impl Arguments {
             let (name, place) = (preset.name(), preset.place());
             return Err(format!("the preset {name} runs on {place} only, not on {}", self.device));
         }
-        let emulator =
-            || Device::emulator_with(EmulatorOptions::default().threads(threads.unwrap_or_default()));
+        let options = EmulatorOptions::default().threads(threads.unwrap_or_default());
+        let options = options.counters(self.preset == Some(Preset::Model));
+        let emulator = || Device::emulator_with(options);
         let gpu = || match self.device.as_str() {
             "auto" => Device::cuda(0),
             name => Device::parse(name),
@@ -235,7 +239,7 @@ impl Arguments {
             (Kind::Cuda, true) => (2, 5),
             (Kind::Cpu, false) => (1, 5),
             // It counts, and counts do not vary.
-            _ if self.preset == Some(Preset::Nested) => (0, 1),
+            _ if matches!(self.preset, Some(Preset::Nested | Preset::Model)) => (0, 1),
             (_, false) => (1, 3),
             (_, true) => (0, 1),
         };
@@ -282,6 +286,7 @@ mod tests {
 
     #[rstest]
     #[case("emulator", Preset::Emulator, Kind::Emulator)]
+    #[case("model", Preset::Model, Kind::Emulator)]
     #[case("--device emulator", Preset::Emulator, Kind::Emulator)]
     #[case("cpu", Preset::Cpu, Kind::Cpu)]
     #[case("--device cpu", Preset::Cpu, Kind::Cpu)]

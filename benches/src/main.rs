@@ -6,6 +6,7 @@
 //! | `sweep` | forward and backward, batch * seq = 16384, hidden 2048, TFLOP/s | CUDA |
 //! | `nested` | a batch of which half would be padding, packed and padded: microseconds, or on the emulator instructions and bytes | CUDA, the emulator |
 //! | `emulator` | instructions, bytes and speed of every kernel | the emulator |
+//! | `model` | what the kernels of `Flash` ask of a GPU, for `cargo xtask model` | the emulator |
 //! | `cpu` | `Math`, forward and backward, GFLOP/s | the CPU |
 //!
 //! Without a preset the device decides: `sweep` on CUDA, `emulator` on the emulator, `cpu` on the CPU. A CUDA preset on a

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod emulator;
+mod model;
 mod nested;
 mod sweep;
 mod tutorial;
@@ -23,6 +24,7 @@ pub fn run(setup: &Setup) -> Result<Report, String> {
         Preset::Sweep => sweep::run(setup, environment),
         Preset::Nested => nested::run(setup, environment),
         Preset::Emulator => emulator::run(setup, environment),
+        Preset::Model => model::run(setup, environment),
         Preset::Cpu => cpu::run(setup, environment),
     };
     let mut report = report.map_err(|error| error.to_string())?;

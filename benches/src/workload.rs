@@ -151,11 +151,16 @@ pub enum Role {
     GradKeyValue,
     /// dq.
     GradQuery,
+    /// dk, dv and f32 sums of dq.
+    GradFused,
+    /// dq from those sums.
+    GradConvert,
 }
 
 impl Role {
-    /// All, in the order in which they run.
-    pub const ALL: [Role; 4] = [Role::Forward, Role::Delta, Role::GradKeyValue, Role::GradQuery];
+    /// All, in the order in which they run; the last two in place of the two before.
+    pub const ALL: [Role; 6] =
+        [Role::Forward, Role::Delta, Role::GradKeyValue, Role::GradQuery, Role::GradFused, Role::GradConvert];
 
     /// What a kernel of this name computes, if that is known here.
     pub fn of(kernel: &str) -> Option<Role> {
@@ -173,6 +178,8 @@ impl Role {
             Role::Delta => &["delta"],
             Role::GradKeyValue => &["grad_key_value", "flash_grad_key_value", "flash_general_grad_key_value"],
             Role::GradQuery => &["grad_query", "flash_grad_query", "flash_general_grad_query"],
+            Role::GradFused => &["flash_grad_fused"],
+            Role::GradConvert => &["flash_grad_convert"],
         }
     }
 
@@ -184,11 +191,14 @@ impl Role {
         let out = work.bytes(work.queries, work.value_dim);
         // lse and delta: one f32 a row.
         let rows = (work.batch * work.heads * work.queries * size_of::<f32>()) as u64;
+        let sums = q / work.dtype.size() as u64 * size_of::<f32>() as u64;
         let (load, store) = match self {
             Role::Forward => (q + k + v, out + rows),
             Role::Delta => (2 * out, rows),
             Role::GradKeyValue => (q + k + v + out + 2 * rows, k + v),
             Role::GradQuery => (q + k + v + out + 2 * rows, q),
+            Role::GradFused => (q + k + v + out + 2 * rows, k + v + sums),
+            Role::GradConvert => (sums, q),
         };
         Traffic { load, store }
     }
@@ -199,11 +209,13 @@ impl Role {
         match self {
             // q k, p v
             Role::Forward => Some(d + dv),
-            Role::Delta => None,
+            Role::Delta | Role::GradConvert => None,
             // q k, dout v, p dout, ds q
             Role::GradKeyValue => Some(2 * d + 2 * dv),
             // q k, dout v, ds k
             Role::GradQuery => Some(2 * d + dv),
+            // q k, dout v, p dout, ds q, ds k
+            Role::GradFused => Some(3 * d + 2 * dv),
         }
     }
 }
@@ -283,6 +295,8 @@ mod tests {
     #[case("flash_general_f16_d64", Some(Role::Forward))]
     #[case("flash_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
     #[case("flash_grad_query_bf16_d128_64", Some(Role::GradQuery))]
+    #[case("flash_grad_fused_f16_d128", Some(Role::GradFused))]
+    #[case("flash_grad_convert_bf16", Some(Role::GradConvert))]
     #[case("flash_general_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
     #[case("flash_general_grad_query_f16_d64", Some(Role::GradQuery))]
     #[case("delta_bf16", Some(Role::Delta))]
@@ -302,13 +316,18 @@ mod tests {
         assert_eq!(minimum(Role::Delta), Traffic { load: 2 * narrow, store: rows });
         assert_eq!(minimum(Role::GradKeyValue).store, wide + narrow);
         assert_eq!(minimum(Role::GradQuery), Traffic { load: 2 * wide + 2 * narrow + 2 * rows, store: wide });
+        let fused = minimum(Role::GradFused);
+        assert_eq!(fused.load, minimum(Role::GradKeyValue).load);
+        assert_eq!(fused.store, wide + narrow + 2 * wide);
+        assert_eq!(minimum(Role::GradConvert), Traffic { load: 2 * wide, store: wide });
         assert_eq!(Role::Forward.multiply_adds(&work), Some(24));
     }
 
     #[test]
-    fn backward_products_add_up_to_the_seven_that_its_two_kernels_compute() {
+    fn backward_products_are_seven_by_two_kernels_and_five_by_one() {
         let work = Workload::square(1, 1, 4, 10, false, Dtype::F32);
-        let sum: usize = Role::ALL[1..].iter().filter_map(|role| role.multiply_adds(&work)).sum();
-        assert_eq!(sum, 70);
+        let sum = |roles: [Role; 2]| roles.iter().filter_map(|role| role.multiply_adds(&work)).sum::<usize>();
+        assert_eq!(sum([Role::GradKeyValue, Role::GradQuery]), 70);
+        assert_eq!(sum([Role::GradFused, Role::GradConvert]), 50);
     }
 }

@@ -19,6 +19,7 @@ fn text(bytes: &[u8]) -> String {
 #[case("cpu", "cpu", &["pass", "seconds", "tflops", "head_dim"])]
 #[case("nested --device emulator", "emulator", &["variant", "lengths", "thread_instructions_over_ragged", "global_bytes"])]
 #[case("emulator", "emulator", &["kernel", "thread_instructions_per_second_and_core", "global_bytes_over_minimum", "shared_bytes"])]
+#[case("model", "emulator", &["kernel", "warp_instructions", "least_bytes", "global_sectors", "mnemonics"])]
 fn a_run_prints_a_table_and_writes_json_and_a_picture(
     #[case] what: &str,
     #[case] device: &str,

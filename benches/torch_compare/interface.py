@@ -19,7 +19,8 @@ class Problem(ctypes.Structure):
         ("batch", ctypes.c_int64), ("window_left", ctypes.c_int64), ("window_right", ctypes.c_int64),
         ("dropout_seed", ctypes.c_uint64), ("dropout_offset", ctypes.c_uint32), ("dropout_p", ctypes.c_float),
         ("scale", ctypes.c_float), ("softcap", ctypes.c_float), ("causal", ctypes.c_int32), ("layout", ctypes.c_int32),
-        ("backend", ctypes.c_int32), ("reserved", ctypes.c_int32)]
+        ("backend", ctypes.c_int32), ("splits", ctypes.c_int32),
+        ("deterministic", ctypes.c_int32), ("reserved", ctypes.c_int32)]
 
 
 class ForwardTensors(ctypes.Structure):

@@ -56,6 +56,12 @@ enum { FA_LAYOUT_BHSD = 0, FA_LAYOUT_BSHD = 1 };
 enum { FA_BACKEND_AUTO = 0, FA_BACKEND_EFFICIENT = 1, FA_BACKEND_FLASH = 2 };
 
 /*
+ * Whether backward gives the same bits every time: where few keys are seen, and at FA_BACKEND_EFFICIENT; always; only where there is no
+ * kernel that adds up dq atomically. Such a kernel changes the last bits of dq and nothing else; its workspace holds f32 sums of dq.
+ */
+enum { FA_DETERMINISTIC_DEFAULT = 0, FA_DETERMINISTIC_YES = 1, FA_DETERMINISTIC_NO = 2 };
+
+/*
  * Device memory as a tensor. Strides count elements, are not negative, and are 1 in the last dimension (0 elsewhere repeats; not in
  * tensors that are written). Rank 0, as in a struct of zeros, is a tensor that is not given.
  */
@@ -98,6 +104,8 @@ typedef struct fa_problem {
     int32_t causal;          /* FA_CAUSAL_... */
     int32_t layout;          /* FA_LAYOUT_... */
     int32_t backend;         /* FA_BACKEND_... */
+    int32_t splits;          /* into how many parts Flash divides the keys in forward, at most 128; 0 = as many as keep the device busy */
+    int32_t deterministic;   /* FA_DETERMINISTIC_... */
     int32_t reserved;        /* 0 */
 } fa_problem;
 
@@ -162,7 +170,7 @@ int32_t fa_problem_init(fa_problem *problem);
 
 /*
  * The bytes of workspace that the call needs for the same arguments. No memory is touched; addresses count by their alignment alone, and
- * may be 0.
+ * may be 0. Where Flash divides keys in n parts, forward takes n f32 outputs and log-sum-exps of all queries from it.
  */
 int32_t fa_forward_workspace(const fa_device *device, const fa_problem *problem, const fa_forward_tensors *tensors,
                              uint64_t *bytes);

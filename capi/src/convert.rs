@@ -4,7 +4,7 @@ use flash_attention::ffi::Loan;
 use flash_attention::{Backend, Causal, Dropout, Dtype, Layout, Options, Ragged, Tensor, Window};
 
 use crate::error::Failure;
-use crate::types::{self, backend, causal, dtype, layout};
+use crate::types::{self, backend, causal, deterministic, dtype, layout};
 
 fn wrong(argument: &str, given: impl ToString, allowed: &str) -> Failure {
     Failure::argument(format!("{argument} is {}; it must be {allowed}", given.to_string()))
@@ -126,9 +126,14 @@ pub(crate) unsafe fn options(loan: &Loan, problem: &types::Problem) -> Result<Op
         backend::FLASH => vec![Backend::Flash],
         other => return Err(wrong("backend", other, "0 (auto), 1 (efficient) or 2 (flash)")),
     };
-    if problem.reserved != 0 {
-        return Err(wrong("reserved", problem.reserved, "0"));
-    }
+    options.splits = usize::try_from(problem.splits)
+        .map_err(|_| wrong("splits", problem.splits, "at least 1, or 0, which leaves it to the library"))?;
+    options.deterministic = match problem.deterministic {
+        deterministic::DEFAULT => None,
+        deterministic::YES => Some(true),
+        deterministic::NO => Some(false),
+        other => return Err(wrong("deterministic", other, "0 (default), 1 (yes) or 2 (no)")),
+    };
     options.window = Window {
         left: bound("window_left", problem.window_left)?,
         right: bound("window_right", problem.window_right)?,

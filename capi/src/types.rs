@@ -42,6 +42,16 @@ pub mod backend {
     pub const FLASH: i32 = 2;
 }
 
+/// Values of [`Problem::deterministic`].
+pub mod deterministic {
+    /// Atomic additions where the library expects them to be faster.
+    pub const DEFAULT: i32 = 0;
+    /// Backward gives the same bits every time.
+    pub const YES: i32 = 1;
+    /// Atomic additions wherever there is a kernel with them.
+    pub const NO: i32 = 2;
+}
+
 /// `fa_tensor`: memory of a device as a tensor. Rank 0 is a tensor that is not given.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -104,7 +114,11 @@ pub struct Problem {
     pub layout: i32,
     /// One of [`backend`].
     pub backend: i32,
-    /// 0.
+    /// Into how many parts Flash divides the keys in forward; 0 is as many as keep the device busy.
+    pub splits: i32,
+    /// One of [`deterministic`].
+    pub deterministic: i32,
+    /// 0: makes the size a multiple of 8 on every side.
     pub reserved: i32,
 }
 
@@ -132,6 +146,8 @@ impl Default for Problem {
             causal: causal::NONE,
             layout: layout::BHSD,
             backend: backend::AUTO,
+            splits: 0,
+            deterministic: deterministic::DEFAULT,
             reserved: 0,
         }
     }
@@ -205,7 +221,7 @@ pub extern "C" fn fa_struct_size(which: i32) -> u64 {
 }
 
 const _: () = assert!(size_of::<Tensor>() == 80);
-const _: () = assert!(size_of::<Problem>() == 7 * 80 + 3 * 8 + 4 * 8 + 8 * 4);
+const _: () = assert!(size_of::<Problem>() == 7 * 80 + 3 * 8 + 4 * 8 + 10 * 4);
 const _: () = assert!(size_of::<ForwardTensors>() == 2 * 80);
 const _: () = assert!(size_of::<BackwardTensors>() == 9 * 80);
 const _: () = assert!(size_of::<Execution>() == 24);

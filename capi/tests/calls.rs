@@ -3,9 +3,9 @@
 mod support;
 
 use flash_attention::{Causal, Device, Dropout, Layout, Options, Ragged, Window};
-use flash_attention_c::call::fa_forward_backend;
+use flash_attention_c::call::{fa_backward_workspace, fa_forward_backend, fa_forward_workspace};
 use flash_attention_c::types::{
-    BackwardTensors, ForwardTensors, Problem, Tensor, backend, causal, dtype, layout,
+    BackwardTensors, ForwardTensors, Problem, Tensor, backend, causal, deterministic, dtype, layout,
 };
 use support::{Emulator, contiguous, encode, expected, good, numbers, own, size};
 
@@ -99,6 +99,28 @@ fn plain_attention_in_every_type_is_the_same() {
     }
 }
 
+/// What the parts leave lies in the caller's workspace, which `Emulator::forward` makes as large as it is said to be.
+#[test]
+fn keys_in_splits_are_the_same_and_take_more_workspace() {
+    let mut case = Case::dense(dtype::F16, [2, 4, 2, 3, 140, 64, 32]);
+    case.problem.splits = 3;
+    case.options.splits = 3;
+    check(case, |_, _, _| {});
+    let emulator = Emulator::new();
+    let tensor = |shape: &[usize]| emulator.blank(dtype::F16, shape);
+    let (q, k, v) = (tensor(&[2, 4, 3, 64]), tensor(&[2, 2, 140, 64]), tensor(&[2, 2, 140, 32]));
+    let tensors = ForwardTensors { out: tensor(&[2, 4, 3, 32]), lse: emulator.blank(dtype::F32, &[2, 4, 3]) };
+    let workspace = |splits| {
+        let (problem, mut bytes) = (Problem { q, k, v, splits, ..Problem::default() }, 0);
+        // SAFETY: the device is open, and its tensors are allocated.
+        good(unsafe { fa_forward_workspace(emulator.0, &problem, &tensors, &mut bytes) });
+        bytes
+    };
+    // 24 rows of 32 columns and a log-sum-exp for each part, in pieces of 256 bytes.
+    assert_eq!([0, 1].map(workspace), [0; 2]);
+    assert_eq!(workspace(3), 3 * 24 * 32 * 4 + 512);
+}
+
 #[test]
 fn every_option_arrives() {
     let lengths: &'static [i32] = &[40, 17];
@@ -167,6 +189,34 @@ fn tensors_of_one_head_and_of_the_other_layout_are_the_same() {
     case.problem.layout = layout::BSHD;
     case.options.layout = Layout::Bshd;
     check(case, |_, _, _| {});
+}
+
+/// One block of keys adds to each element of dq once, so that its bits do not vary.
+#[test]
+fn gradients_by_atomic_additions_are_the_same_and_take_their_sums_from_the_workspace() {
+    let given =
+        [(deterministic::DEFAULT, None), (deterministic::YES, Some(true)), (deterministic::NO, Some(false))];
+    for (given, own) in given {
+        let mut case = Case::dense(dtype::F16, [2, 4, 2, 33, 100, 64, 64]);
+        (case.problem.deterministic, case.options.deterministic) = (given, own);
+        check(case, |_, _, _| {});
+    }
+    let emulator = Emulator::new();
+    let bytes = |deterministic| {
+        let [q, lse] = [(dtype::F16, vec![2, 4, 33, 64]), (dtype::F32, vec![2, 4, 33])]
+            .map(|(of, shape)| emulator.blank(of, &shape));
+        let problem = Problem { q, k: q, v: q, deterministic, ..Problem::default() };
+        let tensors =
+            BackwardTensors { out: q, lse, dout: q, dq: q, dk: q, dv: q, ..BackwardTensors::default() };
+        let mut bytes = 0;
+        // SAFETY: the device is open, and nothing is touched.
+        good(unsafe { fa_backward_workspace(emulator.0, &problem, &tensors, &mut bytes) });
+        bytes
+    };
+    // Delta, rounded up to 256; two tiles a head of 32 rows of 64 sums and a pair of numbers.
+    let delta = (2 * 4 * 33 * 4u64).next_multiple_of(256);
+    assert_eq!([deterministic::DEFAULT, deterministic::YES].map(bytes), [delta; 2]);
+    assert_eq!(bytes(deterministic::NO), delta + 2 * 4 * 2 * 32 * (64 + 2) * 4);
 }
 
 #[test]

@@ -66,7 +66,9 @@ fn wrong_arguments_are_named_with_what_was_given() {
     argument(|p, _| p.causal = 7, "causal is 7");
     argument(|p, _| p.layout = 2, "layout is 2");
     argument(|p, _| p.backend = 3, "backend is 3");
-    argument(|p, _| p.reserved = 1, "reserved is 1");
+    argument(|p, _| p.splits = -1, "splits is -1; it must be at least 1, or 0");
+    argument(|p, _| p.splits = 129, "splits is 129; it must be 1 to 128, or 0");
+    argument(|p, _| p.deterministic = 3, "deterministic is 3; it must be 0 (default), 1 (yes) or 2 (no)");
     argument(|p, _| p.window_left = -2, "window_left is -2; it must be -1 (no bound) or at least 0");
     argument(|p, _| p.scale = f32::NAN, "scale is NaN");
     argument(|p, _| p.softcap = -1.0, "softcap is -1");

@@ -87,7 +87,7 @@ compare_exchange! {
 
 /// Adds `value` to an `f32` without asking for the old one. The sum of many depends on their order in the last bits.
 ///
-/// PTX: `red.relaxed.gpu.global.add.f32 [address], value` (Parallel Synchronization, `red`).
+/// PTX: `red.relaxed.gpu.global.add.f32 [address+OFFSET], value` (Parallel Synchronization, `red`).
 ///
 /// # Safety
 /// The element is allocated, initialised and aligned to 4; other threads access it atomically only.
@@ -95,12 +95,12 @@ compare_exchange! {
 /// # Threads
 /// Any.
 #[inline(always)]
-pub unsafe fn atomic_add_f32(address: GlobalAddr, value: f32) {
+pub unsafe fn atomic_add_f32<const OFFSET: i32>(address: GlobalAddr, value: f32) {
     device!("atomic::atomic_add_f32", {
         // SAFETY: the caller's promise.
         unsafe {
-            core::arch::asm!("red.relaxed.gpu.global.add.f32 [{p}], {v};", p = in(reg64) address.get(),
-                v = in(reg32) value, options(nostack, preserves_flags));
+            core::arch::asm!("red.relaxed.gpu.global.add.f32 [{p}+{o}], {v};", p = in(reg64) address.get(),
+                o = const OFFSET, v = in(reg32) value, options(nostack, preserves_flags));
         }
     })
 }

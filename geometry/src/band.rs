@@ -115,6 +115,17 @@ impl BlockRange {
     pub const fn without_plain(self) -> BlockRange {
         BlockRange { plain_begin: self.begin, plain_end: self.begin, ..self }
     }
+
+    /// The first block of part `part` of `parts`, and one past its last: neighbours, as many as in any other part or one more. Where
+    /// there are fewer blocks than parts, the last parts have none.
+    #[inline(always)]
+    pub const fn part(&self, part: u32, parts: u32) -> (u32, u32) {
+        let blocks = self.end - self.begin;
+        let (each, more) = (blocks / parts, blocks % parts);
+        let before = part * each + if part < more { part } else { more };
+        let begin = self.begin + before;
+        (begin, begin + each + if part < more { 1 } else { 0 })
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +191,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn parts_are_neighbours_of_one_size_and_hold_every_block_once() {
+        for begin in [0, 3] {
+            for blocks in 0..40 {
+                let end = begin + blocks;
+                let range = BlockRange { begin, end, plain_begin: begin, plain_end: end };
+                for parts in 1..45 {
+                    let mut next = begin;
+                    for part in 0..parts {
+                        let (first, last) = range.part(part, parts);
+                        assert_eq!(first, next, "part {part} of {parts} of {blocks}");
+                        let size = last - first;
+                        assert!(size == blocks / parts || size == blocks.div_ceil(parts));
+                        assert!(size > 0 || part >= blocks);
+                        next = last;
+                    }
+                    assert_eq!(next, end);
+                }
+            }
+        }
+        let longest = BlockRange { begin: 0, end: 1 << 25, plain_begin: 0, plain_end: 0 };
+        assert_eq!(longest.part(127, 128), ((1 << 25) - (1 << 18), 1 << 25));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!
 //! * [`band`]: which keys a query may see, and which blocks of keys a block of queries meets.
 //! * [`fragment`]: which element of a tile a lane owns.
+//! * [`grad_sums`]: where the sums of `dq` lie.
 //! * [`mma`]: tiles and products of tensor cores.
 //! * [`shared`]: where a tile's element lies in shared memory, and how many wavefronts an access takes.
 //! * [`staging`]: which piece of a slice a thread carries to shared memory.
@@ -12,6 +13,7 @@
 
 pub mod band;
 pub mod fragment;
+pub mod grad_sums;
 pub mod grid;
 pub mod mma;
 pub mod shared;

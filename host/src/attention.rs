@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::options::{Backend, Causal, Dropout, Layout, OnProgress, Options, Ragged, Window};
 use crate::problem::Problem;
 use crate::tensor::Tensor;
-use crate::{backend, efficient, empty, math};
+use crate::{backend, efficient, empty, math, plan};
 
 /// What [`Sdpa::run`] returns.
 #[derive(Clone, Debug)]
@@ -155,6 +155,12 @@ impl Sdpa<'_> {
         self
     }
 
+    /// Into how many parts the keys are divided, at most [`MAX_SPLITS`](crate::MAX_SPLITS); 0 leaves it to the library.
+    pub fn splits(mut self, splits: usize) -> Self {
+        self.options.splits = splits;
+        self
+    }
+
     /// Whether `run` returns the log-sum-exp.
     pub fn return_lse(mut self, wanted: bool) -> Self {
         self.options.return_lse = wanted;
@@ -173,6 +179,13 @@ impl Sdpa<'_> {
         self
     }
 
+    /// Whether backward gives the same bits every time, at the price of computing the scores twice; see
+    /// [`Options::deterministic`]. Forward always does.
+    pub fn deterministic(mut self, wanted: bool) -> Self {
+        self.options.deterministic = Some(wanted);
+        self
+    }
+
     /// Who hears how far the launches have come: called now and then while a kernel runs, from any thread.
     pub fn progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.options.progress = Some(OnProgress::new(callback));
@@ -187,6 +200,16 @@ impl Sdpa<'_> {
     /// Where the problem is wrong in itself, whatever the backend.
     pub fn explain(&self) -> Result<Explanation> {
         Ok(Explanation::new(&self.problem()?))
+    }
+
+    /// Into how many parts `Flash` divides the keys of this problem in forward on the tensors' device; 1 where it does not, and where
+    /// it has no kernel.
+    ///
+    /// # Errors
+    /// As [`Sdpa::explain`].
+    pub fn splits_taken(&self) -> Result<usize> {
+        let problem = self.problem()?;
+        Ok(if problem.is_empty() { 1 } else { plan::flash::parts(&problem) })
     }
 
     /// Computes the output.

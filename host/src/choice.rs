@@ -140,8 +140,16 @@ fn too_many_blocks(kernel: &str, blocks: u128) -> String {
     format!("the {kernel} kernel would need {blocks} blocks, and at most {} can be launched", plan::MAX_GRID)
 }
 
+/// What a backend says that does not divide keys.
+fn in_parts(problem: &Problem) -> Option<String> {
+    let splits = problem.options.splits;
+    (splits > 1).then(|| format!("{splits} splits of the keys are asked for, and only Flash divides them"))
+}
+
 fn efficient(problem: &Problem) -> Vec<String> {
-    fused(problem, EFFICIENT_CAPABILITY)
+    let mut reasons = fused(problem, EFFICIENT_CAPABILITY);
+    reasons.extend(in_parts(problem));
+    reasons
 }
 
 fn flash(problem: &Problem) -> Vec<String> {
@@ -158,6 +166,11 @@ fn flash(problem: &Problem) -> Vec<String> {
             ));
         }
     }
+    if let Some(rows) = plan::flash::excessive_rows(problem).filter(|_| problem.options.splits > 1) {
+        reasons.push(format!(
+            "{rows} queries of the heads that share a key head are too many for keys to be divided"
+        ));
+    }
     if let Some(blocks) = plan::flash::excessive_grid(problem) {
         reasons.push(too_many_blocks("forward", blocks));
     }
@@ -165,7 +178,7 @@ fn flash(problem: &Problem) -> Vec<String> {
 }
 
 fn math(problem: &Problem) -> Vec<String> {
-    let mut reasons = vec![];
+    let mut reasons = Vec::from_iter(in_parts(problem));
     let Sizes { batch, query_heads, queries, keys, .. } = problem.sizes;
     if problem.options.return_weights
         && checked_count(&[batch, query_heads, queries, keys, size_of::<f32>()]).is_none()

@@ -7,6 +7,7 @@ use crate::device::accelerator::{Accelerator, Launch};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Backend;
+use crate::plan::flash::PartTensors;
 use crate::plan::{self, BackwardTensors, ForwardTensors, Indices};
 use crate::problem::{Problem, Sizes};
 use crate::tensor::Tensor;
@@ -43,8 +44,24 @@ pub(crate) fn forward(problem: &Problem, backend: Backend) -> Result<(Tensor, Te
 pub(crate) fn forward_into(problem: &Problem, backend: Backend, out: &Tensor, lse: &Tensor) -> Result<()> {
     let written = ForwardTensors { out: &problem.heads_first(out)?, lse };
     let indices = Indices::new(problem)?;
-    let plan = if backend == Backend::Flash { plan::flash::forward } else { plan::forward };
-    launch(problem, &[plan(problem, &indices, &written)?])
+    if backend != Backend::Flash {
+        return launch(problem, &[plan::forward(problem, &indices, &written)?]);
+    }
+    let left = allocate_parts(problem)?;
+    launch(problem, &plan::flash::forward(problem, &indices, &written, left.as_ref())?)
+}
+
+/// Memory for what the parts of the keys leave, where there are several.
+fn allocate_parts(problem: &Problem) -> Result<Option<PartTensors>> {
+    let parts = plan::flash::parts(problem);
+    if parts == 1 {
+        return Ok(None);
+    }
+    let mut shape = vec![parts];
+    shape.extend(problem.lse_shape());
+    let lse = Tensor::uninitialized(problem.device(), Dtype::F32, &shape)?;
+    shape.push(problem.sizes.value_dim);
+    Ok(Some(PartTensors { out: Tensor::uninitialized(problem.device(), Dtype::F32, &shape)?, lse }))
 }
 
 /// The gradients, by the kernels of one of the two; `Flash` leaves to `Efficient` what its kernels do not compute. `out` is as
@@ -73,7 +90,8 @@ pub(crate) fn backward(
 }
 
 /// As [`backward`], into tensors of the caller's shapes. Gradients of bias and sinks are computed where there are tensors for
-/// them.
+/// them. Memory beside them: delta, 4 bytes for each row of q; by the fused kernel also the sums of dq, `4 d + 8` bytes for each
+/// row, where d is the padded head dim and the rows of each head and sequence are rounded up to 32.
 pub(crate) fn backward_into(
     problem: &Problem,
     out: &Tensor,
@@ -87,12 +105,13 @@ pub(crate) fn backward_into(
     let delta = Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?;
     let dbias = gradients.dbias.as_ref().map(|dbias| problem.full_scores(dbias)).transpose()?;
     let indices = Indices::new(problem)?;
-    let tensors = BackwardTensors {
+    let mut tensors = BackwardTensors {
         out: &problem.heads_first(out)?,
         lse,
         dout,
         dlse: dlse.as_ref(),
         delta: &delta,
+        dq_sums: None,
         dq: &problem.heads_first(&gradients.dq)?,
         dk: &problem.heads_first(&gradients.dk)?,
         dv: &problem.heads_first(&gradients.dv)?,
@@ -100,5 +119,8 @@ pub(crate) fn backward_into(
         dsinks: gradients.dsinks.as_ref(),
     };
     let flash = backend == Backend::Flash;
+    let shape = if flash { plan::flash::sums_shape(problem, &tensors) } else { None };
+    let sums = shape.map(|shape| Tensor::zeros(problem.device(), Dtype::F32, &shape)).transpose()?;
+    tensors.dq_sums = sums.as_ref();
     launch(problem, &plan::backward(problem, &indices, &tensors, flash)?)
 }

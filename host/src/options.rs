@@ -78,7 +78,7 @@ pub enum Backend {
     Math,
     /// Fused, tiled in shared memory, ordinary arithmetic: any GPU, any head dim to 256.
     Efficient,
-    /// Fused, on tensor cores.
+    /// Fused, on tensor cores. Scaled scores beyond about 2^27 lose their digits in it and may overflow.
     Flash,
 }
 
@@ -146,6 +146,9 @@ impl fmt::Debug for OnProgress {
     }
 }
 
+/// The most parts of [`Options::splits`].
+pub const MAX_SPLITS: usize = flash_attention_abi::flash::split::MAX_PARTS as usize;
+
 /// Everything but q, k and v, with defaults that mean plain attention.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -181,12 +184,22 @@ pub struct Options {
     /// How to compute it: the first of these that can. Default: none, which is what the innermost
     /// [`scope`](crate::backend::scope) says, or else `Auto`.
     pub backends: Vec<Backend>,
+    /// Into how many parts `Flash` divides the keys in forward, so that several blocks share the keys of one query: 1 to
+    /// [`MAX_SPLITS`]. More than one only it can. Default: 0, as many as keep the device's multiprocessors busy. Sums are rounded part
+    /// by part: the same number gives the same bits, another one others.
+    pub splits: usize,
     /// Whether `run` returns the log-sum-exp. Default: no.
     pub return_lse: bool,
     /// Whether `run` returns the attention weights, which only `Math` can. Default: no.
     pub return_weights: bool,
     /// Whether backward computes the gradient of the bias, if there is one. Default: yes.
     pub bias_gradient: bool,
+    /// Whether backward gives the same bits every time (PyTorch's `use_deterministic_algorithms`, flash-attn's
+    /// `deterministic`). `Some(true)`: no kernel adds atomically. `Some(false)`: where `Flash` has a kernel that adds up the
+    /// gradient of q atomically, it is taken: to 128 columns, with a scale above 0, and without mask, bias, softcap, ALiBi, sinks and
+    /// dropout. The last bits of dq, and of nothing else, then vary. Default: none, which is that kernel where some query may see more
+    /// than [`FUSED_KEYS`](crate::FUSED_KEYS) keys.
+    pub deterministic: Option<bool>,
     /// Who hears how far the launches have come. Default: no one.
     pub progress: Option<OnProgress>,
 }
@@ -207,9 +220,11 @@ impl Default for Options {
             dropout: None,
             ragged: None,
             backends: vec![],
+            splits: 0,
             return_lse: false,
             return_weights: false,
             bias_gradient: true,
+            deterministic: None,
             progress: None,
         }
     }

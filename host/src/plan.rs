@@ -54,6 +54,8 @@ pub(crate) struct BackwardTensors<'a> {
     /// Contiguous.
     pub(crate) dlse: Option<&'a Tensor>,
     pub(crate) delta: &'a Tensor,
+    /// Zeros of the shape that [`flash::sums_shape`] says; given where backward goes by the fused kernel.
+    pub(crate) dq_sums: Option<&'a Tensor>,
     pub(crate) dq: &'a Tensor,
     pub(crate) dk: &'a Tensor,
     pub(crate) dv: &'a Tensor,
@@ -139,6 +141,7 @@ fn backward_parameters(
         lse: per_query(problem, tensors.lse),
         dlse: tensors.dlse.map(|dlse| per_query(problem, dlse)).unwrap_or_default(),
         delta: per_query(problem, tensors.delta),
+        dq_sums: tensors.dq_sums.map(|sums| flash::sums_param(problem, sums)).unwrap_or_default(),
         dsinks: tensors.dsinks.map_or(0, Tensor::address),
         problem: parameters(problem, indices)?,
     };

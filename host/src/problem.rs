@@ -89,6 +89,7 @@ impl Problem {
             Some(ragged) => lengths::ragged_sizes(ragged, sizes)?,
             None => sizes,
         };
+        extras::check_splits(options)?;
         let single_head = q.rank() == 3 && options.ragged.is_none();
         Ok(Problem {
             band: Band::new(options.causal, options.window),

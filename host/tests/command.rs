@@ -48,6 +48,7 @@ fn results_are_written_in_the_types_of_the_inputs() {
 #[case(&["run", "bare.safetensors", "--device", "tpu"], "'tpu' is not a device; allowed are auto, cuda, cuda:N, emulator and cpu")]
 #[case(&["run", "bare.safetensors", "--causal", "yes"], "'yes' is not a causal mask; allowed are none, upper-left and lower-right")]
 #[case(&["run", "bare.safetensors", "--device", "cpu", "-o", "no/such/folder/out"], "cannot write no/such/folder/out")]
+#[case(&["run", "bare.safetensors", "--deterministic=maybe"], "invalid value 'maybe' for '--deterministic[=<BOOL>]'")]
 #[case(&["walk"], "unrecognized subcommand 'walk'")]
 fn what_cannot_be_done_is_one_sentence_and_code_2(#[case] arguments: &[&str], #[case] words: &str) {
     let output = command(arguments, folder().path());

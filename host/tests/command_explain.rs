@@ -89,3 +89,47 @@ fn sweep_ranks_those_that_can_and_gives_the_reasons_of_the_others(#[case] more: 
     assert!(times[0] > 0.0 && times.is_sorted(), "{text}");
     assert!(flat(&text).contains("– flash – –"), "{text}");
 }
+
+/// One query of two heads that share 70 keys.
+fn decoding(folder: &Path) {
+    let half = |value: f32, shape: &[usize]| tensor(value, shape).cast(flash_attention::Dtype::F16).unwrap();
+    let (q, k) = (half(0.1, &[1, 2, 1, 64]), half(0.2, &[1, 1, 70, 64]));
+    let tensors: [(&str, &Tensor); 3] = [("q", &q), ("k", &k), ("v", &k)];
+    std::fs::write(folder.join("decoding"), encode(&tensors, Default::default()).unwrap()).unwrap();
+}
+
+#[test]
+fn explain_says_into_how_many_splits_keys_are_divided() {
+    let folder = folder();
+    decoding(folder.path());
+    let of = |splits: &[&str]| {
+        flat(&good(&[&["explain", "decoding", "--device", "emulator"], splits].concat(), folder.path()))
+    };
+    // The emulator has one multiprocessor, which one block keeps busy.
+    assert!(of(&[]).ends_with("--backend auto runs flash"));
+    let words = of(&["--splits", "3"]);
+    assert!(words.ends_with("--backend auto runs flash, keys in 3 splits"), "{words}");
+    assert!(
+        words.contains("math no 3 splits of the keys are asked for, and only Flash divides them"),
+        "{words}"
+    );
+}
+
+#[test]
+fn run_divides_keys_and_gives_the_same_output() {
+    let folder = folder();
+    decoding(folder.path());
+    let out = |splits: &str| {
+        let arguments =
+            ["run", "decoding", "--device", "emulator", "--sanitize", "-o", "out", "--splits", splits];
+        good(&arguments, folder.path());
+        let bytes = std::fs::read(folder.path().join("out")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        file.tensor("out").unwrap().data().to_vec()
+    };
+    // All keys are alike, so that each part has the same output and every mean of them too.
+    assert_eq!(out("1"), out("2"));
+    let output = command(&["run", "decoding", "--splits", "129"], folder.path());
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && words.contains("129 is not in 1..=128"), "{words}");
+}

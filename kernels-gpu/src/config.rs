@@ -4,6 +4,7 @@ use crate::element::{Element, HalfElement};
 use crate::tiles::fragment::{MAX_ROWS, Output, Scores};
 use crate::tiles::layout::ScoreLayout;
 use crate::tiles::mma_fragment::{MAX_TILES, MmaTiles};
+use flash_attention_abi::flash::split::{flash_split_general_tile, flash_split_tile};
 use flash_attention_abi::flash::{
     FlashGradTile, FlashTile, flash_forward_tile, flash_general_grad_tile, flash_general_tile,
     flash_grad_tile,
@@ -126,6 +127,14 @@ flash_config! {
     /// The same with everything else that may happen to scores and weights.
     FlashGeneral, flash_general_tile, true
 }
+flash_config! {
+    /// Forward of a part of the keys, where scores need a factor and a band alone.
+    FlashSplit, flash_split_tile, false
+}
+flash_config! {
+    /// The same with everything else that may happen to scores and weights.
+    FlashSplitGeneral, flash_split_general_tile, true
+}
 
 /// What a backward kernel for tensor cores is specialised for.
 pub trait FlashGradConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 'static {
@@ -202,6 +211,8 @@ macro_rules! tensor_core_layout {
 tensor_core_layout!(
     FlashForward: SCORE_TILES,
     FlashGeneral: SCORE_TILES,
+    FlashSplit: SCORE_TILES,
+    FlashSplitGeneral: SCORE_TILES,
     FlashGrad: STEP_TILES,
     FlashGeneralGrad: STEP_TILES
 );

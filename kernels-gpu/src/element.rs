@@ -28,6 +28,12 @@ pub trait Element: 'static {
     /// `address` is that of a writable element.
     unsafe fn store(address: GlobalAddr, value: f32);
 
+    /// Rounds to storage and writes two elements side by side, as one instruction.
+    ///
+    /// # Safety
+    /// `address` is that of two writable elements and a multiple of their size.
+    unsafe fn store2(address: GlobalAddr, values: [f32; 2]);
+
     /// Rounds to storage and writes four elements side by side, as one instruction.
     ///
     /// # Safety
@@ -60,6 +66,12 @@ impl Element for F32 {
     unsafe fn store(address: GlobalAddr, value: f32) {
         // SAFETY: the caller's.
         unsafe { mem::st_global_u32::<0>(address, value.to_bits()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store2(address: GlobalAddr, values: [f32; 2]) {
+        // SAFETY: the caller's.
+        unsafe { mem::st_global_v2_u32::<0>(address, values.map(f32::to_bits)) }
     }
 
     #[inline(always)]
@@ -100,6 +112,12 @@ macro_rules! half_element {
             unsafe fn store(address: GlobalAddr, value: f32) {
                 // SAFETY: the caller's.
                 unsafe { mem::st_global_u16::<0>(address, $from_f32(value)) }
+            }
+
+            #[inline(always)]
+            unsafe fn store2(address: GlobalAddr, [a, b]: [f32; 2]) {
+                // SAFETY: the caller's.
+                unsafe { mem::st_global_u32::<0>(address, $narrow2(a, b)) }
             }
 
             #[inline(always)]

@@ -80,6 +80,13 @@ impl Sequence {
         self.offset(tensor, head, self.first_query)
     }
 
+    /// Bytes to the first of a head's tiles of `rows` queries: a row of the tensor each. Sequences of a ragged batch begin with
+    /// tiles of their own (`GradSums` in `abi`).
+    #[inline(always)]
+    pub fn query_tile_offset(&self, tensor: &TensorParam, head: u32, rows: u32) -> i64 {
+        self.offset(tensor, head, self.first_query / rows)
+    }
+
     #[inline(always)]
     fn offset(&self, tensor: &TensorParam, head: u32, first_row: u32) -> i64 {
         i64::from(self.batch) * tensor.batch_stride

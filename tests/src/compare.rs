@@ -114,6 +114,20 @@ pub fn compare_all(
     if wrong.is_empty() { Ok(shares) } else { Err(wrong.join("; ")) }
 }
 
+/// As [`compare_all`], of results of forward alone.
+///
+/// # Errors
+/// As [`compare_all`].
+pub fn compare_forward(
+    given: &Results,
+    expected: &Results,
+    errors: [f64; RESULTS],
+    dtype: Dtype,
+) -> Result<[f64; RESULTS], String> {
+    let Results { out, lse, .. } = expected.clone();
+    compare_all(given, &Results { out, lse, ..Results::default() }, errors, dtype)
+}
+
 /// The first element that is not the same number on both sides, in words; NaN is the same as NaN.
 pub fn first_difference(given: &Results, expected: &Results) -> Option<String> {
     given.named().into_iter().zip(expected.named()).find_map(|((name, given), (_, expected))| {

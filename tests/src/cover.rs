@@ -12,7 +12,7 @@ use crate::problem::{Lengths, Pattern, Problem};
 pub type Parameter = (&'static str, &'static [&'static str]);
 
 /// All parameters.
-pub const PARAMETERS: [Parameter; 19] = [
+pub const PARAMETERS: [Parameter; 20] = [
     ("dtype", &["f32", "f16", "bf16"]),
     ("columns", &["equal", "odd", "narrow values", "wide values", "widest"]),
     ("layout", &["bhsd", "bshd", "rank 3", "ragged"]),
@@ -32,6 +32,7 @@ pub const PARAMETERS: [Parameter; 19] = [
     ("dlse", &["no", "yes"]),
     ("memory", &["contiguous", "heads inside", "cut"]),
     ("short masks", &["no", "yes"]),
+    ("deterministic", &["default", "yes", "no"]),
 ];
 
 /// One value for each parameter.
@@ -136,7 +137,7 @@ pub fn describe(row: &Row) -> String {
 pub fn problem(row: &Row, seed: u64) -> Problem {
     let [dtype, columns, layout, heads, broadcast, sizes, lengths, causal, window, scale, softcap, rest @ ..] =
         *row;
-    let [alibi, mask, bias, sinks, dropout, dlse, memory, short] = rest;
+    let [alibi, mask, bias, sinks, dropout, dlse, memory, short, deterministic] = rest;
     let (head_dim, value_dim) = [(64, 64), (33, 33), (40, 7), (24, 96), (200, 136)][columns];
     let (key_heads, group) = [(1, 1), (2, 1), (2, 2), (1, 3)][heads];
     let (queries, keys) = [(80, 80), (5, 133), (97, 70), (1, 100), (70, 1)][sizes];
@@ -173,7 +174,9 @@ pub fn problem(row: &Row, seed: u64) -> Problem {
             seed: seed ^ (7 << 40),
             offset: 3,
         }),
+        splits: 0,
         dlse: dlse == 1,
+        deterministic: [None, Some(true), Some(false)][deterministic],
         single: [
             [[false, false], [false, false], [false, false]],
             [[true, false], [false, false], [false, false]],

@@ -54,12 +54,26 @@ fn file(path: PathBuf) -> Result<File, String> {
     Ok(File { name, path })
 }
 
-/// Runs a case, forward and backward by a backend that is asked for, and holds out, lse, dq, dk and dv against the file.
+/// Runs a case, forward and backward by a backend that is asked for, and holds out, lse, dq, dk and dv against the file. Keys are
+/// divided in `splits` parts, as many as the library likes where it is 0.
 ///
 /// # Errors
 /// In words, for what goes wrong, every tensor that is wrong, and every one that the file does not expect.
-pub fn run(path: &Path, target: &Target) -> Result<(), String> {
-    check(path, target).map_err(|error| error.to_string())?
+pub fn run(path: &Path, target: &Target, splits: usize) -> Result<(), String> {
+    run_with(path, target, splits, None)
+}
+
+/// The same with or without atomic additions in backward.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    path: &Path,
+    target: &Target,
+    splits: usize,
+    deterministic: Option<bool>,
+) -> Result<(), String> {
+    check(path, target, splits, deterministic).map_err(|error| error.to_string())?
 }
 
 /// Whether a backend takes a case: tensor cores multiply f16 and bf16 alone. All that are in files have rows of whole pieces.
@@ -83,10 +97,16 @@ pub fn refused(path: &Path, Target { device, backend }: &Target) -> Result<(), S
     if error.to_string() == words { Ok(()) } else { Err(error.to_string()) }
 }
 
-fn check(path: &Path, Target { device, backend }: &Target) -> flash_attention::Result<Result<(), String>> {
+fn check(
+    path: &Path,
+    Target { device, backend }: &Target,
+    splits: usize,
+    deterministic: Option<bool>,
+) -> flash_attention::Result<Result<(), String>> {
     let case = Case::read(path, device)?;
-    let forward =
-        sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).backend(*backend).forward()?;
+    let mut options = case.options.clone();
+    (options.splits, options.deterministic) = (splits, deterministic);
+    let forward = sdpa(&case.q, &case.k, &case.v).options(options).backend(*backend).forward()?;
     if forward.backend() != *backend {
         return Ok(Err(format!("{} ran on {device}", forward.backend())));
     }

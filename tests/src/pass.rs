@@ -113,6 +113,8 @@ impl Problem {
         options.scale = self.scale.map(|_| self.factor());
         options.softcap = self.softcap;
         options.dropout = self.dropout;
+        options.splits = self.splits;
+        options.deterministic = self.deterministic;
         if let Lengths::Keys(lengths) = &self.lengths {
             options.key_lengths = Some(lengths.clone());
         }

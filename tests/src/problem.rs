@@ -72,8 +72,12 @@ pub struct Problem {
     pub lengths: Lengths,
     /// Dropout.
     pub dropout: Option<Dropout>,
+    /// Into how many parts the keys are divided, which only Flash does; 0 leaves it to the library.
+    pub splits: usize,
     /// Whether the loss depends on the log-sum-exp too.
     pub dlse: bool,
+    /// Whether backward gives the same bits every time; `None` leaves it to the library.
+    pub deterministic: Option<bool>,
     /// Whether q, k and v have one batch entry, and one head, for all.
     pub single: [[bool; 2]; 3],
     /// Order of the dimensions.
@@ -111,7 +115,9 @@ impl Default for Problem {
             sinks: false,
             lengths: Lengths::Same,
             dropout: None,
+            splits: 0,
             dlse: false,
+            deterministic: None,
             single: [[false; 2]; 3],
             layout: Layout::Bhsd,
             rank3: false,
@@ -194,7 +200,10 @@ impl Problem {
 
     /// Every backend that takes it, on every device.
     pub fn targets(&self) -> Vec<Target> {
-        let takes = |target: &Target| target.backend != Backend::Flash || self.fits_tensor_cores();
+        let takes = |target: &Target| match target.backend {
+            Backend::Flash => self.fits_tensor_cores(),
+            _ => self.splits <= 1,
+        };
         targets().into_iter().filter(takes).collect()
     }
 

@@ -1,8 +1,10 @@
-//! The same call gives the same bits, however often and by however many threads it is run.
+//! The same call gives the same bits, however often and by however many threads it is run: all of them where backward is to be
+//! deterministic, and otherwise all but those of dq.
 
-use flash_attention::{Causal, Device, Dropout, Dtype, EmulatorOptions};
+use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions};
 use flash_attention_conformance::compare::first_difference;
-use flash_attention_conformance::problem::{Pattern, Problem};
+use flash_attention_conformance::devices::targets;
+use flash_attention_conformance::problem::{Pattern, Problem, Results};
 use rstest::rstest;
 
 fn problem(dtype: Dtype) -> Problem {
@@ -24,6 +26,7 @@ fn problem(dtype: Dtype) -> Problem {
         sinks: true,
         dropout: Some(Dropout { p: 0.2, seed: 77, offset: 1 }),
         dlse: true,
+        deterministic: Some(true),
         seed: 5,
         ..Problem::default()
     }
@@ -67,5 +70,57 @@ fn the_emulators_threads_do_not_change_a_bit_or_a_count(
         let (results, others) = with(threads);
         assert_eq!(first_difference(&results, &expected), None, "{threads} threads");
         assert_eq!(others, counts, "{threads} threads");
+    }
+}
+
+/// More than one block of keys, which add to the same dq.
+fn atomic(dtype: Dtype) -> Problem {
+    Problem { deterministic: Some(false), keys: 300, ..plain(dtype) }
+}
+
+/// Everything but dq.
+fn without_dq(results: Results) -> Results {
+    Results { dq: vec![], ..results }
+}
+
+#[rstest]
+fn atomic_additions_change_no_bit_but_those_of_dq(#[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
+    let with = atomic(dtype);
+    let without = Problem { deterministic: Some(true), ..with.clone() };
+    let inputs = with.inputs();
+    for target in targets().into_iter().filter(|target| target.backend == Backend::Flash) {
+        let expected = without_dq(without.run_on(&target, &inputs).unwrap());
+        for _ in 0..3 {
+            let given = without_dq(with.run_on(&target, &inputs).unwrap());
+            assert_eq!(first_difference(&given, &expected), None, "on {target}");
+        }
+    }
+}
+
+#[rstest]
+fn the_emulators_threads_change_the_order_of_additions_to_dq_alone(
+    #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+) {
+    let problem = atomic(dtype);
+    let inputs = problem.inputs();
+    let with = |threads: usize| {
+        let device = Device::emulator_with(EmulatorOptions::default().threads(threads));
+        without_dq(problem.run(&device, &inputs).unwrap())
+    };
+    let expected = with(1);
+    for threads in [2, 5] {
+        assert_eq!(first_difference(&with(threads), &expected), None, "{threads} threads");
+    }
+}
+
+/// One block of keys adds to every element of dq once: there is no order that could vary.
+#[rstest]
+fn one_block_of_keys_gives_the_same_bits_in_dq_too(#[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
+    let problem = Problem { keys: 128, ..atomic(dtype) };
+    let inputs = problem.inputs();
+    for target in targets().into_iter().filter(|target| target.backend == Backend::Flash) {
+        let first = problem.run_on(&target, &inputs).unwrap();
+        let again = problem.run_on(&target, &inputs).unwrap();
+        assert_eq!(first_difference(&again, &first), None, "on {target}");
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions};
 use flash_attention_abi::flash::FLASH_HEAD_DIMS;
 use flash_attention_abi::tile::HEAD_DIM_TILES;
 use flash_attention_abi::{ENTRY_POINTS, FLASH_ENTRY_POINTS, Kernel};
-use flash_attention_conformance::compare::{compare_all, errors};
+use flash_attention_conformance::compare::{compare_all, compare_forward, errors, first_difference};
 use flash_attention_conformance::devices::{Target, devices, say};
 use flash_attention_conformance::problem::{Pattern, Problem};
 use flash_attention_conformance::unfused::{Precision, unfused};
@@ -63,8 +64,9 @@ fn every_entry_point_is_launched_and_right() {
     }
 }
 
-/// Problems for kernels of these head dims: one with a band alone, for the plain kernel, and one with every option.
-fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem; 2] {
+/// Problems for kernels of these head dims: two with a band alone, for the plain kernels without and with atomic additions, and
+/// one with every option.
+fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem; 3] {
     let general = Problem {
         batch: 2,
         queries: 150,
@@ -80,13 +82,37 @@ fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem
         Problem { batch: 1, queries: general.queries, keys: general.keys, group: 2, ..Problem::default() };
     let window = [Some(90), None];
     let plain = Problem { head_dim, value_dim, dtype, window, causal: Causal::LowerRight, ..banded };
-    [plain, general]
+    let [with, without] =
+        [false, true].map(|without| Problem { deterministic: Some(without), ..plain.clone() });
+    [without, with, general]
+}
+
+/// Runs a problem on tensor cores and gives the kernels that did something: forward alone where its keys are divided, and backward
+/// takes nothing from the parts.
+fn launched(problem: &Problem, flash: &Target) -> BTreeSet<&'static str> {
+    let (dtype, inputs) = (problem.dtype, problem.inputs());
+    let expected = problem.truth(&inputs);
+    let errors = errors(&unfused(problem, &inputs, Precision::of(dtype)), &expected, dtype);
+    let compared = if problem.splits > 1 {
+        let given = problem.forward_on(flash, &inputs).unwrap();
+        compare_forward(&given, &expected, errors, dtype)
+    } else {
+        compare_all(&problem.run_on(flash, &inputs).unwrap(), &expected, errors, dtype)
+    };
+    compared.unwrap_or_else(|message| panic!("{message}\n{problem:?}"));
+    let counted = flash.device.take_stats().unwrap();
+    let launched: Vec<_> = counted.into_iter().filter(|(name, _)| name.starts_with("flash_")).collect();
+    assert!(!launched.is_empty(), "{problem:?}");
+    for (name, counted) in &launched {
+        assert!(counted.blocks > 0 && counted.global_store_bytes > 0, "{name} did nothing: {counted:?}");
+    }
+    launched.into_iter().map(|(name, _)| name).collect()
 }
 
 #[test]
 fn every_entry_point_for_tensor_cores_is_launched_and_right() {
     let device = Device::emulator_with(EmulatorOptions::default().checks(true));
-    let flash = Target { device: device.clone(), backend: Backend::Flash };
+    let flash = Target { device, backend: Backend::Flash };
     let mut ran = BTreeSet::new();
     // As wide as the kernels, narrower by a piece, and columns that other models have.
     let full = FLASH_HEAD_DIMS.map(|(d, dv)| (d as usize, dv as usize));
@@ -96,22 +122,9 @@ fn every_entry_point_for_tensor_cores_is_launched_and_right() {
     for (d, dv) in full.into_iter().chain(narrower).chain(others) {
         for dtype in [Dtype::F16, Dtype::Bf16] {
             for problem in for_tensor_cores(dtype, d, dv) {
-                let inputs = problem.inputs();
-                let expected = problem.truth(&inputs);
-                let errors = errors(&unfused(&problem, &inputs, Precision::of(dtype)), &expected, dtype);
-                let given = problem.run_on(&flash, &inputs).unwrap();
-                compare_all(&given, &expected, errors, dtype)
-                    .unwrap_or_else(|message| panic!("{dtype} {d} {dv}: {message}"));
-                let counted = device.take_stats().unwrap();
-                let launched: Vec<_> =
-                    counted.iter().filter(|(name, _)| name.starts_with("flash_")).collect();
-                assert!(!launched.is_empty(), "{dtype} {d} {dv}: {counted:?}");
-                for (name, counted) in launched {
-                    assert!(
-                        counted.blocks > 0 && counted.global_store_bytes > 0,
-                        "{name} did nothing: {counted:?}"
-                    );
-                    ran.insert(*name);
+                ran.extend(launched(&problem, &flash));
+                if narrower.contains(&(d, dv)) {
+                    ran.extend(launched(&Problem { splits: 3, ..problem }, &flash));
                 }
             }
         }
@@ -119,4 +132,59 @@ fn every_entry_point_for_tensor_cores_is_launched_and_right() {
     let all: BTreeSet<&str> = FLASH_ENTRY_POINTS.iter().map(|entry| entry.name).collect();
     say(&format!("{} of {} entry points for tensor cores ran on the emulator", ran.len(), all.len()));
     assert_eq!(ran, all);
+}
+
+/// Runs the problems of every entry point in the orders of some seeds, which depend on the problem's place in the list, with all
+/// checks. Every order must give the bits that the default order gives.
+fn in_orders(seeds: impl Fn(usize) -> Vec<u64> + Sync) {
+    let mut problems = Vec::new();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        problems.extend(HEAD_DIM_TILES.map(|tile| (Backend::Efficient, problem(dtype, tile))));
+    }
+    for dtype in [Dtype::F16, Dtype::Bf16] {
+        let pairs =
+            FLASH_HEAD_DIMS.iter().flat_map(|&(d, dv)| for_tensor_cores(dtype, d as usize, dv as usize));
+        let divided = |problem: Problem| [problem.clone(), Problem { splits: 3, ..problem }];
+        problems.extend(pairs.flat_map(divided).map(|problem| (Backend::Flash, problem)));
+    }
+    let (next, ran) = (AtomicUsize::new(0), Mutex::new(BTreeSet::new()));
+    let work = || {
+        while let Some((place, (backend, problem))) = {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            problems.get(place).map(|entry| (place, entry))
+        } {
+            let inputs = problem.inputs();
+            let run = |options: EmulatorOptions| {
+                let target = Target { device: Device::emulator_with(options), backend: *backend };
+                let results = problem.run_on(&target, &inputs).unwrap_or_else(|e| panic!("{options:?}: {e}"));
+                ran.lock().unwrap().extend(target.device.take_stats().unwrap().into_keys());
+                results
+            };
+            let expected = run(EmulatorOptions::default().threads(1));
+            for seed in seeds(place) {
+                let given = run(EmulatorOptions::default().checks(true).seed(seed));
+                assert_eq!(first_difference(&given, &expected), None, "seed {seed}, {backend}: {problem:?}");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let all: BTreeSet<&str> =
+        ENTRY_POINTS.iter().map(|e| e.name).chain(FLASH_ENTRY_POINTS.iter().map(|e| e.name)).collect();
+    assert_eq!(ran.into_inner().unwrap(), all);
+}
+
+#[test]
+fn every_entry_point_gives_the_same_bits_in_another_order() {
+    // One order each, of 20 different ones.
+    in_orders(|place| vec![place as u64 % 20]);
+}
+
+#[test]
+#[ignore = "20 orders of every entry point take some minutes; run it with `-- --ignored`"]
+fn every_entry_point_gives_the_same_bits_in_twenty_orders() {
+    in_orders(|_| (0..20).collect());
 }

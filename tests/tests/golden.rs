@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use flash_attention::Kind;
+use flash_attention::{Backend, Kind};
 use flash_attention_conformance::devices::{devices, say, targets};
 use flash_attention_conformance::golden::{self, File};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -23,13 +23,19 @@ fn trials(source: &str, file: File, all: &mut Vec<Trial>) {
         let path = path.clone();
         let name = format!("{source}::{name} on {target}");
         match golden::takes(&path, target.backend) {
-            Ok(true) => Trial::test(name, move || golden::run(&path, &target).map_err(Failed::from)),
+            Ok(true) => Trial::test(name, move || golden::run(&path, &target, 0).map_err(Failed::from)),
             Ok(false) => {
                 let name = format!("{name} is refused: f32");
                 Trial::test(name, move || golden::refused(&path, &target).map_err(Failed::from))
             }
             Err(error) => Trial::test(name, move || Err(Failed::from(error))),
         }
+    }));
+    let flash = targets().into_iter().filter(|target| target.backend == Backend::Flash);
+    all.extend(flash.filter(|target| golden::takes(&path, target.backend) == Ok(true)).map(|target| {
+        let path = path.clone();
+        let name = format!("{source}::{name} in 3 splits on {target}");
+        Trial::test(name, move || golden::run(&path, &target, 3).map_err(Failed::from))
     }));
 }
 

@@ -9,8 +9,10 @@ fn stress(arguments: &[&str]) -> Output {
 #[test]
 fn repeats_are_equal_on_the_emulator() {
     let small = ["--batch", "1", "--heads", "2", "--repeats", "2", "--lengths", "3x200,70x130"];
-    for backend in ["flash", "efficient"] {
-        let output = stress(&[&["--device", "emulator", "--backend", backend], &small[..]].concat());
+    for way in
+        [&["--backend", "flash"][..], &["--backend", "flash", "--atomics"], &["--backend", "efficient"]]
+    {
+        let output = stress(&[&["--device", "emulator"], way, &small[..]].concat());
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{text}");
         assert_eq!(text.matches(": equal").count(), 4, "{text}");

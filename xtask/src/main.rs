@@ -3,6 +3,7 @@
 mod command;
 mod dist;
 mod fuzz;
+mod model;
 mod package;
 mod ptx;
 mod ptxas;
@@ -45,6 +46,13 @@ enum Check {
         /// Parts of names: only these kernels, and nothing against the ratchet file
         kernels: Vec<String>,
     },
+    /// What the kernels of Flash ask of a GPU, counted on the emulator, against xtask/model.ratchet.json; and that README.md and
+    /// benches/results/roofline.svg say what follows from it
+    Model {
+        /// Writes what was counted into these files
+        #[arg(long)]
+        accept: bool,
+    },
     /// Rules of style that a program can check: where assembly may stand, the length of files, paths in the documents
     Style,
     /// Packs the library with its PTX, and builds a crate that depends on the package as a stranger would, without the
@@ -84,6 +92,7 @@ fn run(check: Check) -> Result<()> {
         Check::Test => command::cargo(&["test", "--workspace", "--release"]),
         Check::Ptx => ptx::check(),
         Check::Ptxas { accept, kernels } => ptxas::check(accept, &kernels),
+        Check::Model { accept } => model::check(accept),
         Check::Style => style::check(),
         Check::Package => package::check(),
         Check::Fuzz => fuzz::check(),
@@ -96,6 +105,7 @@ fn run(check: Check) -> Result<()> {
                 Check::Docs,
                 Check::Ptx,
                 Check::Ptxas { accept: false, kernels: vec![] },
+                Check::Model { accept: false },
                 Check::Package,
                 Check::Fuzz,
             ] {

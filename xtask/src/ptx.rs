@@ -3,6 +3,8 @@
 use crate::command;
 use anyhow::{Context, Result, anyhow, bail};
 use cuda_builder::{BuildOutput, CudaBuilder, NvvmArch, lint};
+use flash_attention_abi::flash::GRAD_CONVERT_THREADS;
+use flash_attention_abi::flash::split::COMBINE_THREADS;
 use flash_attention_abi::tile::{DELTA_THREADS, SINK_THREADS, backward_tile, forward_tile};
 use flash_attention_abi::{
     Dtype, ENTRY_POINTS, EntryPoint, FLASH_ENTRY_POINTS, FlashEntryPoint, FlashKernel, Kernel,
@@ -136,7 +138,7 @@ fn efficient_block(entry: &EntryPoint) -> Block {
 /// Blocks of a kernel for tensor cores by its tile table.
 fn flash_block(entry: &FlashEntryPoint) -> Block {
     match entry.kernel {
-        FlashKernel::Forward | FlashKernel::General => {
+        FlashKernel::Forward | FlashKernel::General | FlashKernel::Split | FlashKernel::SplitGeneral => {
             let tile = entry.kernel.tile(entry.head_dim, entry.value_dim);
             let step = Step { products: tile.products(), scores: tile.warp_rows * tile.block_keys / 32 };
             Block {
@@ -146,6 +148,7 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
                 step: Some(step),
             }
         }
+        FlashKernel::Combine => Block { threads: COMBINE_THREADS, shared: 0, resident: 1, step: None },
         FlashKernel::GradKeyValue
         | FlashKernel::GradQuery
         | FlashKernel::GeneralGradKeyValue
@@ -159,6 +162,19 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
                 resident: tile.min_blocks,
                 step: Some(step),
             }
+        }
+        FlashKernel::GradFused => {
+            let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
+            let step = Step { products: tile.fused_products(), scores: tile.warp_rows * tile.step / 32 };
+            Block {
+                threads: tile.threads(),
+                shared: tile.fused_shared_bytes(),
+                resident: tile.min_blocks,
+                step: Some(step),
+            }
+        }
+        FlashKernel::GradConvert => {
+            Block { threads: GRAD_CONVERT_THREADS, shared: 0, resident: 1, step: None }
         }
     }
 }
@@ -211,6 +227,18 @@ fn problems(module: &Module, text: &str) -> Result<Vec<String>> {
         Kind::Efficient(Kernel::GradKeyValue | Kernel::GradQuery | Kernel::GradBias) => {
             &["fma.rn.f32", "ld.global.nc", "ld.shared.v4.f32", "ex2.approx.ftz.f32"]
         }
+        Kind::Flash(FlashKernel::Combine) => {
+            &["fma.rn.f32", "ld.global.nc", "shfl.sync.bfly.b32", "ex2.approx.ftz.f32", "lg2.approx.ftz.f32"]
+        }
+        Kind::Flash(FlashKernel::GradConvert) => &["ld.global.nc.v4.f32", "st.global.v4.b32"],
+        Kind::Flash(FlashKernel::GradFused) => &[
+            "mma.sync.aligned.m16n8k16",
+            "ldmatrix.sync.aligned.m8n8.x4.shared",
+            "ldmatrix.sync.aligned.m8n8.x4.trans.shared",
+            "cp.async.cg.shared.global",
+            "ex2.approx.ftz.f32",
+            "red.relaxed.gpu.global.add.f32",
+        ],
         Kind::Flash(_) => &[
             "mma.sync.aligned.m16n8k16",
             "ldmatrix.sync.aligned.m8n8.x4.shared",

@@ -9,7 +9,7 @@ use crate::command;
 use crate::ptx::{self, Kind, Module};
 use anyhow::{Context, Result, bail};
 use occupancy::{TARGETS, Target};
-use ratchet::Ratchet;
+pub use ratchet::Ratchet;
 use regex::Regex;
 use sass::Loop;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Kernels whose plain loop is held against FlashAttention-2's: at most so many hundredths of an instruction other than HMMA for
 /// each HMMA, on `BAR_TARGET`. FlashAttention-2's own kernels, compiled with CUDA 13.2 and counted the same way, have these.
-const BARS: [(&str, u32); 4] = [
+const BARS: [(&str, u32); 6] = [
     ("flash_forward_f16_d64", 346),
     ("flash_forward_bf16_d64", 346),
     ("flash_forward_f16_d128", 249),
     ("flash_forward_bf16_d128", 249),
+    ("flash_grad_fused_f16_d128", 177),
+    ("flash_grad_fused_bf16_d128", 177),
 ];
 
 const BAR_TARGET: &str = "sm_80";

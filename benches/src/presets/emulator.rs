@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::Table;
-use flash_attention::{Dtype, Error, Result, Statistics, sdpa};
+use flash_attention::{Backend, Dtype, Error, Result, Statistics, sdpa};
 use serde::Serialize;
 
 use crate::arguments::Setup;
@@ -96,6 +96,7 @@ fn works(setup: &Setup) -> Vec<Workload> {
             (4, 512, 64, false, F32),
             (4, 512, 32, false, F16),
             (2, 512, 128, false, Bf16),
+            (2, 512, 128, true, Bf16),
             (1, 512, 256, false, F16),
         ]
     };
@@ -120,6 +121,8 @@ fn measure(setup: &Setup, work: &Workload) -> Result<Vec<Cost>> {
     let Tensors { q, k, v, dout } = inputs.view(work)?;
     let attention = || sdpa(&q, &k, &v).causal(work.causal);
     let explanation = attention().explain()?;
+    // Each way backward, where a backend has two.
+    let ways = |backend| if backend == Backend::Flash { vec![true, false] } else { vec![true] };
     let mut costs: Vec<Cost> = vec![];
     let mut refusal = None;
     for asked in setup.backends() {
@@ -130,17 +133,19 @@ fn measure(setup: &Setup, work: &Workload) -> Result<Vec<Cost>> {
                 continue;
             }
         };
-        let mut runs = vec![];
-        for round in 0..setup.schedule.warmup + setup.schedule.repeats {
-            attention().backend(backend).forward()?.backward(&dout)?;
-            let counted = setup.device.take_stats().unwrap_or_default();
-            if round >= setup.schedule.warmup {
-                runs.push(counted);
+        for deterministic in ways(backend) {
+            let mut runs = vec![];
+            for round in 0..setup.schedule.warmup + setup.schedule.repeats {
+                attention().backend(backend).deterministic(deterministic).forward()?.backward(&dout)?;
+                let counted = setup.device.take_stats().unwrap_or_default();
+                if round >= setup.schedule.warmup {
+                    runs.push(counted);
+                }
             }
-        }
-        for cost in summarise(work, &runs, setup.threads)? {
-            if costs.iter().all(|counted| counted.kernel != cost.kernel) {
-                costs.push(cost);
+            for cost in summarise(work, &runs, setup.threads)? {
+                if costs.iter().all(|counted| counted.kernel != cost.kernel) {
+                    costs.push(cost);
+                }
             }
         }
     }
@@ -190,7 +195,9 @@ fn cost(work: &Workload, kernel: &str, counted: &Statistics, seconds: Summary, t
     // A grid of fewer blocks than cores leaves some idle.
     let cores = (threads as u64).min(counted.blocks / launches).max(1);
     let scores = work.scores();
-    let per_score = role.filter(|role| *role != Role::Delta).map(|_| instructions / scores as f64);
+    let per_score = role
+        .filter(|role| !matches!(role, Role::Delta | Role::GradConvert))
+        .map(|_| instructions / scores as f64);
     let products = role.and_then(|role| role.multiply_adds(work));
     let global_bytes = Traffic { load: counted.global_load_bytes, store: counted.global_store_bytes };
     let minimum = role.map(|role| role.minimum_bytes(work));

@@ -42,6 +42,9 @@ pub(crate) trait Accelerator: Debug + Send + Sync {
         None
     }
 
+    /// Blocks of a grid run on so many multiprocessors at the same time; at least 1.
+    fn multiprocessors(&self) -> u32;
+
     /// Why it cannot run kernels that need this compute capability, if it cannot.
     fn refusal(&self, least: (i32, i32)) -> Option<String> {
         let (major, minor) = self.capability().filter(|&given| given < least)?;

@@ -37,6 +37,7 @@ const LEAST_CAPABILITY: (i32, i32) = (7, 0);
 pub(super) struct Cuda {
     ordinal: u32,
     capability: (i32, i32),
+    multiprocessors: u32,
     // Dropped in this order: modules, memory and the stream belong to the context.
     modules: Mutex<HashMap<&'static str, Arc<Loaded>>>,
     pool: Mutex<Pool>,
@@ -92,6 +93,11 @@ impl Cuda {
         Ok(Cuda {
             ordinal,
             capability: capability(gpu).map_err(words)?,
+            multiprocessors: gpu
+                .get_attribute(DeviceAttribute::MultiprocessorCount)
+                .map_err(words)?
+                .max(1)
+                .unsigned_abs(),
             modules: Mutex::default(),
             pool: Mutex::default(),
             // Not non-blocking: copies on the default stream must wait for the kernels on this one.
@@ -171,6 +177,10 @@ impl Accelerator for Cuda {
 
     fn capability(&self) -> Option<(i32, i32)> {
         Some(self.capability)
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

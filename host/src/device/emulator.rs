@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ptx_emulator::{Config, LaunchConfig, LaunchOptions, Module};
+use ptx_emulator::{Config, LaunchConfig, LaunchOptions, Module, Schedule};
 
 use super::accelerator::{Accelerator, Launch, ProgressCallback};
 use super::{Kind, Progress, Statistics};
@@ -23,6 +23,14 @@ pub struct EmulatorOptions {
     /// asynchronous copy still owns, and barriers that a part of the threads reaches. The first one is an error that says
     /// where. Launches then take up to four times as long.
     pub checks: bool,
+    /// Whether `Statistics` has what only counters of each instruction know: sectors, wavefronts and bank conflicts.
+    pub counters: bool,
+    /// A seed from which the order of blocks and warps is drawn, the same in every launch, on one host thread; `None` runs them in
+    /// the order of their numbers. Results of correct kernels do not depend on it.
+    pub seed: Option<u64>,
+    /// Multiprocessors that the emulator says it has: `Flash` divides keys in parts where there are more of them than blocks of
+    /// queries. 0, the default, counts as 1, so that nothing is divided that is not asked to be.
+    pub multiprocessors: u32,
 }
 
 impl EmulatorOptions {
@@ -37,12 +45,30 @@ impl EmulatorOptions {
         self.checks = checks;
         self
     }
+
+    /// With counters of each instruction, or without.
+    pub fn counters(mut self, counters: bool) -> Self {
+        self.counters = counters;
+        self
+    }
+
+    /// In the order of this seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// With so many multiprocessors, as far as plans go; 0 counts as 1.
+    pub fn multiprocessors(mut self, multiprocessors: u32) -> Self {
+        self.multiprocessors = multiprocessors;
+        self
+    }
 }
 
 /// An emulator, the modules it has parsed and what it has counted.
 pub(super) struct Emulator {
     emulator: ptx_emulator::Emulator,
-    checks: bool,
+    options: EmulatorOptions,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
     statistics: Mutex<BTreeMap<&'static str, Statistics>>,
 }
@@ -57,7 +83,7 @@ impl Emulator {
         }
         Emulator {
             emulator: ptx_emulator::Emulator::new(config),
-            checks: options.checks,
+            options,
             modules: Mutex::default(),
             statistics: Mutex::default(),
         }
@@ -89,6 +115,10 @@ impl Accelerator for Emulator {
 
     fn kind(&self) -> Kind {
         Kind::Emulator
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.options.multiprocessors.max(1)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -125,8 +155,10 @@ impl Accelerator for Emulator {
             }
         };
         let arguments = [launch.parameters.as_slice()];
-        let options =
-            LaunchOptions { checks: self.checks, progress: Some(&report), ..LaunchOptions::default() };
+        let EmulatorOptions { checks, counters, seed, .. } = self.options;
+        let schedule = seed.map_or(Schedule::InOrder, Schedule::Seeded);
+        let progress = Some(&report as &(dyn Fn(u64, u64) + Sync));
+        let options = LaunchOptions { checks, counters, schedule, progress, ..LaunchOptions::default() };
         let counted = self
             .emulator
             .launch_with(&module, launch.entry, config, &arguments, &options)

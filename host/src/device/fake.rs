@@ -17,6 +17,7 @@ pub(crate) struct Fake {
     pub(crate) live: AtomicUsize,
     pub(crate) launches: Mutex<Vec<Launch>>,
     capability: Option<(i32, i32)>,
+    multiprocessors: u32,
 }
 
 impl Fake {
@@ -28,11 +29,17 @@ impl Fake {
     pub(crate) fn of_capability(capability: Option<(i32, i32)>) -> Fake {
         Fake {
             capability,
+            multiprocessors: 1,
             next: AtomicU64::new(0x1000),
             allocations: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
             launches: Mutex::new(vec![]),
         }
+    }
+
+    /// The same with so many multiprocessors.
+    pub(crate) fn of_multiprocessors(multiprocessors: u32) -> Fake {
+        Fake { multiprocessors, ..Fake::new() }
     }
 }
 
@@ -47,6 +54,10 @@ impl Accelerator for Fake {
 
     fn capability(&self) -> Option<(i32, i32)> {
         self.capability
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

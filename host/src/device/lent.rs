@@ -59,6 +59,10 @@ impl Accelerator for Lent {
         self.inner.kind()
     }
 
+    fn multiprocessors(&self) -> u32 {
+        self.inner.multiprocessors()
+    }
+
     fn refusal(&self, least: (i32, i32)) -> Option<String> {
         self.inner.refusal(least)
     }

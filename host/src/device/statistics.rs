@@ -26,6 +26,20 @@ pub struct Statistics {
     pub shared_load_bytes: u64,
     /// Bytes written to shared memory.
     pub shared_store_bytes: u64,
+    /// Bytes read from and written to local memory; with `EmulatorOptions::counters` only.
+    pub local_bytes: u64,
+    /// Sectors of 32 bytes that accesses to global memory touched; with `EmulatorOptions::counters` only.
+    pub global_sectors: u64,
+    /// Passes over the banks of shared memory; with `EmulatorOptions::counters` only.
+    pub shared_wavefronts: u64,
+    /// Passes more than accesses without bank conflicts take; with `EmulatorOptions::counters` only.
+    pub shared_conflicts: u64,
+    /// Operations of matrix products, a multiplication and an addition counted as two.
+    pub matrix_flops: u64,
+    /// Values computed by `ex2`.
+    pub ex2_operations: u64,
+    /// Values computed by other special functions.
+    pub special_operations: u64,
     /// Barriers that completed.
     pub barriers: u64,
     /// Wall time of the emulation.
@@ -45,6 +59,13 @@ impl AddAssign<&LaunchStats> for Statistics {
         self.global_store_bytes += launch.global_store_bytes;
         self.shared_load_bytes += launch.shared_load_bytes;
         self.shared_store_bytes += launch.shared_store_bytes;
+        self.local_bytes += launch.total(|c| c.local_load_bytes + c.local_store_bytes);
+        self.global_sectors += launch.total(|c| c.global_sectors);
+        self.shared_wavefronts += launch.total(|c| c.shared_wavefronts);
+        self.shared_conflicts += launch.total(|c| c.shared_conflicts);
+        self.matrix_flops += launch.matrix_flops;
+        self.ex2_operations += launch.ex2_operations;
+        self.special_operations += launch.special_operations;
         self.barriers += launch.barriers;
         self.elapsed += launch.elapsed;
         for mnemonic in &launch.mnemonics {

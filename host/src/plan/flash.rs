@@ -1,14 +1,22 @@
 //! From a problem to the launches of kernels for tensor cores.
 
 use flash_attention_abi::entry::find_flash;
-use flash_attention_abi::flash::{flash_grad_head_dims, flash_head_dims};
-use flash_attention_abi::params::{BackwardParams, ForwardParams};
+use flash_attention_abi::flash::split::{COMBINE_COLUMNS, COMBINE_THREADS, SplitParams};
+use flash_attention_abi::flash::{GRAD_SUM_ROWS, GradSums, flash_grad_head_dims, flash_head_dims};
+use flash_attention_abi::params::{BackwardParams, ForwardParams, TensorParam};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
 use super::{BackwardTensors, ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
+use crate::band::Band;
 use crate::device::accelerator::Launch;
 use crate::error::Result;
 use crate::problem::{Problem, Sizes};
+use crate::tensor::Tensor;
+
+mod split;
+
+pub(crate) use split::excessive_rows;
+use split::{Division, division};
 
 /// The forward kernel of a problem: the plain one knows a positive factor and a band alone.
 fn kernel(problem: &Problem) -> FlashKernel {
@@ -27,34 +35,105 @@ fn head_dims(sizes: &Sizes) -> Option<(u32, u32)> {
     flash_head_dims(small(sizes.head_dim)?, small(sizes.value_dim)?)
 }
 
-/// Blocks of the forward kernel's grid.
+/// Blocks of the forward kernel's grid, where one kernel meets all keys.
 fn blocks(kernel: FlashKernel, (head_dim, value_dim): (u32, u32), sizes: &Sizes) -> u128 {
     let rows = kernel.tile(head_dim, value_dim).block_rows() as usize;
     let heads = sizes.query_heads as u128 * sizes.batch as u128;
     heads.saturating_mul(sizes.queries.div_ceil(rows) as u128)
 }
 
+/// Blocks of the grid that puts parts together: a warp for every row and piece of its columns.
+fn combine_blocks(sizes: &Sizes) -> u128 {
+    let rows = (sizes.batch as u128 * sizes.query_heads as u128).saturating_mul(sizes.queries as u128);
+    let pieces = sizes.value_dim.div_ceil(COMBINE_COLUMNS as usize) as u128;
+    rows.saturating_mul(pieces).div_ceil(u128::from(COMBINE_THREADS / 32))
+}
+
 /// How many blocks forward would need where those are too many.
 pub(crate) fn excessive_grid(problem: &Problem) -> Option<u128> {
-    let blocks = blocks(kernel(problem), head_dims(&problem.sizes)?, &problem.sizes);
+    let (kernel, dims) = (kernel(problem), head_dims(&problem.sizes)?);
+    let blocks = match division(problem, kernel, dims) {
+        Some(Division { parts: 1, blocks, .. }) => blocks,
+        Some(Division { blocks, .. }) => blocks.max(combine_blocks(&problem.sizes)),
+        None => blocks(kernel, dims, &problem.sizes),
+    };
     (blocks > u128::from(MAX_GRID)).then_some(blocks)
 }
 
-/// The one launch of forward. The problem is one that `Flash` can run.
-pub(crate) fn forward(problem: &Problem, indices: &Indices, written: &ForwardTensors<'_>) -> Result<Launch> {
+/// Into how many parts forward divides the keys.
+pub(crate) fn parts(problem: &Problem) -> usize {
+    let division = head_dims(&problem.sizes).and_then(|dims| division(problem, kernel(problem), dims));
+    division.map_or(1, |division| division.parts as usize)
+}
+
+/// What the parts leave for the kernel that puts them together: f32, `[parts, ..]` of out and of the log-sum-exp, contiguous.
+pub(crate) struct PartTensors {
+    pub(crate) out: Tensor,
+    pub(crate) lse: Tensor,
+}
+
+/// The launches of forward, in order. The problem is one that `Flash` can run; `left` is given where it has [`parts`].
+pub(crate) fn forward(
+    problem: &Problem,
+    indices: &Indices,
+    written: &ForwardTensors<'_>,
+    left: Option<&PartTensors>,
+) -> Result<Vec<Launch>> {
     let params: ForwardParams = forward_parameters(problem, indices, written)?;
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let (kernel, dims) = (kernel(problem), head_dims(&problem.sizes).ok_or_else(too_large)?);
-    let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
-    let tile = kernel.tile(dims.0, dims.1);
-    let grid = u32::try_from(blocks(kernel, dims, &problem.sizes)).map_err(|_| too_large())?;
-    Ok(Launch {
-        entry: entry.name,
-        grid,
-        block: tile.threads(),
-        shared_bytes: tile.shared_bytes(),
-        parameters: params.as_bytes().to_vec(),
-    })
+    let launch = |kernel: FlashKernel, dims: (u32, u32), blocks: u128, shared_bytes, parameters: &[u8]| {
+        let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
+        Ok(Launch {
+            entry: entry.name,
+            grid: u32::try_from(blocks).map_err(|_| too_large())?,
+            block: kernel.threads(dims.0, dims.1),
+            shared_bytes,
+            parameters: parameters.to_vec(),
+        })
+    };
+    let Some(division) = division(problem, kernel, dims) else {
+        let (blocks, tile) = (blocks(kernel, dims, &problem.sizes), kernel.tile(dims.0, dims.1));
+        return Ok(vec![launch(kernel, dims, blocks, tile.shared_bytes(), params.as_bytes())?]);
+    };
+    let params = split_parameters(problem, params, division.parts, left);
+    let shared_bytes = division.kernel.tile(dims.0, dims.1).shared_bytes();
+    let mut launches = vec![launch(division.kernel, dims, division.blocks, shared_bytes, params.as_bytes())?];
+    if division.parts > 1 {
+        let blocks = combine_blocks(&problem.sizes);
+        launches.push(launch(FlashKernel::Combine, (0, 0), blocks, 0, params.as_bytes())?);
+    }
+    Ok(launches)
+}
+
+/// What the kernels of parts take.
+fn split_parameters(
+    problem: &Problem,
+    forward: ForwardParams,
+    parts: u32,
+    left: Option<&PartTensors>,
+) -> SplitParams {
+    let Some(PartTensors { out, lse }) = left.filter(|_| parts > 1) else {
+        return SplitParams { part_lse: forward.lse, forward, parts: 1, ..SplitParams::default() };
+    };
+    let columns = problem.sizes.value_dim as i64;
+    let TensorParam { batch_stride, head_stride, row_stride, .. } = forward.lse;
+    let part_out = TensorParam {
+        address: out.address(),
+        batch_stride: batch_stride * columns,
+        head_stride: head_stride * columns,
+        row_stride: row_stride * columns,
+    };
+    let bytes = |tensor: &Tensor| (tensor.count() / parts as usize * size_of::<f32>()) as u64;
+    SplitParams {
+        part_out,
+        part_lse: TensorParam { address: lse.address(), ..forward.lse },
+        part_out_stride: bytes(out),
+        part_lse_stride: bytes(lse),
+        forward,
+        parts,
+        reserved: 0,
+    }
 }
 
 /// Whether the backward kernels for tensor cores compute a problem's gradients of q, k and v: to 128 columns, where `dout` and the
@@ -71,7 +150,51 @@ fn grad_head_dims(sizes: &Sizes) -> Option<(u32, u32)> {
     flash_grad_head_dims(small(sizes.head_dim)?, small(sizes.value_dim)?)
 }
 
-/// The launches of `dk/dv` and `dq`. The problem is one that [goes backward](goes_backward).
+/// The most keys that a query may see for which backward has no atomic additions unless they are asked for: two blocks of 128.
+pub const FUSED_KEYS: usize = 256;
+
+/// Whether one kernel for dk, dv and dq, whose blocks of keys add up dq atomically, is taken rather than two kernels without
+/// atomics that compute scores twice.
+///
+/// It saves 2 of 7 products, `4 n` floating-point operations for each element of q where a query sees `n` keys, and the second
+/// reading of q and dout, 4 bytes; it costs 12 bytes of sums: zeros written, sums written back, sums read. An A100 does 200
+/// operations of tensor cores in the time of a byte (312 TFLOP/s, 1.56 TB/s; NVIDIA A100 datasheet), half of them in practice,
+/// so that the two break even near `8 * 100 / 4 = 200` keys. With one block of keys there is nothing to add up either.
+pub(crate) fn fuses(problem: &Problem) -> bool {
+    let Band { low, high, .. } = problem.band;
+    let width = low.zip(high).map(|(low, high)| (i64::from(high) - i64::from(low) + 1).max(0) as usize);
+    let seen = width.map_or(problem.sizes.keys, |width| width.min(problem.sizes.keys));
+    match problem.options.deterministic {
+        Some(deterministic) => !deterministic,
+        None => seen > FUSED_KEYS,
+    }
+}
+
+/// The shape, in f32, of the sums of dq that backward needs ([`GradSums`]), where it goes by the fused kernel: problems of a
+/// positive factor and a band alone.
+pub(crate) fn sums_shape(problem: &Problem, tensors: &BackwardTensors<'_>) -> Option<[usize; 4]> {
+    let plain = kernel(problem) == FlashKernel::Forward && goes_backward(problem, tensors);
+    let (head_dim, _) = grad_head_dims(&problem.sizes).filter(|_| plain)?;
+    let Sizes { batch, query_heads, queries, .. } = problem.sizes;
+    let rows = GRAD_SUM_ROWS as usize;
+    let (entries, tiles) = match problem.ragged {
+        // Each sequence begins with a tile of its own.
+        Some(_) => (1, problem.query_rows() / rows + batch),
+        None => (batch, queries.div_ceil(rows)),
+    };
+    let elements = GradSums { head_dim }.tile_bytes() as usize / size_of::<f32>();
+    fuses(problem).then_some([entries, query_heads, tiles, elements])
+}
+
+/// Those sums as kernels see them: rows are tiles.
+pub(super) fn sums_param(problem: &Problem, sums: &Tensor) -> TensorParam {
+    let stride = |d: usize| (sums.strides()[d] * size_of::<f32>()) as i64;
+    let batch_stride = if problem.ragged.is_some() { stride(2) } else { stride(0) };
+    TensorParam { address: sums.address(), batch_stride, head_stride: stride(1), row_stride: stride(2) }
+}
+
+/// The launches behind `delta`: `dk/dv` and `dq`, or, where there are sums of dq, the fused kernel and the rounding of the sums.
+/// The problem is one that [goes backward](goes_backward).
 pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[Launch; 2]> {
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let dims = grad_head_dims(&problem.sizes).ok_or_else(too_large)?;
@@ -80,23 +203,31 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<[La
         _ => [FlashKernel::GeneralGradKeyValue, FlashKernel::GeneralGradQuery],
     };
     let Sizes { batch, query_heads, key_heads, queries, keys, .. } = problem.sizes;
-    let one = |kernel: FlashKernel, rows: usize, heads: usize| {
-        let tile = kernel.grad_tile(dims.0, dims.1);
+    let one = |kernel: FlashKernel, [rows, block_rows]: [usize; 2], heads: usize, shared_bytes| {
         let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
-        let blocks = (rows.div_ceil(tile.block_rows() as usize) as u128)
-            .saturating_mul(heads as u128)
-            .saturating_mul(batch as u128);
+        let blocks =
+            (rows.div_ceil(block_rows) as u128).saturating_mul(heads as u128).saturating_mul(batch as u128);
         let grid = u32::try_from(blocks).ok().filter(|&blocks| blocks <= MAX_GRID).ok_or_else(too_large)?;
-        Ok(Launch {
-            entry: entry.name,
-            grid,
-            block: tile.threads(),
-            shared_bytes: tile.shared_bytes(),
-            parameters: params.as_bytes().to_vec(),
-        })
+        let block = kernel.threads(dims.0, dims.1);
+        Ok(Launch { entry: entry.name, grid, block, shared_bytes, parameters: params.as_bytes().to_vec() })
     };
-    Ok([one(key_value, keys, key_heads)?, one(query, queries, query_heads)?])
+    let of_rows = |kernel: FlashKernel, rows: usize, heads: usize| {
+        let tile = kernel.grad_tile(dims.0, dims.1);
+        let shared_bytes =
+            if kernel == FlashKernel::GradFused { tile.fused_shared_bytes() } else { tile.shared_bytes() };
+        one(kernel, [rows, tile.block_rows() as usize], heads, shared_bytes)
+    };
+    if params.dq_sums.address == 0 {
+        return Ok([of_rows(key_value, keys, key_heads)?, of_rows(query, queries, query_heads)?]);
+    }
+    let tile_rows = GRAD_SUM_ROWS as usize;
+    Ok([
+        of_rows(FlashKernel::GradFused, keys, key_heads)?,
+        one(FlashKernel::GradConvert, [queries, tile_rows], query_heads, 0)?,
+    ])
 }
 
+#[cfg(test)]
+mod backward_tests;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,11 @@ impl Run {
         Run { device: Device::new(fake.clone()), fake }
     }
 
+    pub(super) fn of_multiprocessors(multiprocessors: u32) -> Run {
+        let fake = Arc::new(Fake::of_multiprocessors(multiprocessors));
+        Run { device: Device::new(fake.clone()), fake }
+    }
+
     pub(super) fn tensor(&self, dtype: Dtype, shape: &[usize]) -> Tensor {
         Tensor::zeros(&self.device, dtype, shape).unwrap()
     }

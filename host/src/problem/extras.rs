@@ -3,7 +3,7 @@
 use super::Sizes;
 use super::tensors::{check_device, check_elements, check_f32};
 use crate::error::{Error, Result};
-use crate::options::{Dropout, Options};
+use crate::options::{Dropout, MAX_SPLITS, Options};
 use crate::tensor::Tensor;
 
 pub(super) fn scale(options: &Options, sizes: &Sizes) -> Result<f32> {
@@ -23,6 +23,15 @@ pub(super) fn softcap(options: &Options) -> Result<Option<f32>> {
         Some(cap) if !(cap.is_finite() && cap > 0.0) => Err(wrong("softcap", cap, "finite and above 0")),
         softcap => Ok(softcap),
     }
+}
+
+/// Checks into how many parts the keys are to be divided.
+pub(super) fn check_splits(options: &Options) -> Result<()> {
+    if options.splits <= MAX_SPLITS {
+        return Ok(());
+    }
+    let allowed = format!("1 to {MAX_SPLITS}, or 0, which leaves it to the library");
+    Err(Error::Value { argument: "splits".into(), given: options.splits.to_string(), allowed })
 }
 
 /// Which weights are dropped; `None` where none are.

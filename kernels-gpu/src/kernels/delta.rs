@@ -8,8 +8,10 @@
 
 use crate::config::assume_checked;
 use crate::element::Element;
+use crate::pipeline::query_sums::QuerySums;
 use crate::pipeline::row::PerQuery;
 use crate::sequence::Sequence;
+use core::f32::consts::LOG2_E;
 use cuda_std::{float, thread, warp};
 use flash_attention_abi::BackwardParams;
 use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_OUT};
@@ -70,7 +72,13 @@ pub unsafe fn delta<E: Element>(params: &BackwardParams) {
             if params.dlse.address != 0 {
                 grad_lse = PerQuery::new(&params.dlse, &sequence, head).get_or(query, 0.0);
             }
-            PerQuery::new(&params.delta, &sequence, head).store(query, total - grad_lse);
+            let delta = total - grad_lse;
+            PerQuery::new(&params.delta, &sequence, head).store(query, delta);
+            if params.dq_sums.address != 0 {
+                let lse = PerQuery::new(&params.lse, &sequence, head).get_or(query, 0.0);
+                let sums = QuerySums::new(&params.dq_sums, &sequence, head);
+                sums.store_numbers(query, [lse * LOG2_E, delta]);
+            }
         }
     }
 }

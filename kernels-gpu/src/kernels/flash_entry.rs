@@ -1,10 +1,14 @@
 //! The entry points for tensor cores: one for every row of their list in `abi`.
 
 use super::flash_forward::{self, flash_forward};
-use super::{flash_grad, flash_grad_key_value, flash_grad_query};
-use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad};
+use super::flash_grad_convert::flash_grad_convert;
+use super::flash_grad_fused::{self, flash_grad_fused};
+use super::{flash_combine, flash_grad, flash_grad_key_value, flash_grad_query, flash_split};
+use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashSplit, FlashSplitGeneral};
 use crate::element::{Bf16, F16};
 use cuda_std::kernel;
+use flash_attention_abi::flash::split::{COMBINE_THREADS, SplitParams};
+use flash_attention_abi::flash::{GRAD_CONVERT_THREADS, flash_grad_tile};
 use flash_attention_abi::{BackwardParams, FlashKernel, ForwardParams, for_each_flash_entry_point};
 
 cuda_std::declare_dynamic_shared!();
@@ -24,6 +28,63 @@ macro_rules! entry_points {
     };
     (@one GradKeyValue $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         entry_points!(@backward GradKeyValue FlashGrad flash_grad_key_value true 2 $dtype $head_dim $value_dim $name);
+    };
+    (@one Split $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@split Split FlashSplit $dtype $head_dim $value_dim $name);
+    };
+    (@one SplitGeneral $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@split SplitGeneral FlashSplitGeneral $dtype $head_dim $value_dim $name);
+    };
+    (@one Combine $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        /// Puts parts together, for one storage type.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(
+            launch_bounds({ COMBINE_THREADS }, 1),
+            collectives("bar.sync" = 0, "shfl.sync" = { flash_combine::SHUFFLES })
+        )]
+        pub unsafe fn $name(params: SplitParams) {
+            // SAFETY: the caller's.
+            unsafe { flash_combine::flash_combine::<$dtype>(&params) }
+        }
+    };
+    (@one GradConvert $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        /// The rounding of the sums of `dq` to one storage type.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(launch_bounds({ GRAD_CONVERT_THREADS }, 1), collectives("bar.sync" = 0, "shfl.sync" = 0, "mma.sync" = 0))]
+        pub unsafe fn $name(params: BackwardParams) {
+            // SAFETY: the caller's.
+            unsafe { flash_grad_convert::<$dtype>(&params) }
+        }
+    };
+    (@one GradFused $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        /// The fused backward kernel of one storage type and padded head dims.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(
+            launch_bounds(
+                { flash_grad_tile($head_dim, $value_dim).threads() },
+                { flash_grad_tile($head_dim, $value_dim).min_blocks }
+            ),
+            collectives(
+                "bar.sync" = { flash_grad_fused::BARRIERS },
+                // One for each result on its way through shared memory.
+                "bar.warp.sync" = 2,
+                "shfl.sync" = 0,
+                "mma.sync" = { flash_grad_fused::STEPS * flash_grad_tile($head_dim, $value_dim).fused_products() },
+                "ldmatrix.sync" = {
+                    flash_grad_fused::STEPS * flash_grad_tile($head_dim, $value_dim).fused_matrix_loads()
+                }
+            )
+        )]
+        pub unsafe fn $name(params: BackwardParams) {
+            // SAFETY: the caller's.
+            unsafe { flash_grad_fused::<FlashGrad<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
+        }
     };
     (@one GeneralGradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         entry_points!(
@@ -66,6 +127,30 @@ macro_rules! entry_points {
         pub unsafe fn $name(params: BackwardParams) {
             // SAFETY: the caller's.
             unsafe { $body::$body::<$config<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
+        }
+    };
+    (@split $kernel:ident $config:ident $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        /// Forward of a part of the keys, of one storage type and padded head dims.
+        ///
+        /// # Safety
+        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
+        #[kernel(
+            launch_bounds(
+                { FlashKernel::$kernel.tile($head_dim, $value_dim).threads() },
+                { FlashKernel::$kernel.tile($head_dim, $value_dim).min_blocks }
+            ),
+            collectives(
+                "bar.sync" = { flash_split::BARRIERS },
+                "shfl.sync" = {
+                    flash_split::SHUFFLES_A_ROW * (FlashKernel::$kernel.tile($head_dim, $value_dim).warp_rows / 8)
+                },
+                "mma.sync" = { FlashKernel::$kernel.tile($head_dim, $value_dim).products() },
+                "ldmatrix.sync" = { FlashKernel::$kernel.tile($head_dim, $value_dim).matrix_loads() }
+            )
+        )]
+        pub unsafe fn $name(params: SplitParams) {
+            // SAFETY: the caller's.
+            unsafe { flash_split::flash_split::<$config<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
         }
     };
     (@forward $kernel:ident $config:ident $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {

@@ -78,7 +78,7 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
             block.place.first_column == 0,
         );
         block.copy_queries(&q, first_query, problem.value_dim);
-        block.copy_keys(&k, order.first(0), false);
+        block.copy_keys(&k, order.first(0), 0, false);
         let step = Keys { block: &block, queries: block.queries(), k: &k, v: &v };
 
         for index in 0..order.edges {
@@ -138,8 +138,11 @@ impl<C: FlashConfig> Between for Edge<'_, C> {
 }
 
 /// The softmax before the first block: with the head's sink, if there are sinks.
+///
+/// # Safety
+/// `sinks` is 0 or the address of one logit for every head.
 #[inline(always)]
-unsafe fn softmax<C: FlashConfig>(
+pub(super) unsafe fn softmax<C: FlashConfig>(
     sinks: u64,
     head: u32,
     factor: f32,

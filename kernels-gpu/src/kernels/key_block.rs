@@ -1,4 +1,4 @@
-//! What a block of `dk/dv` on tensor cores owns: some keys of one head.
+//! What a block of `dk/dv` and of the fused kernel on tensor cores owns: some keys of one head.
 
 use crate::sequence::Sequence;
 use cuda_std::{hint, thread};
@@ -28,14 +28,24 @@ impl KeyBlock {
     /// The grid is the plan's, and what the problem gives is readable.
     #[inline(always)]
     pub unsafe fn of_this_block(problem: &ProblemParams, rows: u32) -> Option<Self> {
+        // SAFETY: the caller's.
+        let work = unsafe { Self::anew(problem, rows) };
+        (work.first < work.sequence.key_rows).then_some(work)
+    }
+
+    /// The same of a block that has been seen to have keys.
+    ///
+    /// # Safety
+    /// As [`KeyBlock::of_this_block`].
+    #[inline(always)]
+    pub unsafe fn anew(problem: &ProblemParams, rows: u32) -> Self {
         let blocks = problem.keys.div_ceil(rows);
         let index = hint::opaque(thread::block_idx_x());
         let Work { block, head, batch } = Work::decode(index, blocks, problem.key_heads);
         // SAFETY: the caller's.
         let sequence = unsafe { Sequence::new(problem, batch) };
         let first = block * rows;
-        let last = sequence.keys.min(first + rows);
-        (first < sequence.key_rows).then_some(KeyBlock { sequence, head, first, last })
+        KeyBlock { sequence, head, first, last: sequence.keys.min(first + rows) }
     }
 
     /// The query heads that read the keys; none where all are padding.

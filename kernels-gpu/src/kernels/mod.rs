@@ -4,12 +4,16 @@
 pub mod delta;
 #[cfg(not(feature = "flash"))]
 pub mod entry;
+pub mod flash_combine;
 #[cfg(feature = "flash")]
 pub mod flash_entry;
 pub mod flash_forward;
 pub mod flash_grad;
+pub mod flash_grad_convert;
+pub mod flash_grad_fused;
 pub mod flash_grad_key_value;
 pub mod flash_grad_query;
+pub mod flash_split;
 pub mod forward;
 pub mod grad_bias;
 pub mod grad_key_value;

@@ -13,6 +13,7 @@ use crate::softmax::{OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::mma_product::{self, Shape};
 use crate::tiles::operand::Operand;
+use crate::tiles::packed::Packed;
 use crate::tiles::swizzled::{LanePlace, SwizzledTile, store_tiles};
 use core::marker::PhantomData;
 use cuda_std::mem::{self, SharedAddr};
@@ -26,7 +27,7 @@ pub struct FlashBlock<C, const D: u32, const V: u32> {
     /// What the thread owns.
     pub place: MmaPlace,
     start: SharedAddr,
-    /// The lane's place in the keys and in the values.
+    /// The lane's place in the first buffers of keys and values.
     keys: LanePlace,
     values: LanePlace,
     config: PhantomData<C>,
@@ -43,7 +44,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
         unsafe { core::hint::assert_unchecked(thread < C::TILE.threads()) };
         let start = shared::dynamic_shared_address();
         let lane = thread % 32;
-        let (keys, values) = (Self::key_tile(start), Self::value_tile(start));
+        let (keys, values) = (Self::key_tile(start, 0), Self::value_tile(start, 0));
         FlashBlock {
             thread,
             place: MmaPlace::new(thread, C::TILE.warp_rows),
@@ -55,13 +56,43 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     }
 
     #[inline(always)]
-    fn key_tile(start: SharedAddr) -> SwizzledTile<D> {
-        SwizzledTile::new(start.offset(C::TILE.keys_offset()))
+    fn key_tile(start: SharedAddr, stage: u32) -> SwizzledTile<D> {
+        SwizzledTile::new(start.offset(C::TILE.keys_offset() + stage * C::TILE.stage_bytes()))
     }
 
     #[inline(always)]
-    fn value_tile(start: SharedAddr) -> SwizzledTile<V> {
-        SwizzledTile::new(start.offset(C::TILE.values_offset()))
+    fn value_tile(start: SharedAddr, stage: u32) -> SwizzledTile<V> {
+        SwizzledTile::new(start.offset(C::TILE.values_offset() + stage * C::TILE.stage_bytes()))
+    }
+
+    /// The tile of queries.
+    #[inline(always)]
+    fn query_tile(&self) -> SwizzledTile<D> {
+        SwizzledTile::new(self.start)
+    }
+
+    /// Clears the padding of all tiles.
+    ///
+    /// # Safety
+    /// All threads of the block call this, before anything else.
+    #[inline(always)]
+    unsafe fn clear_padding(&self, head_dim: u32, value_dim: u32) {
+        let (rows, threads) = (C::TILE.block_rows(), C::TILE.threads());
+        // SAFETY: nobody uses the places yet.
+        unsafe {
+            if head_dim < D {
+                self.query_tile().clear_padding(head_dim, rows, self.thread, threads);
+            }
+            for stage in 0..C::TILE.stages {
+                let (keys, values) = (Self::key_tile(self.start, stage), Self::value_tile(self.start, stage));
+                if head_dim < D {
+                    keys.clear_padding(head_dim, C::TILE.block_keys, self.thread, threads);
+                }
+                if value_dim < V {
+                    values.clear_padding(value_dim, C::TILE.block_keys, self.thread, threads);
+                }
+            }
+        }
     }
 
     /// Starts to copy the block's queries, which arrive with the first keys, and clears the padding of all tiles.
@@ -70,29 +101,35 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     /// All threads of the block call this, before anything else.
     #[inline(always)]
     pub unsafe fn copy_queries(&self, q: &Operand<C::Element>, first_query: u32, value_dim: u32) {
-        let tile = SwizzledTile::<D>::new(self.start);
-        let (keys, values) = (Self::key_tile(self.start), Self::value_tile(self.start));
         let (rows, threads) = (C::TILE.block_rows(), C::TILE.threads());
         // SAFETY: nobody uses the places yet.
         unsafe {
-            if q.columns < D {
-                tile.clear_padding(q.columns, rows, self.thread, threads);
-                keys.clear_padding(q.columns, C::TILE.block_keys, self.thread, threads);
-            }
-            if value_dim < V {
-                values.clear_padding(value_dim, C::TILE.block_keys, self.thread, threads);
-            }
-            tile.copy(q, first_query, rows, self.thread, threads, false);
+            self.clear_padding(q.columns, value_dim);
+            self.query_tile().copy(q, first_query, rows, self.thread, threads, false);
         }
     }
 
-    /// Starts to copy a block of keys, as one group. `all` says that there are as many.
+    /// The same where rows are queries of several heads.
+    ///
+    /// # Safety
+    /// As [`FlashBlock::copy_queries`].
+    #[inline(always)]
+    pub unsafe fn copy_packed(&self, q: &Packed<C::Element>, first_row: u32, head_dim: u32, value_dim: u32) {
+        let (rows, threads) = (C::TILE.block_rows(), C::TILE.threads());
+        // SAFETY: nobody uses the places yet.
+        unsafe {
+            self.clear_padding(head_dim, value_dim);
+            q.copy_to(&self.query_tile(), first_row, rows, self.thread, threads);
+        }
+    }
+
+    /// Starts to copy a block of keys to a buffer, as one group. `all` says that there are as many.
     ///
     /// # Safety
     /// A barrier has passed since the keys before were read.
     #[inline(always)]
-    pub unsafe fn copy_keys(&self, k: &Operand<C::Element>, first_key: u32, all: bool) {
-        let tile = Self::key_tile(self.start);
+    pub unsafe fn copy_keys(&self, k: &Operand<C::Element>, first_key: u32, stage: u32, all: bool) {
+        let tile = Self::key_tile(self.start, stage);
         // SAFETY: the caller's.
         unsafe { tile.copy(k, first_key, C::TILE.block_keys, self.thread, C::TILE.threads(), all) };
         mem::cp_async_commit();
@@ -103,8 +140,8 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     /// # Safety
     /// A barrier has passed since the values before were read.
     #[inline(always)]
-    pub unsafe fn copy_values(&self, v: &Operand<C::Element>, first_key: u32, all: bool) {
-        let tile = Self::value_tile(self.start);
+    pub unsafe fn copy_values(&self, v: &Operand<C::Element>, first_key: u32, stage: u32, all: bool) {
+        let tile = Self::value_tile(self.start, stage);
         // SAFETY: the caller's.
         unsafe { tile.copy(v, first_key, C::TILE.block_keys, self.thread, C::TILE.threads(), all) };
         mem::cp_async_commit();
@@ -113,9 +150,25 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     /// Where the warp's queries lie.
     #[inline(always)]
     pub fn queries(&self) -> LanePlace {
-        let tile = SwizzledTile::<D>::new(self.start);
-        let first_row = self.thread / 32 * C::TILE.warp_rows;
-        tile.place(first_row, MatrixLane::rows_first(self.thread % 32))
+        self.query_tile().place(self.warp_row(), MatrixLane::rows_first(self.thread % 32))
+    }
+
+    /// The first row of the warp.
+    #[inline(always)]
+    pub fn warp_row(&self) -> u32 {
+        self.thread / 32 * C::TILE.warp_rows
+    }
+
+    /// The lane's place in a buffer of keys.
+    #[inline(always)]
+    pub fn keys(&self, stage: u32) -> LanePlace {
+        self.keys.shifted(stage * C::TILE.stage_bytes())
+    }
+
+    /// The lane's place in a buffer of values.
+    #[inline(always)]
+    pub fn values(&self, stage: u32) -> LanePlace {
+        self.values.shifted(stage * C::TILE.stage_bytes())
     }
 
     /// Rounds and writes the warp's rows of the output.
@@ -234,7 +287,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
         unsafe {
             mem::cp_async_wait::<0>();
             thread::sync_threads();
-            block.copy_values(self.v, first_key, !B::HIDES);
+            block.copy_values(self.v, first_key, 0, !B::HIDES);
 
             // S = Q Kᵀ
             let shape = Shape { rows: C::ROW_TILES, columns: C::SCORE_TILES, depth: C::DEPTH };
@@ -251,7 +304,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
             mem::cp_async_wait::<0>();
             thread::sync_threads();
             if B::HIDES || next_key != NOWHERE {
-                block.copy_keys(self.k, next_key, !B::HIDES);
+                block.copy_keys(self.k, next_key, 0, !B::HIDES);
             }
 
             // O += P V

@@ -41,9 +41,15 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     /// The view of the calling thread.
     #[inline(always)]
     pub fn new() -> Self {
+        Self::of_thread(thread::thread_idx_x())
+    }
+
+    /// The same, from the thread's index: from an [opaque](cuda_std::hint::opaque) one it is computed where it is needed, and
+    /// need not stay in registers.
+    #[inline(always)]
+    pub fn of_thread(thread: u32) -> Self {
         const { C::GRAD_VALID };
         const { assert!(C::TILE.head_dim == D && C::TILE.value_dim == V) };
-        let thread = thread::thread_idx_x();
         // SAFETY: the entry point's launch bounds and the host's plan say so.
         unsafe { core::hint::assert_unchecked(thread < C::TILE.threads()) };
         let start = shared::dynamic_shared_address();
@@ -117,6 +123,30 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
             x.copy(columns.wide, first, step, thread, threads, all);
             y.copy(columns.value, first, step, thread, threads, all);
         }
+        mem::cp_async_commit();
+    }
+
+    /// Starts to copy the first of a step's operands alone, as one group.
+    ///
+    /// # Safety
+    /// As [`GradBlock::copy_step`].
+    #[inline(always)]
+    pub unsafe fn copy_step_wide(&self, wide: &Operand<C::Element>, first: u32, parity: u32, all: bool) {
+        let (x, _) = Self::step_tiles(self.start, parity);
+        // SAFETY: the caller's.
+        unsafe { x.copy(wide, first, C::TILE.step, self.thread, C::TILE.threads(), all) };
+        mem::cp_async_commit();
+    }
+
+    /// The second alone, to the place of an even step, as one group.
+    ///
+    /// # Safety
+    /// A barrier has passed since that place was used.
+    #[inline(always)]
+    pub unsafe fn copy_step_value(&self, value: &Operand<C::Element>, first: u32, all: bool) {
+        let (_, y) = Self::step_tiles(self.start, 0);
+        // SAFETY: the caller's.
+        unsafe { y.copy(value, first, C::TILE.step, self.thread, C::TILE.threads(), all) };
         mem::cp_async_commit();
     }
 

@@ -15,7 +15,10 @@ use flash_attention_geometry::fragment::ThreadPlace;
 
 pub mod flash;
 pub mod flash_grad;
+pub mod flash_split;
+pub mod query_sums;
 pub mod row;
+pub mod score_grads;
 
 /// A row or column that no operand has: a fetch from there loads nothing.
 pub const NOWHERE: u32 = u32::MAX / 2;

@@ -92,3 +92,39 @@ pub unsafe fn add_weighted<E: HalfElement, const COLUMNS: u32>(
         }
     }
 }
+
+/// `aᵀ * b`, where the terms are the rows of both. `left` and `right` are the lane's places in tiles of `LEFT` and `RIGHT` columns;
+/// of the right one only every `stride`-th 16 columns are taken.
+///
+/// # Safety
+/// As [`of_rows`].
+#[inline(always)]
+pub unsafe fn of_columns<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
+    shape: Shape,
+    left: LanePlace,
+    right: LanePlace,
+    stride: usize,
+) -> MmaTiles {
+    let mut result = MmaTiles::zero();
+    for k in 0..shape.depth {
+        let mut a: [Left; 2] = [[0; 4]; 2];
+        for m in 0..shape.rows {
+            // SAFETY: the caller's.
+            a[m] = unsafe { mem::ldmatrix_x4_trans::<0>(SwizzledTile::<LEFT>::part(left, 16 * k, m)) };
+        }
+        for pair in 0..shape.columns / 2 {
+            let part = SwizzledTile::<RIGHT>::part(right, 16 * k, pair * stride);
+            // SAFETY: the caller's.
+            let b = unsafe { mem::ldmatrix_x4_trans::<0>(part) };
+            for m in 0..shape.rows {
+                let at = m * shape.columns + 2 * pair;
+                // SAFETY: the caller's.
+                unsafe {
+                    E::multiply(&mut result.tiles[at], a[m], [b[0], b[1]]);
+                    E::multiply(&mut result.tiles[at + 1], a[m], [b[2], b[3]]);
+                }
+            }
+        }
+    }
+    result
+}

@@ -5,6 +5,7 @@ pub mod layout;
 pub mod mma_fragment;
 pub mod mma_product;
 pub mod operand;
+pub mod packed;
 pub mod product;
 pub mod shared_tile;
 pub mod stage;

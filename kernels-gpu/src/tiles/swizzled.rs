@@ -37,7 +37,7 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
     /// Pairs of chunks after which places repeat.
     const PAIRS: usize = (Self::SWIZZLE.period() / 2) as usize;
     /// Threads that copy a row together.
-    const GROUP: u32 = Self::SWIZZLE.period();
+    pub(super) const GROUP: u32 = Self::SWIZZLE.period();
 
     /// The tile at a place that is a multiple of 128 bytes.
     #[inline(always)]
@@ -59,6 +59,13 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         let right = (pair / Self::PAIRS) as u32 * Self::GROUP * 16;
         let within = SharedAddr::new(place.0.get() ^ ((pair % Self::PAIRS) as u32 * 32));
         within.offset(rows as u32 * Self::SWIZZLE.row_bytes + right)
+    }
+
+    /// The place `rows` further down (a multiple of 8) from one in a row's first chunk, and `chunk` chunks to the right, less than a
+    /// period.
+    #[inline(always)]
+    pub fn beside(place: SharedAddr, rows: usize, chunk: usize) -> SharedAddr {
+        SharedAddr::new(place.get() ^ (chunk as u32 * 16)).offset(rows as u32 * Self::SWIZZLE.row_bytes)
     }
 
     /// The place of a chunk.

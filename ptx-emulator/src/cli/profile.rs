@@ -78,8 +78,9 @@ pub fn execute(options: &Profile) -> anyhow::Result<()> {
         outputs.add(path, annotate(&text, &stats).as_bytes())?;
     }
     if let Some(path) = &options.plot {
-        let shown = Shown { name: &options.launch.entry, demand: &demand };
-        outputs.add(path, svg(&[shown], &named).map_err(anyhow::Error::msg)?.as_bytes())?;
+        let name = options.launch.entry.as_str();
+        let shown: Vec<Shown> = named.iter().map(|&gpu| Shown { name, demand: &demand, gpu }).collect();
+        outputs.add(path, svg(&shown, 3).map_err(anyhow::Error::msg)?.as_bytes())?;
     }
     outputs.finish()?;
     let mut out = std::io::stdout().lock();

@@ -112,7 +112,7 @@ mod tests {
     fn turns_are_short_and_long() {
         let mut random = Random::new(3, 5);
         let turns: Vec<u32> = (0..1000).map(|_| random.turn()).collect();
-        assert!(turns.iter().all(|&n| n >= 1 && n < 1 << LONGEST_TURN));
+        assert!(turns.iter().all(|n| (1..1 << LONGEST_TURN).contains(n)));
         assert!(
             turns.iter().filter(|&&n| n < 16).count() > 200
                 && turns.iter().filter(|&&n| n >= 512).count() > 150

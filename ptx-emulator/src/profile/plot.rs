@@ -4,19 +4,19 @@ use super::{Demand, Gpu, MatrixKind, Roofline, Unit};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// A kernel in the picture.
+/// A kernel on a GPU: one diagram of the picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
-    /// What it is called.
+    /// What the kernel is called.
     pub name: &'a str,
     /// What it asks.
     pub demand: &'a Demand,
+    /// The GPU that it is held against.
+    pub gpu: &'static Gpu,
 }
 
 const WIDTH: u32 = 470;
 const HEIGHT: u32 = 350;
-/// Diagrams side by side.
-const COLUMNS: usize = 3;
 const FONT: &str = "sans-serif";
 const GREY: RGBColor = RGBColor(110, 110, 110);
 const FRAME: RGBColor = RGBColor(225, 225, 225);
@@ -34,14 +34,14 @@ const COLOURS: [RGBColor; 6] = [
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>>;
 
-/// One diagram for each kernel and GPU: operations a second over operations a byte, both logarithmic. The black
-/// roof is what the GPU's memory and its arithmetic allow; a dashed line is what another unit allows this kernel; the dot is the
-/// kernel with its least traffic, the ring with that of all its sectors.
+/// The diagrams, so many side by side: operations a second over operations a byte, both logarithmic. The black roof is what the
+/// GPU's memory and its arithmetic allow; a dashed line is what another unit allows this kernel; the dot is the kernel with its
+/// least traffic, the ring with that of all its sectors.
 ///
 /// # Errors
 /// Where a kernel has no operations in which throughput could be measured, or the picture cannot be drawn.
-pub fn svg(kernels: &[Shown], gpus: &[&'static Gpu]) -> Result<String, String> {
-    if let Some(kernel) = kernels.iter().find(|kernel| kernel.demand.flops <= 0.0) {
+pub fn svg(all: &[Shown], columns: usize) -> Result<String, String> {
+    if let Some(kernel) = all.iter().find(|kernel| kernel.demand.flops <= 0.0) {
         return Err(format!(
             "`{}` has no floating-point operations, in which a roofline is drawn",
             kernel.name
@@ -49,16 +49,14 @@ pub fn svg(kernels: &[Shown], gpus: &[&'static Gpu]) -> Result<String, String> {
     }
     let mut text = String::new();
     {
-        let panels = gpus.len() * kernels.len();
-        let columns = gpus.len().clamp(1, COLUMNS);
-        let rows = panels.div_ceil(columns).max(1);
+        let columns = columns.min(all.len()).max(1);
+        let rows = all.len().div_ceil(columns).max(1);
         let size = (WIDTH * columns as u32, HEIGHT * rows as u32);
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
         let draw = || {
             area.fill(&WHITE)?;
-            let pairs = kernels.iter().flat_map(|kernel| gpus.iter().map(move |gpu| (kernel, *gpu)));
-            for (part, (kernel, gpu)) in area.split_evenly((rows, columns)).iter().zip(pairs) {
-                panel(part, kernel, gpu)?;
+            for (part, shown) in area.split_evenly((rows, columns)).iter().zip(all) {
+                panel(part, shown)?;
             }
             area.present()
         };
@@ -74,8 +72,9 @@ fn peak(gpu: &Gpu, demand: &Demand) -> f64 {
     rates.reduce(f64::max).unwrap_or_else(|| gpu.float_flops())
 }
 
-fn panel(area: &Area<'_>, kernel: &Shown, gpu: &'static Gpu) -> Drawn {
-    let (demand, roofline) = (kernel.demand, Roofline::new(gpu, kernel.demand));
+fn panel(area: &Area<'_>, shown: &Shown) -> Drawn {
+    let Shown { name, demand, gpu } = *shown;
+    let roofline = Roofline::new(gpu, demand);
     let peak = peak(gpu, demand);
     // Without traffic a kernel lies far to the right.
     let ridge = peak / gpu.memory_bandwidth;
@@ -87,7 +86,7 @@ fn panel(area: &Area<'_>, kernel: &Shown, gpu: &'static Gpu) -> Drawn {
     let y = uncached.min(bound).min(peak) / 12.0 / 1e12..peak * 3.0 / 1e12;
 
     let mut chart = ChartBuilder::on(area)
-        .caption(format!("{} on {}", kernel.name, gpu.name), (FONT, 15))
+        .caption(format!("{name} on {}", gpu.name), (FONT, 15))
         .margin(10)
         .x_label_area_size(38)
         .y_label_area_size(50)
@@ -113,7 +112,7 @@ fn panel(area: &Area<'_>, kernel: &Shown, gpu: &'static Gpu) -> Drawn {
         let ends = [(x.start, allowed), (x.end, allowed)];
         // A level above the roof tells nothing; the legend has its number.
         let visible = allowed < y.end && unit != Unit::Memory;
-        let dashes = visible.then(|| DashedLineSeries::new(ends, 5, 4, colour.stroke_width(1)));
+        let dashes = visible.then(|| DashedLineSeries::new(ends, 10, 6, colour.stroke_width(1)));
         chart
             .draw_series(dashes.into_iter().flatten())?
             .label(format!("{} {}", unit.name(), axis(allowed)))
@@ -151,23 +150,25 @@ mod tests {
     fn every_kernel_is_drawn_on_every_gpu() {
         let mut demand = Demand::of([("fma.rn.f32", 1000), ("ex2.approx.f32", 10)]);
         (demand.sector_bytes, demand.shared_wavefronts) = (6400, 300);
-        let kernels = ["first <&>", "second"].map(|name| Shown { name, demand: &demand });
-        let gpus: Vec<&'static Gpu> = GPUS.iter().collect();
-        let text = svg(&kernels, &gpus).unwrap();
-        for gpu in gpus {
+        let pairs =
+            ["first <&>", "second"].into_iter().flat_map(|name| GPUS.iter().map(move |gpu| (name, gpu)));
+        let all: Vec<Shown> = pairs.map(|(name, gpu)| Shown { name, demand: &demand, gpu }).collect();
+        let text = svg(&all, 3).unwrap();
+        for gpu in &GPUS {
             assert!(text.contains(&format!("first &lt;&amp;&gt; on {}", gpu.name)), "{text}");
             assert!(text.contains(&format!("second on {}", gpu.name)));
         }
+        assert!(text.contains(&format!("width=\"{}\" height=\"{}\"", 3 * WIDTH, 4 * HEIGHT)));
         assert!(text.contains("special functions") && !text.contains("matrix units"));
         // No traffic at all is drawn too.
         demand.sector_bytes = 0;
-        assert!(svg(&[Shown { name: "k", demand: &demand }], &[&GPUS[0]]).is_ok());
+        assert!(svg(&[Shown { name: "k", demand: &demand, gpu: &GPUS[0] }], 3).is_ok());
     }
 
     #[test]
     fn a_kernel_without_operations_is_refused() {
         let demand = Demand::of([("ret", 1)]);
-        let error = svg(&[Shown { name: "k", demand: &demand }], &[&GPUS[0]]).unwrap_err();
+        let error = svg(&[Shown { name: "k", demand: &demand, gpu: &GPUS[0] }], 3).unwrap_err();
         assert!(error.starts_with("`k` has no floating-point operations"), "{error}");
     }
 }

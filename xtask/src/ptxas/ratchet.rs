@@ -41,7 +41,7 @@ fn path() -> PathBuf {
 
 impl Ratchet {
     /// The figures of what was assembled.
-    pub fn of(assembler: &str, assembled: &[Assembled<'_>]) -> Self {
+    pub(super) fn of(assembler: &str, assembled: &[Assembled<'_>]) -> Self {
         let figures = assembled.iter().map(|one| {
             let others = one.plain_loop.as_ref().map(|found| found.others());
             let figures = Figures([Some(one.usage.registers), Some(one.usage.spilled), others]);
@@ -59,7 +59,14 @@ impl Ratchet {
         Self::parse(&text).with_context(|| format!("{FILE} is not as `cargo xtask ptxas --accept` writes it"))
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// Instructions other than HMMA for each HMMA in the plain loop of a kernel on a target, if it has such a loop.
+    pub fn others_for_each_product(&self, kernel: &str, target: &str) -> Option<f64> {
+        let Figures([_, _, others]) = self.figures.get(&(kernel.to_string(), target.to_string()))?;
+        others.map(|hundredths| f64::from(hundredths) / 100.0)
+    }
+
+    /// As `read`, of a text.
+    pub fn parse(text: &str) -> Result<Self> {
         let file: Value = serde_json::from_str(text)?;
         let assembler = file["ptxas"].as_str().context("lacks `ptxas`")?.to_string();
         let mut figures = BTreeMap::new();

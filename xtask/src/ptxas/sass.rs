@@ -136,7 +136,8 @@ fn successors(code: &[Instruction]) -> Result<Vec<Vec<usize>>> {
             }
             // Where the assembler wants a jump out of a loop it may write a call that never returns.
             "CALL" => next.extend(place(one).ok()),
-            "EXIT" | "RET" | "KILL" => falls_through = !one.is_certain(),
+            // A trap ends the program too.
+            "EXIT" | "RET" | "KILL" | "BPT" => falls_through = !one.is_certain(),
             "BRX" | "JMP" | "JMX" => {
                 bail!("{} at {:#x} goes to a place in a register", one.name, one.address)
             }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use flash_attention::{Backend, Causal};
+use flash_attention::{Backend, Causal, MAX_SPLITS};
 
 /// Exact attention, forward and backward, on tensors in safetensors files.
 #[derive(Debug, Parser)]
@@ -53,6 +53,14 @@ pub struct Input {
     /// all of them.
     #[arg(long = "backend", value_name = "BACKEND,…", value_delimiter = ',', default_value = "auto")]
     pub backends: Vec<Backend>,
+
+    /// Into how many parts flash divides the keys, 1 to 128; more than 1 only it can [default: as many as keep the device busy].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_SPLITS as i64))]
+    pub splits: Option<u32>,
+    /// Backward without atomic additions, which change the last bits of dq from run to run; false asks for them where they can be
+    /// [default: they are used where there are many keys].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub deterministic: Option<bool>,
 
     /// Factor of the scores, in place of the file's; finite and not 0.
     #[arg(long, allow_negative_numbers = true)]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use flash_attention::{Explanation, sdpa};
+use flash_attention::{Backend, Explanation, sdpa};
 
 use crate::arguments::Explain;
 use crate::output::{say, table};
@@ -21,6 +21,11 @@ pub fn explain(arguments: &Explain) -> Result<ExitCode, Failure> {
     let backends = &arguments.input.backends;
     let asked = backends.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(",");
     match explanation.choose(backends) {
+        Ok(Backend::Flash) => {
+            let splits = problem.splits_taken().map_err(words)?;
+            let note = if splits > 1 { format!(", keys in {splits} splits") } else { String::new() };
+            say(&format!("--backend {asked} runs flash{note}"));
+        }
         Ok(backend) => say(&format!("--backend {asked} runs {backend}")),
         Err(_) => say(&format!("--backend {asked} runs nothing")),
     }

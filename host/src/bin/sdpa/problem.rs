@@ -25,6 +25,8 @@ pub fn load(input: &Input) -> Result<Loaded, Failure> {
 /// Puts the arguments in the place of what the file says.
 fn change(options: &mut Options, input: &Input) -> Result<(), Failure> {
     options.backends = input.backends.clone();
+    options.splits = input.splits.map_or(options.splits, |splits| splits as usize);
+    options.deterministic = input.deterministic;
     options.scale = input.scale.or(options.scale);
     options.causal = input.causal.unwrap_or(options.causal);
     options.window.left = input.window_left.map_or(options.window.left, |bound| bound.0);
@@ -72,5 +74,33 @@ fn device(input: &Input) -> Result<(Device, String), Failure> {
             Err(reason) => (emulator(), format!(" (auto: {reason})")),
         }),
         name => Ok((Device::parse(name).map_err(words)?, String::new())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    #[test]
+    fn atomic_additions_are_left_to_the_library_or_decided() {
+        let cases = [
+            (None, None),
+            (Some(""), Some(true)),
+            (Some("=true"), Some(true)),
+            (Some("=false"), Some(false)),
+        ];
+        for (value, expected) in cases {
+            let flag = value.map(|value| format!("--deterministic{value}"));
+            let words = ["sdpa", "run", "in"].map(String::from).into_iter().chain(flag);
+            let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else {
+                panic!("it is no run")
+            };
+            let mut options = Options::default();
+            assert!(change(&mut options, &run.input).is_ok());
+            assert_eq!(options.deterministic, expected, "{value:?}");
+        }
     }
 }

@@ -48,6 +48,10 @@ impl Accelerator for OnStream {
         Kind::Cuda
     }
 
+    fn multiprocessors(&self) -> u32 {
+        self.cuda.multiprocessors()
+    }
+
     fn refusal(&self, least: (i32, i32)) -> Option<String> {
         self.cuda.refusal(least)
     }

@@ -1,0 +1,205 @@
+//! `dk`, `dv` and the sums of `dq` on tensor cores (sm_80), a block of keys at a time (FlashAttention-2, algorithm 2).
+//!
+//! As in `dk/dv` rows are keys here, so that Pᵀ and dSᵀ are in registers what the next product takes. dQ = dS K sums over keys,
+//! which are rows of all warps: dS goes through shared memory in 16 bits, each warp multiplies its part of dQ over all keys of the
+//! block, and adds it to f32 sums in global memory. The order of these additions varies from run to run, and with it the last bits
+//! of dq; dk and dv are those of `dk/dv`, bit for bit.
+//!
+//! | | |
+//! |---|---|
+//! | grid | key blocks x key heads x batch |
+//! | stays | K and V in shared memory, dK and dV in registers |
+//! | streams | Q (two buffers) and dO (one) by asynchronous copies |
+//! | bound by | tensor cores; 5 products a step, 32 queries; one atomic addition for each element of its dQ |
+//!
+//! Counted by the emulator at 512 queries and keys, with the rounding of dq and the zeros before (`bench emulator`):
+//!
+//! | | this | `dk/dv` and `dq` |
+//! |---|---|---|
+//! | f16, 4 heads, d 64: M instructions, MiB | 23.4, 8.3 | 32.7, 7.8 |
+//! | the same, causal | 18.8, 6.0 | 26.8, 5.6 |
+//! | bf16, 2 heads, d 128 | 20.2, 8.3 | 29.3, 7.8 |
+//! | the same, causal | 15.8, 6.0 | 22.6, 5.5 |
+//! | sm_80, d 128: instructions a plain step and warp (HMMA) | 426 (160) | 364 (128), 276 (96) |
+
+use super::flash_grad;
+use super::key_block::KeyBlock;
+use crate::config::{FlashGradConfig, assume_checked};
+use crate::pipeline::NOWHERE;
+use crate::pipeline::flash::EdgesFirst;
+use crate::pipeline::flash_grad::{GradBlock, Pair};
+use crate::pipeline::query_sums::QuerySums;
+use crate::pipeline::score_grads::ScoreGrads;
+use crate::score::{KeyRows, ScoreRules, TilePlace};
+use crate::tiles::mma_fragment::MmaTiles;
+use crate::tiles::operand::Operand;
+use cuda_std::{hint, thread};
+use flash_attention_abi::flash::GradSums;
+use flash_attention_abi::{BackwardParams, TensorParam};
+
+/// Steps in the source: one over blocks at the edges, one over plain ones.
+pub const STEPS: u32 = 2;
+
+/// Barriers in the source: two in each step, one before a head's first, and one before results go through shared memory.
+pub const BARRIERS: u32 = 2 * STEPS + 2;
+
+/// The kernel, for padded columns `D` of q and k and `V` of v.
+///
+/// # Safety
+/// Launched as the host's plan says, on tensors that are as `params` describes them.
+#[inline(always)]
+pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(params: &BackwardParams) {
+    let problem = &params.problem;
+    // SAFETY: the caller's.
+    unsafe { assume_checked(problem) };
+    let rows = C::TILE.block_rows();
+    // SAFETY: the caller's.
+    let work = unsafe { KeyBlock::anew(problem, rows) };
+    if work.first >= work.sequence.key_rows {
+        return; // The whole block: a ragged batch's sequence has fewer keys.
+    }
+    let k = work.sequence.of_keys(&params.k, work.head, problem.head_dim, true);
+    let v = work.sequence.of_keys(&params.v, work.head, problem.value_dim, true);
+    let mut sums = [MmaTiles::zero(); 2];
+    let padding = work.first >= work.last;
+    // SAFETY: all threads take the same way through heads and blocks.
+    unsafe {
+        let block = GradBlock::<C, D, V>::new();
+        block.copy_rows(Pair { wide: &k, value: &v }, work.first);
+        // A block of padding meets no query.
+        if !padding {
+            let mut index = 0;
+            while index < hint::opaque(problem.query_heads) / problem.key_heads {
+                add_head::<C, D, V>(params, &block, index, &mut sums);
+                index += 1;
+            }
+        }
+        let block = GradBlock::<C, D, V>::of_thread(hint::opaque(thread::thread_idx_x()));
+        block.arrive();
+        let [mut grad_key, grad_value] = sums;
+        let KeyBlock { mut sequence, head, first, .. } = KeyBlock::anew(problem, rows);
+        // What is known from the kernel's start stays in a register until here, and there is none left for it.
+        if problem.query_offsets == 0 {
+            sequence.key_rows = hint::opaque(problem.keys);
+        }
+        let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
+        let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
+        block.store_wide(&mut grad_key, problem.scale, &dk, first);
+        block.store_value(&grad_value, &dv, first);
+    }
+}
+
+/// What the query head of this index in its group adds to the gradients of the block's keys, and those keys to its dQ.
+#[inline(always)]
+unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
+    params: &BackwardParams,
+    block: &GradBlock<C, D, V>,
+    index: u32,
+    sums: &mut [MmaTiles; 2],
+) {
+    let problem = &params.problem;
+    let none = TensorParam::default();
+    // SAFETY: the caller's.
+    let work = unsafe { KeyBlock::anew(problem, C::TILE.block_rows()) };
+    let KeyBlock { sequence, first: first_key, last: last_key, .. } = work;
+    let head = work.head * (problem.query_heads / problem.key_heads) + index;
+    // SAFETY: the caller's.
+    let rules = unsafe { ScoreRules::<C::Element>::new(problem, &none, &none, &sequence, head) };
+    let range = rules.query_blocks(first_key, last_key, sequence.queries, C::TILE.step);
+    // Rows of keys that are padding see nothing: where the block has some, every step is at an edge.
+    let range = if last_key - first_key < C::TILE.block_rows() { range.without_plain() } else { range };
+    let order = EdgesFirst::new(range, C::TILE.step);
+    let tile_bytes = GradSums { head_dim: D }.tile_bytes();
+    let queries = Queries::<C, D, V> {
+        q: sequence.of_queries(&params.q, head, problem.head_dim, true),
+        dout: sequence.of_queries(&params.dout, head, problem.value_dim, true),
+        rules,
+        sums: QuerySums::of_bytes(&params.dq_sums, &sequence, head, tile_bytes),
+        first_key,
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        // The head before may still use the place of the first step, and its last copies may still be on their way there.
+        block.arrive();
+        block.copy_step(&Pair { wide: &queries.q, value: &queries.dout }, order.first(0), 0, false);
+        let mut parity = 0;
+        for index in 0..order.edges {
+            let shared = ScoreGrads::new(hint::opaque(thread::thread_idx_x()));
+            queries.advance::<true>(
+                block,
+                &shared,
+                [order.first(index), order.first(index + 1)],
+                parity,
+                sums,
+            );
+            parity ^= 1;
+        }
+        let shared = ScoreGrads::new(hint::opaque(thread::thread_idx_x()));
+        for index in range.plain_begin..range.plain_end {
+            let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
+            queries.advance::<false>(block, &shared, [index * C::TILE.step, next], parity, sums);
+            parity ^= 1;
+        }
+    }
+}
+
+/// What a block of keys needs of one query head.
+struct Queries<C: FlashGradConfig, const D: u32, const V: u32> {
+    q: Operand<C::Element>,
+    dout: Operand<C::Element>,
+    rules: ScoreRules<C::Element>,
+    sums: QuerySums,
+    first_key: u32,
+}
+
+impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<C, D, V> {
+    /// Meets the queries `first ..`, which are on their way, and sends for `next ..`. Where no score is at an edge all of both
+    /// exist, or `next` is nowhere.
+    ///
+    /// # Safety
+    /// All threads of the block call this together.
+    #[inline(always)]
+    unsafe fn advance<const EDGE: bool>(
+        &self,
+        block: &GradBlock<C, D, V>,
+        shared: &ScoreGrads<C, D>,
+        [first_query, next]: [u32; 2],
+        parity: u32,
+        [grad_key, grad_value]: &mut [MmaTiles; 2],
+    ) {
+        let Queries { rules, sums, .. } = self;
+        // SAFETY: each place is read between the barriers that bring and free it.
+        unsafe {
+            let numbers = sums.numbers(block.place, first_query);
+            block.arrive();
+            if EDGE || next != NOWHERE {
+                block.copy_step_wide(&self.q, next, parity ^ 1, !EDGE);
+            }
+            // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
+            let mut weights = block.scores(parity);
+            flash_grad::weights::<C>(&mut weights, rules.scale_log2(), |_, j| numbers[j][0]);
+            if EDGE {
+                let tile =
+                    TilePlace { thread: block.place, first_query, first_key: self.first_key, plain: false };
+                flash_grad::hide::<C, KeyRows>(rules, &mut weights, tile);
+            }
+            // dPᵀ = V dOᵀ, dV += Pᵀ dO
+            let mut grads = block.weight_gradients(0);
+            block.add_value(grad_value, &weights, 0);
+            // dSᵀ = Pᵀ (dPᵀ - delta)
+            flash_grad::scores::<C>(&mut grads, &mut weights, |_, j| numbers[j][1]);
+            shared.store(&grads);
+            thread::sync_threads();
+            if EDGE || next != NOWHERE {
+                block.copy_step_value(&self.dout, next, !EDGE);
+            }
+            // dK += dSᵀ Q, dQ += dS K
+            block.add_wide(grad_key, &grads, parity);
+            let part = shared.query_gradients();
+            sums.add(first_query, shared.lane, shared.part, &part, Self::PART);
+        }
+    }
+
+    /// Tiles of the warp's part of dQ, and how far pairs of them are apart.
+    const PART: [usize; 2] = [ScoreGrads::<C, D>::TILES, ScoreGrads::<C, D>::STRIDE];
+}

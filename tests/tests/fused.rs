@@ -1,0 +1,192 @@
+//! The fused backward kernel, whose blocks of keys add up dq atomically: the same gradients, and no load that is not needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flash_attention::{Backend, Causal, Device, Dtype, EmulatorOptions, Layout, Statistics};
+use flash_attention_conformance::compare::{compare_all, errors, first_difference};
+use flash_attention_conformance::devices::{Target, devices, say};
+use flash_attention_conformance::golden::{self, File};
+use flash_attention_conformance::problem::{Lengths, Problem, Results};
+use flash_attention_conformance::tiles::{counted, met};
+use flash_attention_conformance::unfused::{Precision, unfused};
+use rstest::rstest;
+
+/// Flash on an emulator that looks for races and reads of unwritten memory.
+fn checked() -> Target {
+    let device = Device::emulator_with(EmulatorOptions::default().checks(true));
+    Target { device, backend: Backend::Flash }
+}
+
+/// The kernels for tensor cores that gave gradients since the last time, without type and columns.
+fn took(target: &Target) -> BTreeSet<&'static str> {
+    let kernels = ["grad_key_value", "grad_query", "grad_fused", "grad_convert"];
+    let counted = target.device.take_stats().expect("an emulator counts");
+    let ran = |kernel: &&str| counted.keys().any(|name| name.starts_with(&format!("flash_{kernel}")));
+    kernels.into_iter().filter(ran).collect()
+}
+
+const FUSED: [&str; 2] = ["grad_convert", "grad_fused"];
+const WITHOUT_ATOMICS: [&str; 2] = ["grad_key_value", "grad_query"];
+
+/// One head of 16-bit elements.
+fn of(queries: usize, keys: usize, columns: [usize; 2]) -> Problem {
+    let [head_dim, value_dim] = columns;
+    Problem { queries, keys, head_dim, value_dim, dtype: Dtype::F16, ..Problem::default() }
+}
+
+/// The largest difference of dq, and what two roundings of sums in another order may differ by.
+fn apart(given: &Results, expected: &Results, dtype: Dtype) -> (f64, f64) {
+    let unit = if dtype == Dtype::F16 { 2f64.powi(-10) } else { 2f64.powi(-7) };
+    let largest = expected.dq.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    let pairs = given.dq.iter().zip(&expected.dq);
+    let difference = pairs.fold(0.0f64, |most, (a, b)| most.max((a - b).abs()));
+    // A unit in the last place of the largest; subnormal numbers of f16 are 2^-24 apart.
+    (difference, (unit * largest).max(2f64.powi(-24)))
+}
+
+#[rstest]
+#[case::one_of_each(of(1, 1, [64, 64]))]
+#[case::a_tile_and_one(of(33, 129, [64, 64]))]
+#[case::less_than_a_tile(of(31, 127, [32, 32]))]
+#[case::several_blocks(Problem { key_heads: 2, ..of(100, 300, [128, 128]) })]
+#[case::wide_values(of(70, 200, [64, 128]))]
+#[case::narrow_values(of(70, 200, [128, 64]))]
+#[case::three_quarters(of(97, 150, [96, 96]))]
+#[case::padded_columns(of(40, 140, [8, 24]))]
+#[case::padded_columns_of_96(of(40, 140, [72, 80]))]
+#[case::padded_columns_of_128(of(40, 140, [104, 88]))]
+#[case::padded_columns_of_both(of(40, 140, [40, 104]))]
+#[case::causal(Problem { causal: Causal::UpperLeft, ..of(170, 300, [64, 64]) })]
+#[case::causal_with_dead_queries(Problem { causal: Causal::LowerRight, ..of(300, 170, [128, 128]) })]
+#[case::window(Problem { window: [Some(40), Some(9)], ..of(260, 290, [64, 64]) })]
+#[case::diagonal(Problem { window: [Some(0), Some(0)], ..of(150, 150, [32, 32]) })]
+#[case::grouped(Problem { batch: 2, key_heads: 2, group: 3, ..of(65, 257, [64, 64]) })]
+#[case::multi_query(Problem { group: 4, causal: Causal::LowerRight, ..of(130, 130, [128, 128]) })]
+#[case::log_sum_exp(Problem { dlse: true, scale: Some(0.6), ..of(90, 160, [64, 64]) })]
+#[case::heads_inside(Problem { batch: 2, key_heads: 3, layout: Layout::Bshd, ..of(50, 150, [64, 64]) })]
+#[case::lengths(Problem { batch: 4, lengths: Lengths::Keys(vec![290, 0, 1, 140]), ..of(70, 290, [64, 64]) })]
+#[case::ragged(of(1, 1, [64, 64]).ragged(vec![[33, 129], [0, 70], [31, 40], [1, 1], [32, 0], [64, 300], [5, 9]]))]
+#[case::ragged_groups(
+    Problem { group: 2, key_heads: 2, causal: Causal::LowerRight, ..of(1, 1, [128, 64]) }
+        .ragged(vec![[3, 200], [100, 100], [200, 3]])
+)]
+fn gradients_are_those_of_the_formulas_and_of_the_kernels_without_atomics(
+    #[case] problem: Problem,
+    #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+) {
+    devices();
+    let problem = Problem { dtype, seed: 11, deterministic: Some(false), ..problem };
+    let (inputs, target) = (problem.inputs(), checked());
+    let given = problem.run_on(&target, &inputs).unwrap();
+    assert_eq!(took(&target), FUSED.into());
+    let expected = problem.truth(&inputs);
+    let allowed = errors(&unfused(&problem, &inputs, Precision::of(dtype)), &expected, dtype);
+    compare_all(&given, &expected, allowed, dtype).unwrap();
+
+    let without = Problem { deterministic: Some(true), ..problem };
+    let expected = without.run_on(&target, &inputs).unwrap();
+    assert_eq!(took(&target), WITHOUT_ATOMICS.into());
+    let (difference, allowed) = apart(&given, &expected, dtype);
+    assert!(difference <= allowed, "dq differs by {difference}, and {allowed} is allowed");
+    let [given, expected] = [given, expected].map(|results| Results { dq: vec![], ..results });
+    assert_eq!(first_difference(&given, &expected), None);
+}
+
+/// What the library chooses by itself.
+#[rstest]
+#[case::few_keys(of(40, 256, [64, 64]), WITHOUT_ATOMICS)]
+#[case::many_keys(of(40, 257, [64, 64]), FUSED)]
+#[case::a_narrow_window(Problem { window: [Some(100), Some(155)], ..of(40, 700, [64, 64]) }, WITHOUT_ATOMICS)]
+#[case::a_wide_window(Problem { window: [Some(100), Some(156)], ..of(40, 700, [64, 64]) }, FUSED)]
+fn many_keys_are_added_up_atomically(#[case] problem: Problem, #[case] kernels: [&str; 2]) {
+    let target = checked();
+    problem.run_on(&target, &problem.inputs()).unwrap();
+    assert_eq!(took(&target), kernels.into());
+}
+
+#[test]
+fn golden_cases_are_right_by_both_ways() {
+    let folders = [golden::folder(), golden::examples()];
+    let files: Vec<File> =
+        folders.iter().filter_map(|folder| golden::files(folder)).flat_map(Result::unwrap).collect();
+    let mut ways = BTreeMap::new();
+    for File { path, name } in files {
+        if !golden::takes(&path, Backend::Flash).unwrap() {
+            continue;
+        }
+        let target = checked();
+        let [with, without] = [false, true].map(|deterministic| {
+            golden::run_with(&path, &target, 0, Some(deterministic))
+                .unwrap_or_else(|message| panic!("{name}, deterministic {deterministic}: {message}"));
+            took(&target)
+        });
+        assert!(without.is_disjoint(&FUSED.into()), "{name}: {without:?}");
+        // Where these kernels go backward at all, so does the fused one.
+        assert_eq!(with == FUSED.into(), without == WITHOUT_ATOMICS.into(), "{name}: {with:?}, {without:?}");
+        *ways.entry(with == FUSED.into()).or_insert(0) += 1;
+    }
+    say(&format!("golden cases by the fused kernel: {}", ways.get(&true).unwrap_or(&0)));
+    assert!(ways.get(&true).is_some_and(|&cases| cases > 0), "no case goes backward on tensor cores");
+}
+
+/// Queries and keys of a tile of the kernel of 32 columns.
+const TILE: [usize; 2] = [32, 128];
+
+/// Bytes of a row of q, k, v or dout.
+const ROW: u64 = 32 * 2;
+
+/// A tile loads its rows of q and dout, and each of 128 threads 8 pairs of a log-sum-exp and a delta.
+const TILE_BYTES: u64 = 2 * 32 * ROW + 128 * 8 * 8;
+
+fn loaded(problem: &Problem) -> (Statistics, Statistics) {
+    let problem = Problem { deterministic: Some(false), ..problem.clone() };
+    let mut counted = counted(&problem);
+    let mut of = |name: &str| counted.remove(name).unwrap_or_else(|| panic!("{name} did not run"));
+    (of("flash_grad_fused_f16_d32"), of("flash_grad_convert_f16"))
+}
+
+#[rstest]
+#[case::full([None; 2], Causal::None)]
+#[case::upper_left([None; 2], Causal::UpperLeft)]
+#[case::lower_right([None; 2], Causal::LowerRight)]
+#[case::left([Some(100), None], Causal::None)]
+#[case::both([Some(64), Some(64)], Causal::None)]
+#[case::diagonal([Some(0), Some(0)], Causal::None)]
+#[case::causal_65([Some(65), None], Causal::LowerRight)]
+fn a_tile_that_is_met_is_loaded_once_and_no_other(
+    #[case] window: [Option<usize>; 2],
+    #[case] causal: Causal,
+    #[values((512, 512), (256, 512), (512, 384))] sizes: (usize, usize),
+    #[values(1, 3)] group: usize,
+) {
+    let (queries, keys) = sizes;
+    let problem = Problem { window, causal, group, ..of(queries, keys, [32, 32]) };
+    let (fused, convert) = loaded(&problem);
+    let tiles = met(&problem, TILE) * group as u64;
+    // K and V once, and what every head meets of Q and dO.
+    assert_eq!(fused.global_load_bytes, 2 * keys as u64 * ROW + tiles * TILE_BYTES, "{tiles} tiles are met");
+    let elements = (queries * group * 32) as u64;
+    assert_eq!((convert.global_load_bytes, convert.global_store_bytes), (4 * elements, 2 * elements));
+}
+
+/// One addition for each element of dQ of a tile, none for tiles that nobody meets; four whole sectors each.
+#[test]
+fn every_element_of_a_tile_of_dq_is_added_once() {
+    let problem = Problem { causal: Causal::UpperLeft, ..of(512, 512, [32, 32]) };
+    let (fused, _) = loaded(&problem);
+    let additions = fused.mnemonics["red.relaxed.gpu.global.add.f32"];
+    assert_eq!(additions, met(&problem, TILE) * 32 * 32 / 32);
+}
+
+#[test]
+fn no_padding_of_a_ragged_batch_is_computed() {
+    let lengths = [[512, 512], [64, 64], [0, 70], [1, 1], [100, 300], [3, 2], [256, 128]];
+    let plain = of(1, 1, [32, 32]);
+    let (together, rounded) = loaded(&plain.clone().ragged(lengths.to_vec()));
+    let alone = lengths.iter().filter(|length| length[0] > 0);
+    let alone: Vec<_> = alone.map(|&length| loaded(&plain.clone().ragged(vec![length]))).collect();
+    let products = |fused: &Statistics| fused.mnemonics["mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"];
+    assert_eq!(products(&together), alone.iter().map(|(fused, _)| products(fused)).sum::<u64>());
+    let stored = alone.iter().map(|(_, convert)| convert.global_store_bytes).sum::<u64>();
+    assert_eq!(rounded.global_store_bytes, stored);
+}
