@@ -64,16 +64,8 @@ const K16_HALF: Form = Form {
     bits: f16,
 };
 
-const K8_HALF: Form = Form {
-    name: "",
-    k: 8,
-    per_word: 2,
-    registers: [2, 1, 4],
-    a_row: |lane, i| if i < 2 { group(lane) } else { group(lane) + 8 },
-    a_column: |lane, i| in_group(lane) * 2 + (i & 1),
-    b_row: |lane, i| in_group(lane) * 2 + i,
-    bits: f16,
-};
+// The same formulas, of which the shorter forms have the first elements.
+const K8_HALF: Form = Form { k: 8, registers: [2, 1, 4], ..K16_HALF };
 
 const K8_TF32: Form = Form {
     name: "",
@@ -87,27 +79,7 @@ const K8_TF32: Form = Form {
     bits: |x| (x as f32).to_bits() | 0x1fff,
 };
 
-const K4_TF32: Form = Form {
-    name: "",
-    k: 4,
-    per_word: 1,
-    registers: [2, 1, 4],
-    a_row: |lane, i| if i == 0 { group(lane) } else { group(lane) + 8 },
-    a_column: |lane, _| in_group(lane),
-    b_row: |lane, _| in_group(lane),
-    bits: |x| (x as f32).to_bits(),
-};
-
-const K16_BYTE: Form = Form {
-    name: "",
-    k: 16,
-    per_word: 4,
-    registers: [2, 1, 4],
-    a_row: |lane, i| if i < 4 { group(lane) } else { group(lane) + 8 },
-    a_column: |lane, i| in_group(lane) * 4 + (i & 3),
-    b_row: |lane, i| in_group(lane) * 4 + i,
-    bits: |x| x as u8 as u32,
-};
+const K4_TF32: Form = Form { k: 4, registers: [2, 1, 4], bits: |x| (x as f32).to_bits(), ..K8_TF32 };
 
 const K32_BYTE: Form = Form {
     name: "",
@@ -119,6 +91,8 @@ const K32_BYTE: Form = Form {
     b_row: |lane, i| if i < 4 { in_group(lane) * 4 + (i & 3) } else { in_group(lane) * 4 + (i & 3) + 16 },
     bits: |x| x as u8 as u32,
 };
+
+const K16_BYTE: Form = Form { k: 16, registers: [2, 1, 4], ..K32_BYTE };
 
 /// A module around one `mma`: lane l reads its 12 words of input and writes its 4 words of result.
 fn kernel(mnemonic: &str, [a, b, c]: [usize; 3]) -> String {

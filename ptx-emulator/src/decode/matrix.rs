@@ -2,7 +2,7 @@
 
 use super::function::{Decoded, FunctionDecoder, operands};
 use crate::ops::copy::{self, Commit, CopyAsync, WaitGroup};
-use crate::ops::matrix::{LoadMatrix, StoreMatrix};
+use crate::ops::matrix::MoveMatrix;
 use crate::ops::memory::{self as mem, COPY, WIDE_ADDRESS, WRITES};
 use crate::ops::mma::{
     A_OTHER, B_OTHER, Brain, Eight, HALF_SUMS, Half, IntMma, SATURATE, Tensor32, pick_mma,
@@ -98,10 +98,10 @@ impl FunctionDecoder<'_, '_> {
             list.push(if is_load { self.dst(element, Type::B32)? } else { self.src(element, Type::B32)? });
         }
         let run = match (is_load, address.space) {
-            (true, Space::Shared) => pick::<LoadMatrix<{ mem::SHARED }>>(),
-            (true, Space::Generic) => pick::<LoadMatrix<{ mem::GENERIC }>>(),
-            (false, Space::Shared) => pick::<StoreMatrix<{ mem::SHARED }>>(),
-            (false, Space::Generic) => pick::<StoreMatrix<{ mem::GENERIC }>>(),
+            (true, Space::Shared) => pick::<MoveMatrix<{ mem::SHARED }, false>>(),
+            (true, Space::Generic) => pick::<MoveMatrix<{ mem::GENERIC }, false>>(),
+            (false, Space::Shared) => pick::<MoveMatrix<{ mem::SHARED }, true>>(),
+            (false, Space::Generic) => pick::<MoveMatrix<{ mem::GENERIC }, true>>(),
             (_, other) => return Err(format!("`{}` of {} memory", s.opcode, other.name())),
         };
         let mut instr = self.memory_instr(run, &address, &list);

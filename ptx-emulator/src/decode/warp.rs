@@ -3,7 +3,7 @@
 use super::frame::Class;
 use super::function::{Decoded, FunctionDecoder, operands, type_of};
 use crate::ops::collective::{Elect, Match, PREDICATE, Redux, SYNC, Shuffle, Vote, WarpBarrier};
-use crate::ops::{bits, control, pick};
+use crate::ops::{Instr, bits, control, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::Type;
 
@@ -45,22 +45,18 @@ impl FunctionDecoder<'_, '_> {
         }
     }
 
-    fn shfl(&mut self, s: &Statement) -> Decoded {
-        let sync = s.has("sync");
-        let [target, a, b, c, rest @ ..] = s.operands.as_slice() else {
-            return Err("`shfl` lacks operands".into());
-        };
-        let mut instr = self.blank(pick::<Shuffle>());
-        (instr.a, instr.b, instr.c) =
-            (self.src(a, Type::B32)?, self.src(b, Type::U32)?, self.src(c, Type::U32)?);
-        let mode =
-            ["up", "down", "bfly", "idx"].iter().position(|m| s.has(m)).ok_or("`shfl` names no mode")?;
-        instr.n = mode as u32;
-        if sync {
-            let [mask] = rest else { return Err("`shfl.sync` lacks its member mask".into()) };
+    /// The member mask of the `.sync` form of an instruction that has another form too.
+    fn member_mask(&mut self, s: &Statement, rest: &[Operand], instr: &mut Instr) -> Decoded {
+        if s.has("sync") {
+            let [mask] = rest else { return Err(format!("`{}.sync` lacks its member mask", s.opcode)) };
             instr.e = self.src(mask, Type::B32)?;
             instr.n |= SYNC;
         }
+        Ok(())
+    }
+
+    /// Emits an instruction with the target `d` or `d|p`.
+    fn emit_with_predicate(&mut self, mut instr: Instr, target: &Operand) -> Decoded {
         let (d, p) = self.with_predicate(target, Type::B32)?;
         instr.d = d;
         if let Some(p) = p {
@@ -71,6 +67,20 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
+    fn shfl(&mut self, s: &Statement) -> Decoded {
+        let [target, a, b, c, rest @ ..] = s.operands.as_slice() else {
+            return Err("`shfl` lacks operands".into());
+        };
+        let mut instr = self.blank(pick::<Shuffle>());
+        (instr.a, instr.b, instr.c) =
+            (self.src(a, Type::B32)?, self.src(b, Type::U32)?, self.src(c, Type::U32)?);
+        let mode =
+            ["up", "down", "bfly", "idx"].iter().position(|m| s.has(m)).ok_or("`shfl` names no mode")?;
+        instr.n = mode as u32;
+        self.member_mask(s, rest, &mut instr)?;
+        self.emit_with_predicate(instr, target)
+    }
+
     fn vote(&mut self, s: &Statement) -> Decoded {
         let [d, p, rest @ ..] = s.operands.as_slice() else { return Err("`vote` lacks operands".into()) };
         let mode =
@@ -78,11 +88,7 @@ impl FunctionDecoder<'_, '_> {
         let mut instr = self.blank(pick::<Vote>());
         let (p, negated) = self.predicate(p)?;
         (instr.a, instr.b, instr.n) = (p, if negated { !0 } else { 0 }, mode as u32);
-        if s.has("sync") {
-            let [mask] = rest else { return Err("`vote.sync` lacks its member mask".into()) };
-            instr.e = self.src(mask, Type::B32)?;
-            instr.n |= SYNC;
-        }
+        self.member_mask(s, rest, &mut instr)?;
         instr.d = self.dst(d, if mode == 3 { Type::B32 } else { Type::Pred })?;
         self.emit(instr);
         Ok(())
@@ -94,14 +100,7 @@ impl FunctionDecoder<'_, '_> {
         let mut instr = self.blank(pick::<Match>());
         (instr.a, instr.e) = (self.src(a, ty)?, self.src(mask, Type::B32)?);
         instr.n = u32::from(s.has("all")) | u32::from(ty.size() == 8) << 1;
-        let (d, p) = self.with_predicate(target, Type::B32)?;
-        instr.d = d;
-        if let Some(p) = p {
-            instr.slot = p;
-            instr.n |= PREDICATE;
-        }
-        self.emit(instr);
-        Ok(())
+        self.emit_with_predicate(instr, target)
     }
 
     fn redux(&mut self, s: &Statement) -> Decoded {

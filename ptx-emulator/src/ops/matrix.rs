@@ -42,16 +42,14 @@ unsafe fn rows<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, count: u32) -> R
     Ok(rows)
 }
 
-/// `ldmatrix`: the targets are listed at `b`; transposed if `c`.
-pub(crate) struct LoadMatrix<const SPACE: u8>;
-/// `stmatrix`: the sources are listed at `b`; transposed if `c`.
-pub(crate) struct StoreMatrix<const SPACE: u8>;
+/// `ldmatrix`, or with `STORES` `stmatrix`: the targets or sources are listed at `b`; transposed if `c`.
+pub(crate) struct MoveMatrix<const SPACE: u8, const STORES: bool>;
 
-impl<const SPACE: u8> Handler for LoadMatrix<SPACE> {
+impl<const SPACE: u8, const STORES: bool> Handler for MoveMatrix<SPACE, STORES> {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         let count = i.n & 0xff;
-        // SAFETY: the decoder gave an address register and `count` listed targets; `rows` checked the first `8 count` lanes.
+        // SAFETY: the decoder gave an address register and `count` listed registers; `rows` checked the first `8 count` lanes.
         // Shared memory belongs to the host thread that runs the block.
         unsafe {
             let rows = match rows::<SPACE>(cx, i, m, count) {
@@ -59,40 +57,41 @@ impl<const SPACE: u8> Handler for LoadMatrix<SPACE> {
                 Err(flow) => return flow,
             };
             for j in 0..count {
-                let mut tile = [0; LANES];
-                for (words, &row) in tile.as_chunks_mut::<4>().0.iter_mut().zip(&rows[8 * j as usize..]) {
-                    *words = *(row as *const [u32; 4]);
-                }
+                let register = cx.extra(i.b + j);
+                let rows = &rows[8 * j as usize..8 * j as usize + 8];
+                let mut tile = if STORES { *cx.lanes::<u32>(register) } else { read(rows) };
                 if i.c != 0 {
                     tile = transposed(&tile);
                 }
-                cx.set_lanes(cx.extra(i.b + j), !0, &tile);
+                if STORES {
+                    write(rows, &tile);
+                } else {
+                    cx.set_lanes(register, !0, &tile);
+                }
             }
         }
         Flow::Next
     }
 }
 
-impl<const SPACE: u8> Handler for StoreMatrix<SPACE> {
-    #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        let count = i.n & 0xff;
-        // SAFETY: as for `LoadMatrix`.
-        unsafe {
-            let rows = match rows::<SPACE>(cx, i, m, count) {
-                Ok(rows) => rows,
-                Err(flow) => return flow,
-            };
-            for j in 0..count {
-                let mut tile = *cx.lanes::<u32>(cx.extra(i.b + j));
-                if i.c != 0 {
-                    tile = transposed(&tile);
-                }
-                for (words, &row) in tile.as_chunks::<4>().0.iter().zip(&rows[8 * j as usize..]) {
-                    *(row as *mut [u32; 4]) = *words;
-                }
-            }
-        }
-        Flow::Next
+/// # Safety
+/// Each of the 8 rows is valid for 16 bytes, and aligned to them.
+#[inline(always)]
+unsafe fn read(rows: &[usize]) -> Tile {
+    let mut tile = [0; LANES];
+    for (words, &row) in tile.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+        // SAFETY: by contract.
+        *words = unsafe { *(row as *const [u32; 4]) };
+    }
+    tile
+}
+
+/// # Safety
+/// As for `read`.
+#[inline(always)]
+unsafe fn write(rows: &[usize], tile: &Tile) {
+    for (words, &row) in tile.as_chunks::<4>().0.iter().zip(rows) {
+        // SAFETY: by contract.
+        unsafe { *(row as *mut [u32; 4]) = *words };
     }
 }

@@ -279,50 +279,41 @@ pub(crate) fn place(
     }
 }
 
-/// `ld`: the targets are listed at `b`.
-pub(crate) struct Load<E, const SPACE: u8>(PhantomData<E>);
-/// `st`: the sources are listed at `b`.
-pub(crate) struct Store<E, const SPACE: u8>(PhantomData<E>);
+/// An access of each lane: the targets or sources are listed at `b`.
+pub(crate) struct Access<E, const SPACE: u8, const STORES: bool>(PhantomData<E>);
+/// `ld`.
+pub(crate) type Load<E, const SPACE: u8> = Access<E, SPACE, false>;
+/// `st`.
+pub(crate) type Store<E, const SPACE: u8> = Access<E, SPACE, true>;
 
-impl<E: Element, const SPACE: u8> Handler for Load<E, SPACE> {
+impl<E: Element, const SPACE: u8, const STORES: bool> Handler for Access<E, SPACE, STORES> {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         let count = i.n & 0xff;
         let size = u64::from(count) * E::SIZE;
-        // SAFETY: the decoder gave an address register and `count` listed targets; `places` checked every lane.
+        // SAFETY: the decoder gave an address register and `count` listed registers; `places` checked every lane.
         unsafe {
             let Some(places) = places::<SPACE>(cx, i, m, size, size) else { return Flow::Fault };
             for element in 0..count {
                 let skip = element as usize * E::SIZE as usize;
-                let mut out = [E::Reg::default(); LANES];
-                for l in 0..LANES {
-                    out[l] = E::read((places[l] + skip) as *mut u8);
+                let register = cx.extra(i.b + element);
+                let place = |l: usize| (places[l] + skip) as *mut u8;
+                if !STORES {
+                    let mut out = [E::Reg::default(); LANES];
+                    for (l, out) in out.iter_mut().enumerate() {
+                        *out = E::read(place(l));
+                    }
+                    cx.set_lanes(register, m, &out);
+                    continue;
                 }
-                cx.set_lanes(cx.extra(i.b + element), m, &out);
-            }
-        }
-        Flow::Next
-    }
-}
-
-impl<E: Element, const SPACE: u8> Handler for Store<E, SPACE> {
-    #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        let count = i.n & 0xff;
-        let size = u64::from(count) * E::SIZE;
-        // SAFETY: the decoder gave an address register and `count` listed sources; `places` checked every lane.
-        unsafe {
-            let Some(places) = places::<SPACE>(cx, i, m, size, size) else { return Flow::Fault };
-            for element in 0..count {
-                let skip = element as usize * E::SIZE as usize;
-                let values = cx.lanes::<E::Reg>(cx.extra(i.b + element));
+                let values = cx.lanes::<E::Reg>(register);
                 if m == !0 {
-                    for l in 0..LANES {
-                        E::write((places[l] + skip) as *mut u8, values[l]);
+                    for (l, &value) in values.iter().enumerate() {
+                        E::write(place(l), value);
                     }
                 } else {
                     for l in lanes_of(m) {
-                        E::write((places[l] + skip) as *mut u8, values[l]);
+                        E::write(place(l), values[l]);
                     }
                 }
             }
