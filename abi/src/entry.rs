@@ -55,6 +55,7 @@ impl FlashKernel {
         let tile = self.grad_tile(head_dim, value_dim);
         match self {
             FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_products(),
+            FlashKernel::GradFused => tile.fused_products(),
             _ => tile.products(self.grad_results() == 2),
         }
     }
@@ -64,14 +65,24 @@ impl FlashKernel {
         let tile = self.grad_tile(head_dim, value_dim);
         match self {
             FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_matrix_loads(),
+            FlashKernel::GradFused => tile.fused_matrix_loads(),
             _ => tile.matrix_loads(self.grad_results() == 2),
         }
     }
 
-    /// Gradients that a backward kernel computes.
+    /// Dynamic shared memory of a block of a backward kernel.
+    pub const fn grad_shared_bytes(self, head_dim: u32, value_dim: u32) -> u32 {
+        let tile = self.grad_tile(head_dim, value_dim);
+        match self {
+            FlashKernel::GradFused => tile.fused_shared_bytes(),
+            _ => tile.shared_bytes(),
+        }
+    }
+
+    /// Gradients that a backward kernel writes; the sums of `dq` are none yet.
     pub const fn grad_results(self) -> u32 {
         match self {
-            FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue => 2,
+            FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue | FlashKernel::GradFused => 2,
             _ => 1,
         }
     }

@@ -155,7 +155,7 @@ pub struct BackwardParams {
     pub dq_sums: TensorParam,
     /// Log-sum-exp and delta side by side, as backward on tensor cores takes them: f32 `[batch, query_heads, queries, 2]`, the first
     /// in units of log2, and plus infinity for a query that sees no key. Written by `delta`; only where `dk/dv` and `dq` are those
-    /// of tensor cores.
+    /// of tensor cores and there is no `dq_sums`, whose tiles have them too.
     pub lse_delta: TensorParam,
     /// Address of the gradient of the sinks, f32 `[query_heads]`; written by `dsinks`.
     pub dsinks: u64,

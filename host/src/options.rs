@@ -78,7 +78,7 @@ pub enum Backend {
     Math,
     /// Fused, tiled in shared memory, ordinary arithmetic: any GPU, any head dim to 256.
     Efficient,
-    /// Fused, on tensor cores. Scaled scores beyond about 2^27 lose their digits in it and may overflow.
+    /// Fused, on tensor cores.
     Flash,
 }
 

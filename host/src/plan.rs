@@ -97,7 +97,7 @@ fn forward_parameters(
     Ok(params)
 }
 
-/// The launches of backward, in order. The problem is one that `Efficient` or, where there is `lse_delta`, `Flash` can run. The
+/// The launches of backward, in order. The problem is one that `Efficient` or, where there is `lse_delta` or `dq_sums`, `Flash` can run. The
 /// gradients of bias and sinks are `Efficient`'s.
 pub(crate) fn backward(
     problem: &Problem,

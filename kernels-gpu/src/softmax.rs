@@ -1,12 +1,14 @@
 //! The running softmax over blocks of keys (FlashAttention-2, arXiv 2307.08691, section 3.1).
 //!
-//! After each block, for every row: `max` is the largest score so far, `sum` the sum of `2^(score - max)`, and the output
-//! accumulator holds the sum of `2^(score - max) * value`. A new maximum rescales both. Scores times a positive factor are in
-//! units of log2, so that the exponential is one FMA and one `ex2`. No method knows where its tile came from.
+//! After each block, for every row: `max` is the largest score so far, or one little below it, `sum` the sum of
+//! `2^(score - max)`, and the output accumulator holds the sum of `2^(score - max) * value`. A new maximum rescales both. Scores
+//! times a positive factor are in units of log2, so that the exponential is one FMA and one `ex2`. No method knows where its tile
+//! came from.
 
 use crate::tiles::fragment::{MAX_ROWS, RowVector};
 use crate::tiles::layout::ScoreLayout;
 use core::f32::consts::LN_2;
+use core::hint;
 use core::marker::PhantomData;
 use cuda_std::float;
 
@@ -16,13 +18,24 @@ pub trait RowReduce {
     fn max(value: f32) -> f32;
     /// Their sum.
     fn sum(value: f32) -> f32;
+    /// Whether it holds in any lane of the warp.
+    fn any(value: bool) -> bool;
 }
+
+/// From here on (in units of log2) a maximum times the factor is up to 2^-12 from its rounding. The largest weight, two to that
+/// difference, is then no longer one in 16 bits; from 2^31 on it may overflow.
+const FAR: f32 = 4096.0;
+
+/// How far, in units of log2, scores may rise above the maximum that is subtracted from them before all that has been
+/// accumulated is rescaled. Weights are at most 256 then: f16 and bf16 hold them with as many digits as those below one, and f32
+/// their sums. FlashAttention-4 rescales on the same condition.
+pub const HEADROOM: f32 = 8.0;
 
 /// Running maximum and sum of the rows that a thread owns.
 pub struct OnlineSoftmax<C, R> {
     /// Brings scores to units of log2; positive.
     factor: f32,
-    /// Of the scores as they come.
+    /// What is subtracted: the largest of the scores as they come, or less by up to [`HEADROOM`].
     max: RowVector,
     /// This thread's columns only; added up across lanes once, at the end.
     sum: RowVector,
@@ -62,15 +75,45 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
     /// constant, says that all scores of a row so far may be invisible.
     #[inline(always)]
     pub fn update_max(&mut self, scores: &mut C::Fragment, hidden: bool) -> RowVector {
+        let max = self.with_largest(scores);
+        self.set_max(&max, hidden)
+    }
+
+    /// The same, but as long as no row of the warp has scores that rise above what is subtracted from them by more than
+    /// `headroom` (a constant, in units of log2), the maximum stays as it is and nothing shrinks: weights are up to `2^headroom`
+    /// then, and so is their sum, so that the result is the same.
+    #[inline(always)]
+    pub fn raise_max(&mut self, scores: &mut C::Fragment, hidden: bool, headroom: f32) -> Option<RowVector> {
+        let max = self.with_largest(scores);
+        let mut stays = true;
+        for i in 0..C::ROWS {
+            // NaN where all scores so far are invisible.
+            stays &= (max[i] - self.max[i]) * self.factor <= headroom;
+        }
+        if R::any(!stays) { Some(self.set_max(&max, hidden)) } else { None }
+    }
+
+    /// The largest scores of the rows, those before included.
+    #[inline(always)]
+    fn with_largest(&self, scores: &mut C::Fragment) -> RowVector {
+        let mut largest = self.max;
+        for i in 0..C::ROWS {
+            for j in 0..C::COLUMNS {
+                largest[i] = float::max(largest[i], *C::element(scores, i, j));
+            }
+            largest[i] = R::max(largest[i]);
+        }
+        largest
+    }
+
+    /// Makes another maximum that which is subtracted, and shrinks the sum; returns by what.
+    #[inline(always)]
+    fn set_max(&mut self, max: &RowVector, hidden: bool) -> RowVector {
         let mut shrink = [0.0; MAX_ROWS];
         for i in 0..C::ROWS {
-            let mut max = self.max[i];
-            for j in 0..C::COLUMNS {
-                max = float::max(max, *C::element(scores, i, j));
-            }
-            max = R::max(max);
-            shrink[i] = float::ex2_approx_ftz((self.max[i] - finite(max, hidden)) * self.factor);
-            self.max[i] = max;
+            shrink[i] = float::ex2_approx_ftz((self.max[i] - finite(max[i], hidden)) * self.factor);
+            self.sum[i] *= shrink[i];
+            self.max[i] = max[i];
         }
         shrink
     }
@@ -78,6 +121,19 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
     /// Turns scores into `2^(score - max)` and adds them to the sum. `hidden` as in [`OnlineSoftmax::update_max`].
     #[inline(always)]
     pub fn exponentiate(&mut self, scores: &mut C::Fragment, hidden: bool) {
+        if self.is_far(hidden) {
+            // The differences are multiplied, the products not subtracted.
+            hint::cold_path();
+            for i in 0..C::ROWS {
+                let max = finite(self.max[i], hidden);
+                for j in 0..C::COLUMNS {
+                    let score = C::element(scores, i, j);
+                    *score = float::ex2_approx_ftz((*score - max) * self.factor);
+                    self.sum[i] += *score;
+                }
+            }
+            return;
+        }
         for i in 0..C::ROWS {
             let max = finite(self.max[i], hidden) * self.factor;
             for j in 0..C::COLUMNS {
@@ -88,12 +144,15 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
         }
     }
 
-    /// Shrinks the sum as the output is shrunk.
+    /// Whether the largest score of a row, times the factor, is [`FAR`] from zero. With a factor of 1, a constant where it is
+    /// one, nothing is rounded.
     #[inline(always)]
-    pub fn rescale(&mut self, shrink: &RowVector) {
+    fn is_far(&self, hidden: bool) -> bool {
+        let mut far = false;
         for i in 0..C::ROWS {
-            self.sum[i] *= shrink[i];
+            far |= float::abs(finite(self.max[i], hidden) * self.factor) >= FAR;
         }
+        self.factor != 1.0 && far
     }
 
     /// After the last block.
@@ -138,21 +197,28 @@ mod tests {
         fn sum(value: f32) -> f32 {
             value
         }
+        fn any(value: bool) -> bool {
+            value
+        }
     }
 
-    /// Streams blocks of 8 scores a row (in units of log2) through the four methods; values are the identity, so that the
-    /// accumulator is the weights. Returns the normalised weights and the log-sum-exp of each row.
-    fn stream(blocks: &[[[f32; 8]; MAX_ROWS]]) -> (Vec<[f32; MAX_ROWS]>, RowVector) {
+    /// Streams blocks of 8 scores a row (in units of log2) through the methods, the maximum with this headroom; values are the
+    /// identity, so that the accumulator is the weights. Returns the normalised weights and the log-sum-exp of each row.
+    fn stream(blocks: &[[[f32; 8]; MAX_ROWS]], headroom: Option<f32>) -> (Vec<[f32; MAX_ROWS]>, RowVector) {
         let mut softmax = OnlineSoftmax::<Config, OneLane>::new(1.0);
         let mut output: Vec<[f32; MAX_ROWS]> = Vec::new();
         for block in blocks {
             let mut scores = Scores { rows: *block };
-            let shrink = softmax.update_max(&mut scores, true);
-            softmax.rescale(&shrink);
+            let shrink = match headroom {
+                Some(headroom) => softmax.raise_max(&mut scores, true, headroom),
+                None => Some(softmax.update_max(&mut scores, true)),
+            };
             softmax.exponentiate(&mut scores, true);
-            for column in &mut output {
-                for i in 0..MAX_ROWS {
-                    column[i] *= shrink[i];
+            if let Some(shrink) = shrink {
+                for column in &mut output {
+                    for i in 0..MAX_ROWS {
+                        column[i] *= shrink[i];
+                    }
                 }
             }
             output.extend((0..8).map(|j| core::array::from_fn(|i| scores.rows[i][j])));
@@ -177,24 +243,18 @@ mod tests {
     }
 
     fn agrees(blocks: &[[[f32; 8]; MAX_ROWS]]) {
-        let (weights, lse) = stream(blocks);
-        for row in 0..MAX_ROWS {
-            let (expected, expected_lse) = reference(blocks, row);
-            for (ours, theirs) in weights.iter().zip(&expected) {
+        for headroom in [None, Some(0.0), Some(HEADROOM)] {
+            let (weights, lse) = stream(blocks, headroom);
+            for row in 0..MAX_ROWS {
+                let (expected, expected_lse) = reference(blocks, row);
+                for (ours, theirs) in weights.iter().zip(&expected) {
+                    let ours = ours[row];
+                    assert!((f64::from(ours) - theirs).abs() < 2e-6, "row {row}: {ours} for {theirs}");
+                }
+                let (ours, error) = (lse[row], (f64::from(lse[row]) - expected_lse).abs());
                 assert!(
-                    (f64::from(ours[row]) - theirs).abs() < 2e-6,
-                    "row {row}: {} for {theirs}",
-                    ours[row]
-                );
-            }
-            if expected_lse == f64::NEG_INFINITY {
-                assert_eq!(lse[row], f32::NEG_INFINITY);
-            } else {
-                let error = (f64::from(lse[row]) - expected_lse).abs();
-                assert!(
-                    error < 1e-6 * (1.0 + expected_lse.abs()),
-                    "row {row}: {} for {expected_lse}",
-                    lse[row]
+                    f64::from(ours) == expected_lse || error < 1e-6 * (1.0 + expected_lse.abs()),
+                    "row {row}: {ours} for {expected_lse}"
                 );
             }
         }
@@ -226,7 +286,7 @@ mod tests {
         for block in &mut blocks {
             block[1] = [f32::NEG_INFINITY; 8];
         }
-        let (weights, lse) = stream(&blocks);
+        let (weights, lse) = stream(&blocks, Some(HEADROOM));
         assert!(weights.iter().all(|w| w[1] == 0.0));
         assert_eq!(lse[1], f32::NEG_INFINITY);
         agrees(&blocks);
@@ -244,9 +304,25 @@ mod tests {
     fn a_nan_score_makes_its_row_nan_and_no_other() {
         let mut blocks = spread(2, 5.0);
         blocks[1][2][3] = f32::NAN;
-        let (weights, lse) = stream(&blocks);
+        let (weights, lse) = stream(&blocks, Some(HEADROOM));
         assert!(weights.iter().all(|w| w[2].is_nan()) && lse[2].is_nan());
         assert!(weights.iter().all(|w| !w[0].is_nan() && !w[1].is_nan() && !w[3].is_nan()));
+    }
+
+    #[test]
+    fn the_maximum_stays_while_scores_rise_within_the_headroom() {
+        let mut softmax = OnlineSoftmax::<Config, OneLane>::new(0.5);
+        let mut met = |score: f32| {
+            let mut scores = Scores { rows: [[score; 8]; MAX_ROWS] };
+            let shrink = softmax.raise_max(&mut scores, false, HEADROOM);
+            softmax.exponentiate(&mut scores, false);
+            (shrink, scores.rows[0][0])
+        };
+        assert_eq!(met(-3.0), (Some([0.0; MAX_ROWS]), 1.0));
+        assert_eq!(met(-5.0), (None, 0.5));
+        assert_eq!(met(13.0), (None, 256.0));
+        assert_eq!(met(15.0), (Some([1.0 / 512.0; MAX_ROWS]), 1.0));
+        assert_eq!(met(13.0), (None, 0.5));
     }
 
     #[test]
@@ -256,7 +332,6 @@ mod tests {
             let block = spread(1, 5.0)[0];
             let mut scores = Scores { rows: block };
             let shrink = softmax.update_max(&mut scores, true);
-            softmax.rescale(&shrink);
             softmax.exponentiate(&mut scores, true);
             let finished = softmax.finalize();
             for row in 0..MAX_ROWS {

@@ -149,16 +149,6 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
             }
         }
         FlashKernel::Combine => Block { threads: COMBINE_THREADS, shared: 0, resident: 1, step: None },
-        FlashKernel::GradFused => {
-            let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
-            let step = Step { products: tile.fused_products(), scores: tile.warp_rows * tile.step / 32 };
-            Block {
-                threads: tile.threads(),
-                shared: tile.fused_shared_bytes(),
-                resident: tile.min_blocks,
-                step: Some(step),
-            }
-        }
         FlashKernel::GradConvert => {
             Block { threads: GRAD_CONVERT_THREADS, shared: 0, resident: 1, step: None }
         }
@@ -168,7 +158,7 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
             let step = Step { products, scores: tile.warp_rows * tile.step / 32 };
             Block {
                 threads: tile.threads(),
-                shared: tile.shared_bytes(),
+                shared: entry.kernel.grad_shared_bytes(entry.head_dim, entry.value_dim),
                 resident: tile.min_blocks,
                 step: Some(step),
             }

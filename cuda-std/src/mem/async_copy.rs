@@ -46,6 +46,27 @@ pub unsafe fn cp_async_16_all(to: SharedAddr, from: GlobalAddr) {
     })
 }
 
+/// Starts to copy 16 bytes where `condition` holds: one instruction under a predicate, where an `if` around it may become a jump.
+///
+/// PTX: `@p cp.async.cg.shared.global [to], [from], 16`.
+///
+/// # Safety
+/// As [`cp_async_16`], of 16 bytes, where the condition holds.
+///
+/// # Threads
+/// Any.
+#[inline(always)]
+pub unsafe fn cp_async_16_where(condition: bool, to: SharedAddr, from: GlobalAddr) {
+    device!("mem::async_copy", {
+        // SAFETY: the caller's promise.
+        unsafe {
+            core::arch::asm!("{{ .reg .pred p; setp.ne.u32 p, {c}, 0; @p cp.async.cg.shared.global [{t}], [{f}], 16; }}",
+                c = in(reg32) u32::from(condition), t = in(reg32) to.get(), f = in(reg64) from.get(),
+                options(nostack, preserves_flags));
+        }
+    })
+}
+
 /// Makes the thread's copies since the last commit a group.
 ///
 /// PTX: `cp.async.commit_group`.

@@ -217,10 +217,8 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<Vec
         Ok(Launch { entry: entry.name, grid, block, shared_bytes, parameters: params.as_bytes().to_vec() })
     };
     let of_rows = |kernel: FlashKernel, rows: usize, heads: usize| {
-        let tile = kernel.grad_tile(dims.0, dims.1);
-        let shared_bytes =
-            if kernel == FlashKernel::GradFused { tile.fused_shared_bytes() } else { tile.shared_bytes() };
-        one(kernel, [rows, tile.block_rows() as usize], heads, shared_bytes)
+        let block_rows = kernel.grad_tile(dims.0, dims.1).block_rows();
+        one(kernel, [rows, block_rows as usize], heads, kernel.grad_shared_bytes(dims.0, dims.1))
     };
     if params.dq_sums.address != 0 {
         let sums = one(FlashKernel::GradConvert, [queries, GRAD_SUM_ROWS as usize], query_heads, 0)?;

@@ -2,14 +2,15 @@
 
 use super::flash_forward::{self, flash_forward};
 use super::flash_grad_convert::flash_grad_convert;
-use super::flash_grad_fused::{self, flash_grad_fused};
 use super::flash_grad_key_value::{KeyAlone, KeyAndValue, ValueAlone};
-use super::{flash_combine, flash_grad, flash_grad_key_value, flash_grad_query, flash_split};
+use super::{
+    flash_combine, flash_grad, flash_grad_fused, flash_grad_key_value, flash_grad_query, flash_split,
+};
 use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashSplit, FlashSplitGeneral};
 use crate::element::{Bf16, F16};
 use cuda_std::kernel;
+use flash_attention_abi::flash::GRAD_CONVERT_THREADS;
 use flash_attention_abi::flash::split::{COMBINE_THREADS, SplitParams};
-use flash_attention_abi::flash::{GRAD_CONVERT_THREADS, flash_grad_tile};
 use flash_attention_abi::{BackwardParams, FlashKernel, ForwardParams, for_each_flash_entry_point};
 
 cuda_std::declare_dynamic_shared!();
@@ -68,30 +69,7 @@ macro_rules! entry_points {
         }
     };
     (@one GradFused $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
-        /// The fused backward kernel of one storage type and padded head dims.
-        ///
-        /// # Safety
-        /// Launched as the host's plan says, on tensors that are as the parameters describe them.
-        #[kernel(
-            launch_bounds(
-                { flash_grad_tile($head_dim, $value_dim).threads() },
-                { flash_grad_tile($head_dim, $value_dim).min_blocks }
-            ),
-            collectives(
-                "bar.sync" = { flash_grad_fused::BARRIERS },
-                // One for each result on its way through shared memory.
-                "bar.warp.sync" = 2,
-                "shfl.sync" = 0,
-                "mma.sync" = { flash_grad_fused::STEPS * flash_grad_tile($head_dim, $value_dim).fused_products() },
-                "ldmatrix.sync" = {
-                    flash_grad_fused::STEPS * flash_grad_tile($head_dim, $value_dim).fused_matrix_loads()
-                }
-            )
-        )]
-        pub unsafe fn $name(params: BackwardParams) {
-            // SAFETY: the caller's.
-            unsafe { flash_grad_fused::<FlashGrad<$dtype, $head_dim, $value_dim>, $head_dim, $value_dim>(&params) }
-        }
+        entry_points!(@backward GradFused FlashGrad flash_grad_fused [] $dtype $head_dim $value_dim $name);
     };
     (@one GeneralGradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         entry_points!(@backward GeneralGradQuery FlashGeneralGrad flash_grad_query [] $dtype $head_dim $value_dim $name);
@@ -157,6 +135,7 @@ macro_rules! entry_points {
                 "shfl.sync" = {
                     flash_split::SHUFFLES_A_ROW * (FlashKernel::$kernel.tile($head_dim, $value_dim).warp_rows / 8)
                 },
+                "vote.sync" = { flash_split::VOTES },
                 "mma.sync" = { FlashKernel::$kernel.tile($head_dim, $value_dim).products() },
                 "ldmatrix.sync" = { FlashKernel::$kernel.tile($head_dim, $value_dim).matrix_loads() }
             )
@@ -183,6 +162,7 @@ macro_rules! entry_points {
                     flash_forward::shuffles_a_row(FlashKernel::$kernel)
                         * (FlashKernel::$kernel.tile($head_dim, $value_dim).warp_rows / 8)
                 },
+                "vote.sync" = { flash_forward::votes(FlashKernel::$kernel) },
                 "mma.sync" = {
                     flash_forward::steps(FlashKernel::$kernel) * FlashKernel::$kernel.tile($head_dim, $value_dim).products()
                 },

@@ -32,6 +32,11 @@ pub const fn shuffles_a_row(kernel: FlashKernel) -> u32 {
     2 * steps(kernel) + 2
 }
 
+/// Votes in the source: one in each step, whether a maximum rose.
+pub const fn votes(kernel: FlashKernel) -> u32 {
+    steps(kernel)
+}
+
 /// Barriers of a warp in the source: one between writing its output to shared memory and reading it.
 pub const WARP_BARRIERS: u32 = 1;
 
@@ -97,6 +102,9 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
         }
 
         let finished = softmax.finalize();
+        // Where scores and output take most registers, nothing for the end waits in one.
+        let work = if V == 128 { work.recomputed(problem) } else { work };
+        let QueryBlock { sequence, head, .. } = work;
         output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &finished.inverse_sum);
         PerQuery::new(&params.lse, &sequence, head).store_rows::<C>(
             &finished.lse,

@@ -14,7 +14,8 @@ pub const fn steps(kernel: FlashKernel) -> u32 {
         FlashKernel::GradKeyValue
         | FlashKernel::GradKey
         | FlashKernel::GradValue
-        | FlashKernel::GradQuery => 2,
+        | FlashKernel::GradQuery
+        | FlashKernel::GradFused => 2,
         _ => 1,
     }
 }

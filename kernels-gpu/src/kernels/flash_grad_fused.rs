@@ -35,13 +35,12 @@ use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::operand::Operand;
 use cuda_std::{hint, thread};
 use flash_attention_abi::flash::GradSums;
-use flash_attention_abi::{BackwardParams, TensorParam};
-
-/// Steps in the source: one over blocks at the edges, one over plain ones.
-pub const STEPS: u32 = 2;
+use flash_attention_abi::{BackwardParams, FlashKernel, TensorParam};
 
 /// Barriers in the source: two in each step, one before a head's first, and one before results go through shared memory.
-pub const BARRIERS: u32 = 2 * STEPS + 2;
+pub const fn barriers(kernel: FlashKernel) -> u32 {
+    2 * flash_grad::steps(kernel) + 2
+}
 
 /// The kernel, for padded columns `D` of q and k and `V` of v.
 ///

@@ -29,6 +29,9 @@ use flash_attention_geometry::mma::MmaPlace;
 
 pub use crate::pipeline::flash_split::BARRIERS;
 
+/// Votes in the source: one, whether a maximum rose.
+pub const VOTES: u32 = 1;
+
 /// Shuffles in the source for each row of a thread: two for the maximum in the step, two for the sum.
 pub const SHUFFLES_A_ROW: u32 = 4;
 

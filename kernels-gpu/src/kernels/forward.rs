@@ -71,7 +71,6 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
 
             // P = softmax step
             let shrink = softmax.update_max(&mut scores, true);
-            softmax.rescale(&shrink);
             softmax.exponentiate(&mut scores, true);
             output.scale_rows::<C>(C::OUTPUT_COLUMNS, &shrink);
             dropout.apply::<C>(dropout.kept::<C, QueryRows>(tile), &mut scores);

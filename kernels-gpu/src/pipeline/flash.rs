@@ -9,12 +9,12 @@
 
 use crate::config::FlashConfig;
 use crate::pipeline::NOWHERE;
-use crate::softmax::{OnlineSoftmax, RowReduce};
+use crate::softmax::{HEADROOM, OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::mma_product::{self, Shape};
 use crate::tiles::operand::Operand;
 use crate::tiles::packed::Packed;
-use crate::tiles::swizzled::{LanePlace, SwizzledTile, store_tiles};
+use crate::tiles::swizzled::{Copier, LanePlace, SwizzledTile, store_tiles};
 use core::marker::PhantomData;
 use cuda_std::mem::{self, SharedAddr};
 use cuda_std::{shared, thread};
@@ -101,11 +101,10 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     /// All threads of the block call this, before anything else.
     #[inline(always)]
     pub unsafe fn copy_queries(&self, q: &Operand<C::Element>, first_query: u32, value_dim: u32) {
-        let (rows, threads) = (C::TILE.block_rows(), C::TILE.threads());
         // SAFETY: nobody uses the places yet.
         unsafe {
             self.clear_padding(q.columns, value_dim);
-            self.query_tile().copy(q, first_query, rows, self.thread, threads, false);
+            self.query_tile().copy(q, first_query, C::TILE.block_rows(), self.copier(), false);
         }
     }
 
@@ -131,7 +130,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     pub unsafe fn copy_keys(&self, k: &Operand<C::Element>, first_key: u32, stage: u32, all: bool) {
         let tile = Self::key_tile(self.start, stage);
         // SAFETY: the caller's.
-        unsafe { tile.copy(k, first_key, C::TILE.block_keys, self.thread, C::TILE.threads(), all) };
+        unsafe { tile.copy(k, first_key, C::TILE.block_keys, self.copier(), all) };
         mem::cp_async_commit();
     }
 
@@ -143,8 +142,14 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
     pub unsafe fn copy_values(&self, v: &Operand<C::Element>, first_key: u32, stage: u32, all: bool) {
         let tile = Self::value_tile(self.start, stage);
         // SAFETY: the caller's.
-        unsafe { tile.copy(v, first_key, C::TILE.block_keys, self.thread, C::TILE.threads(), all) };
+        unsafe { tile.copy(v, first_key, C::TILE.block_keys, self.copier(), all) };
         mem::cp_async_commit();
+    }
+
+    /// The thread as it copies.
+    #[inline(always)]
+    fn copier(&self) -> Copier {
+        Copier { thread: self.thread, threads: C::TILE.threads(), anew: true }
     }
 
     /// Where the warp's queries lie.
@@ -256,6 +261,23 @@ impl Between for Plain {
     fn weights(&self, _weights: &mut MmaTiles) {}
 }
 
+/// P = softmax step: turns a block's scores into weights, and rescales the output where a maximum rose.
+#[inline(always)]
+pub fn softmax_step<C: FlashConfig, R: RowReduce, B: Between>(
+    softmax: &mut OnlineSoftmax<C, R>,
+    scores: &mut MmaTiles,
+    output: &mut MmaTiles,
+    between: &B,
+) {
+    // Dropout multiplies weights, which then might be more than f16 holds.
+    let headroom = if C::GENERAL { 0.0 } else { HEADROOM };
+    if let Some(shrink) = softmax.raise_max(scores, B::HIDES, headroom) {
+        output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &shrink);
+    }
+    softmax.exponentiate(scores, B::HIDES);
+    between.weights(scores);
+}
+
 /// What a step over a block of keys works on.
 pub struct Keys<'a, C: FlashConfig, const D: u32, const V: u32> {
     /// The block's tiles.
@@ -293,13 +315,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
             let shape = Shape { rows: C::ROW_TILES, columns: C::SCORE_TILES, depth: C::DEPTH };
             let mut scores = mma_product::of_rows::<C::Element, D>(shape, self.queries, block.keys);
             between.scores(&mut scores);
-
-            // P = softmax step
-            let shrink = softmax.update_max(&mut scores, B::HIDES);
-            softmax.rescale(&shrink);
-            softmax.exponentiate(&mut scores, B::HIDES);
-            output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &shrink);
-            between.weights(&mut scores);
+            softmax_step(softmax, &mut scores, output, between);
 
             mem::cp_async_wait::<0>();
             thread::sync_threads();
@@ -309,7 +325,9 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
 
             // O += P V
             let shape = Shape { rows: C::ROW_TILES, columns: C::OUTPUT_TILES, depth: C::SCORE_TILES / 2 };
-            mma_product::add_weighted::<C::Element, V>(shape, output, &scores, block.values);
+            // Where scores and output take most registers, the places that follow from this one are computed in each step.
+            let values = if D == 128 && V == 128 { block.values.hidden() } else { block.values };
+            mma_product::add_weighted::<C::Element, V>(shape, output, &scores, values);
         }
     }
 }

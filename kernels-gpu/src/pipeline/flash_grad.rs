@@ -8,7 +8,7 @@ use crate::config::FlashGradConfig;
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::mma_product::{self, Shape};
 use crate::tiles::operand::Operand;
-use crate::tiles::swizzled::{LanePlace, SwizzledTile, store_tiles};
+use crate::tiles::swizzled::{Copier, LanePlace, SwizzledTile, store_tiles};
 use core::marker::PhantomData;
 use cuda_std::mem::{self, SharedAddr};
 use cuda_std::{hint, shared, thread};
@@ -80,6 +80,12 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         (SwizzledTile::new(first), SwizzledTile::new(first.offset(C::TILE.step_values_offset())))
     }
 
+    /// A thread as it copies.
+    #[inline(always)]
+    fn copier(thread: u32) -> Copier {
+        Copier { thread, threads: C::TILE.threads(), anew: C::ROW_TILES > 1 }
+    }
+
     /// Starts to copy the block's own rows, as one group, and clears the padding of all tiles.
     ///
     /// # Safety
@@ -105,6 +111,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         let (a, b) = Self::row_tiles(self.start);
         let (count, step, thread, threads) =
             (C::TILE.block_rows(), C::TILE.step, self.thread, C::TILE.threads());
+        let copier = Self::copier(thread);
         // SAFETY: nobody uses the places yet.
         unsafe {
             let (wide, value) = (rows.wide.columns, rows.value.columns);
@@ -117,9 +124,9 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
                     y.clear_padding(value, step, thread, threads);
                 }
             }
-            a.copy(rows.wide, first_row, count, thread, threads, false);
+            a.copy(rows.wide, first_row, count, copier, false);
             if both {
-                b.copy(rows.value, first_row, count, thread, threads, false);
+                b.copy(rows.value, first_row, count, copier, false);
             }
         }
         // A group of their own: a block that meets nothing must wait for them too.
@@ -133,13 +140,12 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     #[inline(always)]
     pub unsafe fn copy_step(&self, columns: &Pair<'_, C::Element>, first: u32, parity: u32, all: bool) {
         let (x, y) = Self::step_tiles(self.start, parity);
-        let (step, threads) = (C::TILE.step, C::TILE.threads());
         // As [`GradBlock::at`].
-        let thread = if C::GENERAL { hint::opaque(self.thread) } else { self.thread };
+        let copier = Self::copier(if C::GENERAL { hint::opaque(self.thread) } else { self.thread });
         // SAFETY: the caller's.
         unsafe {
-            x.copy(columns.wide, first, step, thread, threads, all);
-            y.copy(columns.value, first, step, thread, threads, all);
+            x.copy(columns.wide, first, C::TILE.step, copier, all);
+            y.copy(columns.value, first, C::TILE.step, copier, all);
         }
         mem::cp_async_commit();
     }
@@ -152,7 +158,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     pub unsafe fn copy_step_wide(&self, wide: &Operand<C::Element>, first: u32, parity: u32, all: bool) {
         let (x, _) = Self::step_tiles(self.start, parity);
         // SAFETY: the caller's.
-        unsafe { x.copy(wide, first, C::TILE.step, self.thread, C::TILE.threads(), all) };
+        unsafe { x.copy(wide, first, C::TILE.step, Self::copier(self.thread), all) };
         mem::cp_async_commit();
     }
 
@@ -164,7 +170,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
     pub unsafe fn copy_step_value(&self, value: &Operand<C::Element>, first: u32, all: bool) {
         let (_, y) = Self::step_tiles(self.start, 0);
         // SAFETY: the caller's.
-        unsafe { y.copy(value, first, C::TILE.step, self.thread, C::TILE.threads(), all) };
+        unsafe { y.copy(value, first, C::TILE.step, Self::copier(self.thread), all) };
         mem::cp_async_commit();
     }
 

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::config::FlashConfig;
-use crate::pipeline::flash::{Between, FlashBlock};
+use crate::pipeline::flash::{Between, FlashBlock, softmax_step};
 use crate::softmax::{OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::mma_product::{self, Shape};
@@ -75,13 +75,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Stream<'_, C, D, V> {
                 let shape = Shape { rows: C::ROW_TILES, columns: C::SCORE_TILES, depth: C::DEPTH };
                 scores = mma_product::of_rows::<C::Element, D>(shape, self.queries, block.keys(stage));
                 between.scores(&mut scores);
-
-                // P = softmax step
-                let shrink = softmax.update_max(&mut scores, B::HIDES);
-                softmax.rescale(&shrink);
-                softmax.exponentiate(&mut scores, B::HIDES);
-                output.scale_rows(C::ROW_TILES, C::OUTPUT_TILES, &shrink);
-                between.weights(&mut scores);
+                softmax_step(softmax, &mut scores, output, between);
             }
 
             wait_for_the_oldest();

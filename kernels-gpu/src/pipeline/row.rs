@@ -28,6 +28,12 @@ impl RowReduce for LanesOfARow {
         // SAFETY: as above.
         unsafe { warp::group_sum_f32::<{ WARP_COLUMNS }>(u32::MAX, value) }
     }
+
+    #[inline(always)]
+    fn any(value: bool) -> bool {
+        // SAFETY: as above.
+        unsafe { warp::warp_vote_any(u32::MAX, value) }
+    }
 }
 
 /// The 4 neighbouring lanes that share a row of a product on tensor cores combine their values by two shuffles.
@@ -44,6 +50,12 @@ impl RowReduce for LanesOfAQuad {
     fn sum(value: f32) -> f32 {
         // SAFETY: as above.
         unsafe { warp::group_sum_f32::<4>(u32::MAX, value) }
+    }
+
+    #[inline(always)]
+    fn any(value: bool) -> bool {
+        // SAFETY: as above.
+        unsafe { warp::warp_vote_any(u32::MAX, value) }
     }
 }
 

@@ -19,6 +19,28 @@ pub struct Shape {
     pub depth: usize,
 }
 
+/// Adds the products of a warp's rows `a` and one pair of the right operand's column tiles.
+///
+/// # Safety
+/// All lanes of the warp execute it together.
+#[inline(always)]
+unsafe fn add_pair<E: HalfElement>(
+    shape: Shape,
+    sums: &mut MmaTiles,
+    a: &[Left; 2],
+    pair: usize,
+    b: [u32; 4],
+) {
+    for m in 0..shape.rows {
+        let at = m * shape.columns + 2 * pair;
+        // SAFETY: the caller's.
+        unsafe {
+            E::multiply(&mut sums.tiles[at], a[m], [b[0], b[1]]);
+            E::multiply(&mut sums.tiles[at + 1], a[m], [b[2], b[3]]);
+        }
+    }
+}
+
 /// `a * bᵀ`, where the terms lie side by side in the rows of both. `left` and `right` are the lane's places in two tiles of
 /// `COLUMNS` columns.
 ///
@@ -40,14 +62,8 @@ pub unsafe fn of_rows<E: HalfElement, const COLUMNS: u32>(
         for pair in 0..shape.columns / 2 {
             // SAFETY: the caller's.
             let b = unsafe { mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(right, 16 * pair, k)) };
-            for m in 0..shape.rows {
-                let at = m * shape.columns + 2 * pair;
-                // SAFETY: the caller's.
-                unsafe {
-                    E::multiply(&mut result.tiles[at], a[m], [b[0], b[1]]);
-                    E::multiply(&mut result.tiles[at + 1], a[m], [b[2], b[3]]);
-                }
-            }
+            // SAFETY: the caller's.
+            unsafe { add_pair::<E>(shape, &mut result, &a, pair, b) }
         }
     }
     result
@@ -81,14 +97,8 @@ pub unsafe fn add_weighted<E: HalfElement, const COLUMNS: u32>(
             // SAFETY: the caller's.
             let b =
                 unsafe { mem::ldmatrix_x4_trans::<0>(SwizzledTile::<COLUMNS>::part(values, 16 * k, pair)) };
-            for m in 0..shape.rows {
-                let at = m * shape.columns + 2 * pair;
-                // SAFETY: the caller's.
-                unsafe {
-                    E::multiply(&mut output.tiles[at], a[m], [b[0], b[1]]);
-                    E::multiply(&mut output.tiles[at + 1], a[m], [b[2], b[3]]);
-                }
-            }
+            // SAFETY: the caller's.
+            unsafe { add_pair::<E>(shape, output, &a, pair, b) }
         }
     }
 }
@@ -116,14 +126,8 @@ pub unsafe fn of_columns<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
             let part = SwizzledTile::<RIGHT>::part(right, 16 * k, pair * stride);
             // SAFETY: the caller's.
             let b = unsafe { mem::ldmatrix_x4_trans::<0>(part) };
-            for m in 0..shape.rows {
-                let at = m * shape.columns + 2 * pair;
-                // SAFETY: the caller's.
-                unsafe {
-                    E::multiply(&mut result.tiles[at], a[m], [b[0], b[1]]);
-                    E::multiply(&mut result.tiles[at + 1], a[m], [b[2], b[3]]);
-                }
-            }
+            // SAFETY: the caller's.
+            unsafe { add_pair::<E>(shape, &mut result, &a, pair, b) }
         }
     }
     result

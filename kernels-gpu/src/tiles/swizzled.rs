@@ -13,6 +13,18 @@ pub struct SwizzledTile<const COLUMNS: u32> {
     base: SharedAddr,
 }
 
+/// A thread that copies tiles, with all others of its block.
+#[derive(Clone, Copy)]
+pub struct Copier {
+    /// Its index in the block.
+    pub thread: u32,
+    /// Threads of the block.
+    pub threads: u32,
+    /// Whether it computes its place in global memory anew for each tile, and not once for all: for kernels that are short of
+    /// registers.
+    pub anew: bool,
+}
+
 /// The place of a lane's chunk in a tile's first 16 rows and columns, as `ldmatrix` takes it. Those of other parts follow by one
 /// exclusive or and a constant.
 #[derive(Clone, Copy)]
@@ -105,29 +117,29 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         operand: &Operand<E>,
         first_row: u32,
         rows: u32,
-        thread: u32,
-        threads: u32,
+        copier: Copier,
         all: bool,
     ) {
+        let Copier { thread, threads, anew } = copier;
         let (row, chunk) = (thread / Self::GROUP, thread % Self::GROUP);
         let step = threads / Self::GROUP;
         // Where the threads could copy more rows than there are, the last ones copy nothing.
         let has_row = rows >= step || row < rows;
         let to = self.chunk(row, chunk);
-        let mut from = operand.at(first_row + row, chunk * 8);
+        let bytes = if anew { hint::opaque(chunk * 16) } else { chunk * 16 };
+        let mut from = operand.at(first_row + row, 0).offset(u64::from(bytes));
         for piece in 0..rows.div_ceil(step) {
             let inside = all || first_row + row + piece * step < operand.rows;
             for right in 0..COLUMNS / 8 / Self::GROUP {
                 let to = to.offset(piece * step * Self::SWIZZLE.row_bytes + right * Self::GROUP * 16);
                 let from = from.offset(u64::from(right * Self::GROUP * 16));
-                if has_row && (chunk + right * Self::GROUP) * 8 < operand.columns {
-                    // SAFETY: the caller's; of a row outside nothing is read, and its address is not used.
-                    unsafe {
-                        if all {
-                            mem::cp_async_16_all(to, from);
-                        } else {
-                            mem::cp_async_16(to, from, if inside { 16 } else { 0 });
-                        }
+                let wanted = has_row && (chunk + right * Self::GROUP) * 8 < operand.columns;
+                // SAFETY: the caller's; of a row outside nothing is read, and its address is not used.
+                unsafe {
+                    if all {
+                        mem::cp_async_16_where(wanted, to, from);
+                    } else if wanted {
+                        mem::cp_async_16(to, from, if inside { 16 } else { 0 });
                     }
                 }
             }
