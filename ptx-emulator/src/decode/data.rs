@@ -6,7 +6,7 @@ use crate::memory::PARAM_WINDOW;
 use crate::ops::atomic::{self, Atomic};
 use crate::ops::lanes::M1;
 use crate::ops::memory::{
-    self as mem, ATOMIC, CLUSTER, Load, LoadParam, STRONG, Store, WIDE_ADDRESS, WRITES,
+    self as mem, ATOMIC, CLUSTER, Load, LoadParam, PASSES, STRONG, Store, WIDE_ADDRESS, WRITES,
 };
 use crate::ops::{Instr, Run, bits, int, pick};
 use crate::syntax::ast::{Operand, Statement};
@@ -30,7 +30,7 @@ pub(super) struct Address {
     pub register: u32,
     pub wide: u32,
     pub offset: i64,
-    parameter: Option<u64>,
+    pub parameter: Option<u64>,
     pub space: Space,
     /// `.shared::cluster`.
     pub cluster: bool,
@@ -251,7 +251,8 @@ impl FunctionDecoder<'_, '_> {
             return Ok(());
         }
         let mut instr = self.memory_instr(load_run(ty, width, address.space)?, &address, &list);
-        instr.n |= strong(s);
+        // Without optimisation structures are copied with their padding, which nobody has written.
+        instr.n |= strong(s) | if self.context.module.debug { PASSES } else { 0 };
         self.emit(instr);
         if s.has("acquire") {
             self.fence();
@@ -420,7 +421,7 @@ fn param_run(ty: Type, width: u64) -> Decoded<Run> {
     })
 }
 
-fn load_run(ty: Type, width: u64, space: Space) -> Decoded<Run> {
+pub(super) fn load_run(ty: Type, width: u64, space: Space) -> Decoded<Run> {
     Ok(match (ty.size(), ty.is_signed(), width) {
         (1, false, 0..=4) => in_space!(Load, U8, space),
         (1, true, 0..=2) => in_space!(Load, S8In16, space),
@@ -439,7 +440,7 @@ fn load_run(ty: Type, width: u64, space: Space) -> Decoded<Run> {
     })
 }
 
-fn store_run(ty: Type, space: Space) -> Decoded<Run> {
+pub(super) fn store_run(ty: Type, space: Space) -> Decoded<Run> {
     Ok(match ty.size() {
         1 => in_space!(Store, U8, space),
         2 => in_space!(Store, U16, space),

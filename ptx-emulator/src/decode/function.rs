@@ -246,9 +246,11 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     }
 
     fn dispatch(&mut self, s: &'m Statement) -> Decoded {
-        let known = self.arithmetic(s)?
+        let known = self.packed(s)?
+            || self.arithmetic(s)?
             || self.bits(s)?
             || self.conversion(s)?
+            || self.tiles(s)?
             || self.matrix(s)?
             || self.wgmma(s)?
             || self.mbarrier(s)?

@@ -22,9 +22,11 @@ pub(crate) mod mbarrier_ops;
 pub(crate) mod memory;
 pub(crate) mod mma;
 pub(crate) mod observe;
+pub(crate) mod packed;
 pub(crate) mod profile;
 pub(crate) mod real;
 pub(crate) mod tensor;
+pub(crate) mod tiles;
 pub(crate) mod transfer;
 pub(crate) mod wgmma;
 
