@@ -51,7 +51,7 @@ pub struct LaunchConfig {
 pub struct LaunchOptions<'a> {
     /// Fills `LaunchStats::counters`. Kernels whose time goes to memory accesses then take several times as long.
     pub counters: bool,
-    /// Looks for reads of memory that nobody wrote, races in shared memory, the asynchronous proxy and `wgmma` among the parties,
+    /// Looks for reads of memory that nobody wrote, races in shared and global memory, the asynchronous proxy and `wgmma` among the parties,
     /// registers that a `wgmma` still owns, and barriers that a part of the threads reach. The first one ends the launch with
     /// `LaunchError::Fault`. Global memory is checked where all launches so far had checks: after others, what they could have
     /// written counts as written.

@@ -10,7 +10,7 @@ mod warp;
 pub(crate) use limits::check;
 pub use schedule::Schedule;
 
-use crate::checks::Checks;
+use crate::checks::{Checks, Global, Shape};
 use crate::decode::frame::Special;
 use crate::decode::{Program, parameter_offsets};
 use crate::error::LaunchError;
@@ -29,7 +29,7 @@ use cluster::ClusterRunner;
 use limits::{cluster_of, registers_of};
 use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What registers and memory hold that nobody wrote.
@@ -91,10 +91,11 @@ pub(crate) struct Launch<'a> {
 impl Launch<'_> {
     /// The block of a rank in a cluster.
     pub(crate) fn block_at(&self, cluster: u64, rank: u32) -> [u32; 3] {
-        let [cx, cy, cz] = self.cluster;
-        let [x, y] = [u64::from(self.config.grid[0] / cx), u64::from(self.config.grid[1] / cy)];
-        let [px, py, pz] = [cluster % x, cluster / x % y, cluster / x / y].map(|p| p as u32);
-        [px * cx + rank % cx, py * cy + rank / cx % cy, pz * cz + rank / cx / cy]
+        self.shape().block_at(cluster, rank)
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { grid: self.config.grid, cluster: self.cluster }
     }
 
     pub(crate) fn thread_at(&self, thread: u32) -> [u32; 3] {
@@ -202,20 +203,18 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let params_at = params.as_mut_ptr() as usize;
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let shared = Mutex::new(Shared::default());
+    let global =
+        options.checks.then(|| Arc::new(Global::new(memory.lengths(), launch.shape(), program.has_fences())));
     let work = || {
         let mut runner = ClusterRunner::new(&launch);
         let mut cx = context(program, runner.blocks.len(), warps, &memory, started);
         (cx.params, cx.params_len) = (params_at as *mut u8, params_len);
         cx.observed = options.counters || options.checks;
         cx.threads = threads;
-        if options.checks {
-            cx.checks = Some(Box::new(Checks::new(
-                launch.shared_bytes,
-                program.local_bytes,
-                runner.blocks.len(),
-                warps,
-            )));
-        }
+        cx.checks = global.as_ref().map(|global| {
+            let blocks = runner.blocks.len();
+            Box::new(Checks::new(launch.shared_bytes, program.local_bytes, blocks, warps, Arc::clone(global)))
+        });
         if options.counters {
             cx.profile = vec![Accesses::default(); program.code.len()];
         }

@@ -30,6 +30,10 @@ pub(crate) const CLUSTER: u32 = 1 << 13;
 
 /// Flag in `Instr::n`: passes a parameter on.
 pub(crate) const PASSES: u32 = 1 << 14;
+/// Flag in `Instr::n`: an atomic whose old value nobody sees.
+pub(crate) const BLIND: u32 = 1 << 15;
+/// Where in `Instr::n` the scope of a strong access lies (2 bits).
+pub(crate) const SCOPE: u32 = 16;
 
 /// An element in memory and its image in a register.
 ///
@@ -340,12 +344,15 @@ impl<E: Element> Handler for LoadParam<E> {
     }
 }
 
-/// `fence`, `membar` and the fences of ordered loads and stores.
+/// `fence`, `membar` and the fences of ordered loads and stores: `n` says how it acts for the checks.
 pub(crate) struct Fence;
 
 impl Handler for Fence {
     #[inline(always)]
-    unsafe fn exec(_: &mut Cx, _: &Instr, _: u32) -> Flow {
+    unsafe fn exec(cx: &mut Cx, i: &Instr, _: u32) -> Flow {
+        if let Some(checks) = &mut cx.checks {
+            checks.fence_memory(cx.warp_in_cluster, i.n);
+        }
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Flow::Next
     }

@@ -22,6 +22,7 @@ pub(crate) mod mbarrier_ops;
 pub(crate) mod memory;
 pub(crate) mod mma;
 pub(crate) mod observe;
+pub(crate) mod observe_global;
 pub(crate) mod profile;
 pub(crate) mod real;
 pub(crate) mod tensor;
