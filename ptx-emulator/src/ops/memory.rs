@@ -261,7 +261,18 @@ pub(crate) fn place(
         PARAM if i.n & WRITES != 0 => {
             Err(format!("write of {size} bytes to kernel parameters, which are read-only"))
         }
-        PARAM if fits(cx.params_len) => Ok(cx.params as usize + offset as usize),
+        PARAM if fits(cx.params_len) => {
+            if let Some(param) = cx.parameters.iter().rfind(|p| p.offset <= offset)
+                && offset + size > param.offset + param.size
+            {
+                let (name, at) = (&param.name, offset - param.offset);
+                return Err(format!(
+                    "{verb} of {size} bytes at offset {at} of parameter `{name}`, which has {}",
+                    param.size
+                ));
+            }
+            Ok(cx.params as usize + offset as usize)
+        }
         PARAM => Err(beyond("parameter", cx.params_len)),
         _ => {
             let Some(segment) = cx.memory.find(address, size) else {

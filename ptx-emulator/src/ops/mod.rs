@@ -32,6 +32,7 @@ pub(crate) mod wgmma;
 use crate::checks::Checks;
 use crate::error::Fault;
 use crate::memory::{MemoryView, Segment};
+use crate::module::Param;
 
 /// Lanes of a warp.
 pub(crate) const LANES: usize = 32;
@@ -126,6 +127,7 @@ pub(crate) struct Cx<'a> {
     pub local_len: u64,
     pub params: *mut u8,
     pub params_len: u64,
+    pub parameters: &'a [Param],
     pub memory: &'a MemoryView,
     /// For each memory instruction the allocation it met last.
     pub caches: Vec<Segment>,
