@@ -2,11 +2,12 @@
 
 use super::function::{Decoded, FunctionDecoder, operands, type_of};
 use super::scope::Symbol;
+use crate::checks::{ACQUIRE, BLOCK, CLUSTER_WIDE, DEVICE, Fence, RELEASE, Scope};
 use crate::memory::PARAM_WINDOW;
 use crate::ops::atomic::{self, Atomic};
 use crate::ops::lanes::M1;
 use crate::ops::memory::{
-    self as mem, ATOMIC, CLUSTER, Load, LoadParam, PASSES, STRONG, Store, WIDE_ADDRESS, WRITES,
+    self as mem, ATOMIC, BLIND, CLUSTER, Load, LoadParam, PASSES, SCOPE, STRONG, Store, WIDE_ADDRESS, WRITES,
 };
 use crate::ops::{Instr, Run, bits, int, pick};
 use crate::syntax::ast::{Operand, Statement};
@@ -255,7 +256,7 @@ impl FunctionDecoder<'_, '_> {
         instr.n |= strong(s) | if self.context.module.debug { PASSES } else { 0 };
         self.emit(instr);
         if s.has("acquire") {
-            self.fence();
+            self.fence(ACQUIRE | scope(s));
         }
         Ok(())
     }
@@ -292,7 +293,7 @@ impl FunctionDecoder<'_, '_> {
             list.push(self.src(element, if ty.size() < 4 { wider(element, ty) } else { ty })?);
         }
         if s.has("release") {
-            self.fence();
+            self.fence(RELEASE | scope(s));
         }
         let mut instr = self.memory_instr(store_run(ty, address.space)?, &address, &list);
         instr.n |= WRITES | strong(s);
@@ -308,12 +309,13 @@ impl FunctionDecoder<'_, '_> {
             self.emit(fence);
             return Ok(());
         }
-        self.fence();
+        self.fence(if s.has("proxy") { 0 } else { scope(s) });
         Ok(())
     }
 
-    pub(super) fn fence(&mut self) {
-        let fence = self.blank(pick::<mem::Fence>());
+    pub(super) fn fence(&mut self, how: Fence) {
+        let mut fence = self.blank(pick::<mem::Fence>());
+        fence.n = how;
         self.emit(fence);
     }
 
@@ -351,11 +353,11 @@ impl FunctionDecoder<'_, '_> {
         let ordered = ["acquire", "release", "acq_rel"].iter().any(|m| s.has(m));
         if ordered {
             let after = self.pending();
-            self.fence();
+            self.fence(if s.has("acquire") { 0 } else { RELEASE | scope(s) });
             self.restore(after);
         }
         let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
-        instr.n |= WRITES | ATOMIC;
+        instr.n |= WRITES | ATOMIC | scope(s) << SCOPE | if is_red { BLIND } else { 0 };
         instr.n = instr.n & !0xff | sources.len() as u32;
         instr.c = (operation as u32) << 8 | code as u32;
         instr.e = match address.space {
@@ -367,7 +369,7 @@ impl FunctionDecoder<'_, '_> {
         .into();
         self.emit(instr);
         if ordered {
-            self.fence();
+            self.fence(if s.has("release") { 0 } else { ACQUIRE | scope(s) });
         }
         Ok(())
     }
@@ -391,7 +393,19 @@ impl FunctionDecoder<'_, '_> {
 
 /// The flag of accesses that may meet others without a race.
 fn strong(s: &Statement) -> u32 {
-    if ["volatile", "relaxed", "acquire", "release", "mmio"].iter().any(|m| s.has(m)) { STRONG } else { 0 }
+    let strong = ["volatile", "relaxed", "acquire", "release", "mmio"].iter().any(|m| s.has(m));
+    if strong { STRONG | scope(s) << SCOPE } else { 0 }
+}
+
+/// How far a strong access or a fence reaches; volatile ones, and atomics that do not say, reach everybody.
+fn scope(s: &Statement) -> Scope {
+    if s.has("cta") {
+        BLOCK
+    } else if s.has("cluster") {
+        CLUSTER_WIDE
+    } else {
+        DEVICE
+    }
 }
 
 /// A narrow store takes the low bits of whatever register it names.

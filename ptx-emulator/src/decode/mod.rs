@@ -57,6 +57,14 @@ pub(crate) struct Program {
     pub registers: u32,
 }
 
+impl Program {
+    /// Whether it has fences, or accesses that release or acquire.
+    pub(crate) fn has_fences(&self) -> bool {
+        let fence = |m: &&str| ["fence", "membar", "acquire", "release", "acq_rel"].contains(m);
+        self.mnemonics.iter().any(|mnemonic| mnemonic.split('.').any(|m| fence(&m)))
+    }
+}
+
 /// What all functions of one entry share while they are decoded.
 pub(crate) struct EntryContext<'m> {
     pub module: &'m ModuleSyntax,
