@@ -1,6 +1,7 @@
 //! Moves, loads, stores, atomics, fences.
 
 use super::function::{Decoded, FunctionDecoder, operands, type_of};
+use super::modifiers::Modifiers;
 use super::scope::Symbol;
 use crate::checks::{ACQUIRE, BLOCK, CLUSTER_WIDE, DEVICE, Fence, RELEASE, Scope};
 use crate::memory::PARAM_WINDOW;
@@ -52,6 +53,17 @@ impl FunctionDecoder<'_, '_> {
                 self.nothing()
             }
             "createpolicy" => self.create_policy(s)?,
+            // What it gives up may hold anything afterwards, also what it held.
+            "discard" => {
+                let mut m = Modifiers::of(s);
+                m.has("global");
+                m.want(&["L2"])?;
+                m.end()?;
+                let [Operand::Address(..), Operand::Int(128)] = operands(s)? else {
+                    return Err("`discard` takes an address and the size 128".into());
+                };
+                self.nothing();
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -61,6 +73,7 @@ impl FunctionDecoder<'_, '_> {
         let ty = type_of(s)?;
         let [d, a] = operands(s)?;
         match (d, a) {
+            _ if ty == Type::B128 => self.move_128(d, a),
             (Operand::Vector(parts), _) => self.unpack(parts, a, ty),
             (_, Operand::Vector(parts)) => self.pack_parts(d, parts, ty),
             _ if ty == Type::Pred => {
@@ -80,6 +93,30 @@ impl FunctionDecoder<'_, '_> {
                 Ok(())
             }
         }
+    }
+
+    /// `mov.b128` of two registers, or between one and its halves.
+    fn move_128(&mut self, d: &Operand, a: &Operand) -> Decoded {
+        let sources = match a {
+            Operand::Vector(parts) => match parts.as_slice() {
+                [low, high] => [self.src(low, Type::B64)?, self.src(high, Type::B64)?],
+                _ => return Err("128 bits are two halves of 64".into()),
+            },
+            register => self.halves_of(register, false)?,
+        };
+        let targets = match d {
+            Operand::Vector(parts) => match parts.as_slice() {
+                [low, high] => [self.dst(low, Type::B64)?, self.dst(high, Type::B64)?],
+                _ => return Err("128 bits are two halves of 64".into()),
+            },
+            register => self.halves_of(register, true)?,
+        };
+        // The targets may be the sources in the other order.
+        let low = self.temp(super::frame::Class::Long);
+        for (target, source) in [(low, sources[0]), (targets[1], sources[1]), (targets[0], low)] {
+            self.emit_op(pick::<M1<int::Copy<u64>>>(), target, &[source]);
+        }
+        Ok(())
     }
 
     fn part_type(parts: &[Operand], ty: Type) -> Decoded<Type> {
@@ -220,6 +257,9 @@ impl FunctionDecoder<'_, '_> {
     fn load(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let [d, a] = self.without_policy(s, 2)? else { return Err("`ld` takes 2 operands".into()) };
+        if ty == Type::B128 {
+            return self.access_128(s, d, a, false);
+        }
         let elements = self.elements(d, s)?;
         let address = self.address(s, a)?;
         // All elements of a vector are read as the widest of their registers wants.
@@ -277,11 +317,32 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
+    /// `ld.b128` and `st.b128`: 16 bytes at once, as two elements of 64 bits.
+    fn access_128(&mut self, s: &Statement, register: &Operand, address: &Operand, writes: bool) -> Decoded {
+        let halves = self.halves_of(register, !writes)?;
+        let address = self.address(s, address)?;
+        if address.parameter.is_some() || ["v2", "v4", "v8", "acquire", "release"].iter().any(|m| s.has(m)) {
+            return Err(format!("`{}` of this kind is not supported", s.mnemonic()));
+        }
+        let run = if writes {
+            store_run(Type::B64, address.space)?
+        } else {
+            load_run(Type::B64, 8, address.space)?
+        };
+        let mut instr = self.memory_instr(run, &address, &halves);
+        instr.n |= strong(s) | if writes { WRITES } else { 0 };
+        self.emit(instr);
+        Ok(())
+    }
+
     fn store(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let [a, b] = self.without_policy(s, 2)? else { return Err("`st` takes 2 operands".into()) };
         if matches!(Self::space(s), Space::Const) {
             return Err("constant memory cannot be written".into());
+        }
+        if ty == Type::B128 {
+            return self.access_128(s, b, a, true);
         }
         let elements = self.elements(b, s)?;
         let address = self.address(s, a)?;

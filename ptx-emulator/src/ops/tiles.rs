@@ -248,7 +248,7 @@ impl Handler for DoubleTiles {
                                 cx.lanes::<f64>(cx.extra(lists.b(0, k / 4)))[(2 * (l % 4) + j) * 4 + k % 4];
                             sum = a.mul_add(b, sum);
                         }
-                        let nan = f64::from_bits(0x7fff_ffff_ffff_ffff);
+                        let nan = f64::from_bits(0xfff8_0000_0000_0000);
                         results[place as usize][j][l] = if sum.is_nan() { nan } else { sum };
                     }
                 }

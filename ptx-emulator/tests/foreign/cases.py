@@ -58,8 +58,8 @@ class Case:
     least: int = 75
     printed: str = None
     fails: str = None
-    # What checks must find in it, on all targets or by target.
-    checked: object = None
+    # What checks must find in it.
+    checked: str = None
 
 
 def full(shape):
@@ -106,7 +106,7 @@ class Writer:
                 "outputs": outputs,
                 "printed": case.printed,
                 "fails": case.fails,
-                "checked": case.checked.get(target) if isinstance(case.checked, dict) else case.checked,
+                "checked": case.checked,
             }
         )
 

@@ -224,10 +224,12 @@ extern "C" __global__ void atomics(int *words, unsigned long long *longs, float 
     atomicAnd(longs + 2, ~(1ull << t % 64)), atomicExch(longs + 3, 5ull);
     atomicAdd(floats, 0.5f), atomicAdd(floats + 1, float(t));
     atomicAdd(halves, __floats2half2_rn(1.f, 0.25f));
-    atomicAdd_block(words + 9, 1), atomicAdd_system(words + 10, 2);
+    // Of a block's scope: each block has a word of its own.
+    atomicAdd_block(words + (blockIdx.x ? 13 : 9), 1), atomicAdd_system(words + 10, 2);
     unsigned *lock = (unsigned *)words + 11;
     for (bool done = false; !done;)
         if (atomicCAS(lock, 0u, 1u) == 0) {
+            __threadfence();
             words[12] = ((volatile int *)words)[12] + 1;
             __threadfence();
             atomicExch(lock, 0u);
