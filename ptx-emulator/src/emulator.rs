@@ -8,6 +8,7 @@ use crate::stats::LaunchStats;
 use crate::syntax::ast::{Initial, Variable};
 use crate::syntax::types::Space;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 /// Settings of an emulated device.
@@ -19,18 +20,21 @@ pub struct Config {
     pub memory_limit: u64,
     /// Warp instructions after which a launch is stopped.
     pub max_instructions: Option<u64>,
-    /// Bytes of shared memory a block may have, static and dynamic.
-    pub shared_limit: u32,
+    /// Bytes of shared memory a block may have, static and dynamic; where absent, what GPUs of the compute capability allow.
+    pub shared_limit: Option<u32>,
+    /// The device's compute capability, such as 90; where absent, that of the module's `.target`.
+    pub capability: Option<u32>,
 }
 
 impl Default for Config {
-    /// All host threads, 64 GiB, no limit of instructions, 227 KiB of shared memory.
+    /// All host threads, 64 GiB, no limit of instructions, the compute capability of the module's `.target` and its shared memory.
     fn default() -> Config {
         Config {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             memory_limit: 64 << 30,
             max_instructions: None,
-            shared_limit: 232_448,
+            shared_limit: None,
+            capability: None,
         }
     }
 }
@@ -51,7 +55,7 @@ pub struct LaunchConfig {
 pub struct LaunchOptions<'a> {
     /// Fills `LaunchStats::counters`. Kernels whose time goes to memory accesses then take several times as long.
     pub counters: bool,
-    /// Looks for reads of memory that nobody wrote, races in shared memory, the asynchronous proxy and `wgmma` among the parties,
+    /// Looks for reads of memory that nobody wrote, races in shared and global memory, the asynchronous proxy and `wgmma` among the parties,
     /// registers that a `wgmma` still owns, and barriers that a part of the threads reach. The first one ends the launch with
     /// `LaunchError::Fault`. Global memory is checked where all launches so far had checks: after others, what they could have
     /// written counts as written.
@@ -60,6 +64,8 @@ pub struct LaunchOptions<'a> {
     pub cluster: Option<[u32; 3]>,
     /// In which order blocks and warps run. Orders drawn from different seeds find what depends on them.
     pub schedule: Schedule,
+    /// When it is set, from any thread, the launch soon ends with `LaunchError::Cancelled`, if it has not ended before.
+    pub cancel: Option<&'a AtomicBool>,
     /// Called after every block, from several threads: blocks done, blocks in all.
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
 }
@@ -153,15 +159,15 @@ impl Emulator {
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             return Err(LaunchError::UnknownEntry { name: entry.into(), known });
         };
-        exec::check(found, &self.config, &config, options, args)?;
+        let capability = self.config.capability.or(module.capability());
+        exec::check(found, &self.config, capability, &config, options, args)?;
         let symbols = self.load(module)?;
         if !options.checks {
             // Nobody notes what this launch writes.
             self.memory.complete(None);
         }
         let memory = self.memory.view();
-        let setup =
-            Setup { entry: found, text: &module.lines, limits: &self.config, config, args, memory, options };
+        let setup = Setup { entry: found, module, limits: &self.config, config, args, memory, options };
         exec::run(setup, |name| symbols.get(name).copied().unwrap_or(0))
     }
 

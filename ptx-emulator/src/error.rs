@@ -95,6 +95,8 @@ pub struct Place {
     pub line: u32,
     /// That line.
     pub text: String,
+    /// The place in the source that the line comes from, where the PTX has `.loc`: `FILE:LINE:COLUMN`.
+    pub origin: Option<String>,
     /// `%ctaid`.
     pub block: [u32; 3],
     /// `%tid`.
@@ -109,7 +111,8 @@ impl std::fmt::Display for Place {
             f,
             "kernel `{}`, block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz}), PTX line {}: `{}`",
             self.kernel, self.line, self.text
-        )
+        )?;
+        self.origin.iter().try_for_each(|source| write!(f, ", source {source}"))
     }
 }
 
@@ -152,7 +155,8 @@ pub enum LaunchError {
     },
     /// `Config::max_instructions` was passed.
     #[error(
-        "kernel `{kernel}` ran more than {limit} warp instructions; it was last at PTX line {line}: `{text}`"
+        "kernel `{kernel}` ran more than {limit} warp instructions; it was last at PTX line {line}: `{text}`{}",
+        .origin.as_ref().map(|source| format!(", source {source}")).unwrap_or_default()
     )]
     InstructionLimit {
         /// The entry.
@@ -163,6 +167,18 @@ pub enum LaunchError {
         line: u32,
         /// That line.
         text: String,
+        /// The place in the source that the line comes from, where the PTX has `.loc`: `FILE:LINE:COLUMN`.
+        origin: Option<String>,
+    },
+    /// `LaunchOptions::cancel` was set.
+    #[error("kernel `{kernel}` was cancelled after {done} of {blocks} blocks")]
+    Cancelled {
+        /// The entry.
+        kernel: String,
+        /// Blocks that had ended.
+        done: u64,
+        /// Blocks of the grid.
+        blocks: u64,
     },
     /// The module's variables did not fit.
     #[error("loading the module: {0}")]

@@ -52,6 +52,7 @@ mod module;
 mod numeric;
 mod ops;
 pub mod profile;
+mod source;
 mod stats;
 mod syntax;
 mod tensor_map;

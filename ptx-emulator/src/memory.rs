@@ -15,8 +15,8 @@ pub(crate) const SHARED_WINDOW: u64 = 2 << 40;
 pub(crate) const PARAM_WINDOW: u64 = 3 << 40;
 /// Where functions have their addresses.
 pub(crate) const CODE_WINDOW: u64 = 4 << 40;
-/// Where global memory begins.
-const GLOBAL_BASE: u64 = 0x7000_0000_0000;
+/// Where global memory begins: above all windows.
+pub(crate) const GLOBAL_BASE: u64 = 0x7000_0000_0000;
 /// Allocations begin at multiples of this, as on the device.
 const ALIGN: u64 = 256;
 /// At least so many bytes between allocations belong to none.
@@ -31,14 +31,22 @@ pub(crate) struct Segment {
     pub end: u64,
     pub host: *mut u8,
     pub read_only: bool,
+    /// Its place in the view.
+    pub number: u32,
     /// A bit for each byte that has been written, in words of 64; null where all count as written.
     pub written: *const AtomicU64,
 }
 
 impl Segment {
     /// Contains no address.
-    pub(crate) const EMPTY: Segment =
-        Segment { start: 1, end: 0, host: std::ptr::null_mut(), read_only: false, written: std::ptr::null() };
+    pub(crate) const EMPTY: Segment = Segment {
+        start: 1,
+        end: 0,
+        host: std::ptr::null_mut(),
+        read_only: false,
+        number: u32::MAX,
+        written: std::ptr::null(),
+    };
 }
 
 /// Memory of an allocation; freed when the last user lets go.
@@ -96,8 +104,9 @@ struct Allocation {
 }
 
 impl Allocation {
-    fn segment(&self) -> Segment {
+    fn segment(&self, number: u32) -> Segment {
         Segment {
+            number,
             start: self.start,
             end: self.start + self.len,
             host: self.block.host,
@@ -142,6 +151,11 @@ impl MemoryView {
         let segment = self.segments[..at].last()?;
         let end = address.checked_add(size)?;
         (end <= segment.end).then_some(*segment)
+    }
+
+    /// The allocations' lengths.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
+        self.segments.iter().map(|s| s.end - s.start)
     }
 }
 
@@ -256,7 +270,7 @@ impl Memory {
     pub(crate) fn view(&self) -> MemoryView {
         let table = self.table();
         MemoryView {
-            segments: table.live.iter().map(Allocation::segment).collect(),
+            segments: (0..).zip(&table.live).map(|(number, a)| a.segment(number)).collect(),
             freed: table.freed.clone(),
             _keep: table.live.clone(),
         }

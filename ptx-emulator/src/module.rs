@@ -2,6 +2,7 @@
 
 use crate::decode::{self, Program, parameter_offsets};
 use crate::error::{ParseError, Problem};
+use crate::source::Sources;
 use crate::syntax::ast::{Bounds, Initial, ModuleSyntax, Variable};
 use crate::syntax::parser;
 use crate::syntax::types::Space;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Module {
     pub(crate) id: u64,
     pub(crate) lines: Vec<String>,
+    pub(crate) sources: Sources,
     pub(crate) variables: Vec<Variable>,
     /// Names of all functions; the place of one gives its address.
     pub(crate) functions: Vec<String>,
@@ -78,6 +80,7 @@ impl Module {
             functions,
             id: NEXT.fetch_add(1, Relaxed),
             lines,
+            sources: Sources::parse(text),
             variables,
             target: syntax.target,
             entries,
@@ -92,6 +95,11 @@ impl Module {
     /// The kernel of this name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// The compute capability that the `.target` names, such as 90 for `sm_90a`, if it names one.
+    pub fn capability(&self) -> Option<u32> {
+        self.target.strip_prefix("sm_")?.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
     }
 
     /// The `.target`, such as `sm_90a`.

@@ -131,7 +131,7 @@ impl Work {
             _ => 1,
         };
         match opcode {
-            "mma" => {
+            "mma" | "wmma" if opcode == "mma" || modifiers.first() == Some(&"mma") => {
                 let flops = modifiers.iter().find_map(|m| shape(m)).map_or(0, |(m, n, k)| 2 * m * n * k);
                 Work { matrix_flops: flops, ..Work::default() }
             }
@@ -166,6 +166,8 @@ mod tests {
         let work = |m| (Work::of(m).matrix_flops, Work::of(m).ex2, Work::of(m).special);
         assert_eq!(work("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"), (4096, 0, 0));
         assert_eq!(work("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32"), (1024, 0, 0));
+        assert_eq!(work("wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32"), (8192, 0, 0));
+        assert_eq!(work("wmma.load.a.sync.aligned.row.m16n16k16.global.f16"), (0, 0, 0));
         // 2 · 64 · 128 · 16 by four warps.
         assert_eq!(work("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16"), (65536, 0, 0));
         assert_eq!(work("wgmma.wait_group.sync.aligned"), (0, 0, 0));

@@ -283,7 +283,7 @@ fn reads_of_what_nobody_wrote() {
     pair(
         "the source of a copy",
         "cp.async.cg.shared.global [%r4], [%rd2+2048], 16; cp.async.wait_all;",
-        "st.global.v4.u32 [%rd2+2048], {%r1, %r1, %r1, %r1}; cp.async.cg.shared.global [%r4], [%rd2+2048], 16; cp.async.wait_all;",
+        "mov.u32 %r7, %ctaid.x; setp.ne.u32 %p3, %r7, 0; @%p3 ret; st.global.v4.u32 [%rd2+2048], {%r1, %r1, %r1, %r1}; cp.async.cg.shared.global [%r4], [%rd2+2048], 16; cp.async.wait_all;",
         &["read of 16 bytes at global address", "never written"],
     );
     pair(

@@ -5,13 +5,14 @@ mod common;
 use common::{emulator, module};
 use ptx_emulator::{LaunchConfig, LaunchError, LaunchOptions, Module, Schedule};
 
-/// Runs a kernel of four warps with checks, blocks in clusters of `cluster`. `%rd1` is 8192 bytes of global memory, the first 4096 of them
-/// written; `%r1` the thread, `%r2` the address of 8192 bytes of shared memory, `%r3` that of four mbarriers, each for one arrival; `%p1` is
+/// Runs a kernel of four warps with checks, blocks in clusters of `cluster`. `%rd1` is 8192 bytes of global memory for each cluster, the first
+/// 4096 of them written; `%r1` the thread, `%r2` the address of 8192 bytes of shared memory, `%r3` that of four mbarriers, each for one arrival; `%p1` is
 /// true in thread 0, `%p2` in warp 0. `WAIT a, b` waits for the phase of parity b of the barrier at offset a.
 fn run(body: &str, cluster: u32, schedule: Schedule) -> Result<(), LaunchError> {
     let emulator = emulator();
-    let out = emulator.alloc(8192).unwrap();
+    let out = emulator.alloc(2 * 8192).unwrap();
     emulator.fill(out, 0, 4096).unwrap();
+    emulator.fill(out + 8192, 0, 4096).unwrap();
     // All of the tile is zero, and everybody knows, unless the body begins with `RAW`.
     let (body, clear) = match body.strip_prefix("RAW") {
         Some(body) => (body, ""),
@@ -32,7 +33,7 @@ fn run(body: &str, cluster: u32, schedule: Schedule) -> Result<(), LaunchError> 
     let text = module(&format!(
         ".shared .align 1024 .b8 tile[8192]; .shared .align 8 .b8 bars[32]; ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x;
         mov.u32 %r2, tile; mov.u32 %r3, bars; setp.eq.u32 %p1, %r1, 0; setp.lt.u32 %p2, %r1, 32; mov.u32 %r20, 0;
-        mad.lo.u32 %r4, %r1, 16, %r2; mov.u32 %r19, %cluster_ctarank; setp.eq.u32 %p7, %r1, %r1;
+        mad.lo.u32 %r4, %r1, 16, %r2; mov.u32 %r19, %cluster_ctarank; mov.u32 %r18, %clusterid.x; mad.wide.u32 %rd1, %r18, 8192, %rd1; setp.eq.u32 %p7, %r1, %r1;
         mov.b32 %f0, 0; mov.b32 %f1, 0; mov.b32 %f2, 0; mov.b32 %f3, 0; mov.b32 %f4, 0; mov.b32 %f5, 0; mov.b32 %f6, 0; mov.b32 %f7, 0;
         {clear} {text}\nret;"
     ));
@@ -172,8 +173,9 @@ fn bulk_copies_into_shared_memory() {
         &format!("{INIT}{} WAIT 0, 0;", LOAD.replace("[%rd1]", "[%rd1+4096]")),
         &format!("{INIT}{LOAD} WAIT 0, 0;"),
         &[
-            "read of 64 bytes at global address",
-            "never written: 4096 bytes into the allocation of 8192 bytes",
+            "read of 2048 bytes at global address",
+            "never written: ",
+            "bytes into the allocation of 16384 bytes",
             "(warp 0, lane 0)",
         ],
     );

@@ -204,3 +204,29 @@ fn registers_pass_from_warp_to_warp() {
     let error = run("setmaxnreg.inc.sync.aligned.u32 30;", [1, 1, 1], None, 32, "").unwrap_err();
     assert!(error.contains("multiples of 8 from 24 to 256"), "{error}");
 }
+
+#[test]
+fn asynchronous_stores_report_their_bytes_to_the_other_blocks_barrier() {
+    // Two blocks of four threads: each thread sends 8 bytes to its own place in the other block, whose barrier expects 32.
+    let body = |ty: &str| {
+        format!(
+            "add.u32 %r10, %r2, 48; @%p9 mbarrier.init.shared.b64 [%r10], 1; fence.mbarrier_init.release.cluster;
+        barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;
+        @%p9 mbarrier.arrive.expect_tx.shared.b64 _, [%r10], 32;
+        xor.b32 %r4, %r1, 1; mad.lo.u32 %r5, %r3, 8, %r2;
+        mapa.shared::cluster.u32 %r6, %r5, %r4; mapa.shared::cluster.u32 %r7, %r10, %r4;
+        mad.lo.u32 %r8, %r1, 100, %r3; add.u32 %r9, %r8, 50;
+        st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.{ty} [%r6], {{%r8, %r9}}, [%r7];
+        WAIT: mbarrier.try_wait.parity.shared.b64 %p1, [%r10], 0; @!%p1 bra WAIT;
+        xor.b32 %r11, %r3, 3; mad.lo.u32 %r11, %r11, 8, %r2; ld.shared.v2.u32 {{%r12, %r13}}, [%r11];
+        mad.wide.u32 %rd3, %r3, 8, %rd2; st.global.v2.u32 [%rd3], {{%r12, %r13}};
+        barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
+        )
+    };
+    let out = run(&body("v2.b32"), [2, 1, 1], Some([2, 1, 1]), 4, "").unwrap();
+    assert_eq!(out[..8], [103, 153, 102, 152, 101, 151, 100, 150]);
+    assert_eq!(out[32..40], [3, 53, 2, 52, 1, 51, 0, 50]);
+    for bad in ["v4.b64", "v2.b16", "b32"] {
+        assert!(run(&body(bad), [2, 1, 1], Some([2, 1, 1]), 4, "").is_err(), "{bad}");
+    }
+}

@@ -278,3 +278,36 @@ fn seeds_show_what_depends_on_the_order_and_pass_what_does_not() {
     assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
     assert_eq!(run(&["--seeds", "1"]).status.code(), Some(2));
 }
+
+/// Starts the command on a kernel that never ends, and interrupts it as Ctrl-C does once it runs.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_the_run_and_leaves_no_file() {
+    use std::io::Read;
+    let folder = tempfile::tempdir().unwrap();
+    let spin = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry spin() {\nL: bra L;\n}\n";
+    std::fs::write(folder.path().join("spin.ptx"), spin).unwrap();
+    for (command, output) in [("run", "-o"), ("profile", "--json")] {
+        for signal in ["-INT", "-TERM"] {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_ptx-emulator"))
+                .current_dir(folder.path())
+                .args([command, "spin.ptx", "--entry", "spin", "--grid", "3", "--block", "64", output, "out"])
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            // Time to install the handler; were it too short, the signal would end the command with another code.
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            assert!(child.try_wait().unwrap().is_none(), "the kernel never ends");
+            let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+            assert!(sent.success());
+            let status = child.wait().unwrap();
+            let mut text = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(status.code(), Some(130), "{command} {signal}: {text}");
+            assert!(text.contains("kernel `spin` was cancelled after 0 of 3 blocks"), "{text}");
+            let left: Vec<_> =
+                std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+            assert_eq!(left, ["spin.ptx"], "{command} {signal}");
+        }
+    }
+}

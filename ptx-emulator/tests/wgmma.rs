@@ -142,7 +142,7 @@ fn run(
         store += &format!("st.global.b32 [%rd4+{}], %d{k};\n", 4 * k);
     }
     let text = module(&format!(
-        ".reg .b32 %d<128>, %a<4>; .shared .align 1024 .b8 tile[{SHARED}];
+        ".reg .b32 %d<128>, %a<4>;
         ld.param.u64 %rd1, [out]; ld.param.u64 %rd2, [a]; ld.param.u64 %rd3, [d]; mov.u32 %r1, %tid.x; mov.u32 %r2, tile;
         mad.wide.u32 %rd2, %r1, 16, %rd2; mad.wide.u32 %rd4, %r1, {}, %rd3; ld.global.v4.b32 {{%a0, %a1, %a2, %a3}}, [%rd2];
         shl.b32 %r3, %r1, 2; FILL: cvt.u64.u32 %rd5, %r3; add.u64 %rd5, %rd5, %rd1; ld.global.u32 %r4, [%rd5];
@@ -153,9 +153,10 @@ fn run(
         {store} ret;",
         4 * registers
     ))
-    .replace(".param .u64 out)", ".param .u64 out, .param .u64 a, .param .u64 d)");
+    .replace(".param .u64 out)", ".param .u64 out, .param .u64 a, .param .u64 d)")
+    .replace(".visible", ".extern .shared .align 1024 .b8 tile[];\n.visible");
     let module = Module::parse(&text).map_err(|e| e.to_string())?;
-    let shape = LaunchConfig { grid: [1, 1, 1], block: [threads, 1, 1], dynamic_shared_bytes: 0 };
+    let shape = LaunchConfig { grid: [1, 1, 1], block: [threads, 1, 1], dynamic_shared_bytes: SHARED as u32 };
     let args: [&[u8]; 3] = [&image.to_le_bytes(), &a.to_le_bytes(), &d.to_le_bytes()];
     emulator.launch(&module, "k", shape, &args).map_err(|e| e.to_string())?;
     let mut out = vec![0; 4 * c.len()];

@@ -10,6 +10,14 @@ pub fn root() -> PathBuf {
     here.parent().map(PathBuf::from).unwrap_or(here)
 }
 
+/// Where cargo builds.
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root().join(folder),
+        None => root().join("target"),
+    }
+}
+
 /// Runs cargo in the root.
 pub fn cargo(arguments: &[&str]) -> Result<()> {
     cargo_with(arguments, &[])

@@ -19,21 +19,13 @@ struct Target {
 const TARGETS: [Target; 2] =
     [Target { name: "case", time: 60, longest: 4096 }, Target { name: "emulator", time: 30, longest: 16384 }];
 
-/// Where cargo builds.
-fn target() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => command::root().join(folder),
-        None => command::root().join("target"),
-    }
-}
-
 /// The program `cargo-fuzz`: the machine's, or else our own.
 fn program() -> Result<PathBuf> {
     let found = Command::new("cargo-fuzz").arg("--version").output();
     if found.is_ok_and(|output| output.status.success()) {
         return Ok("cargo-fuzz".into());
     }
-    let tools = target().join("tools");
+    let tools = command::target().join("tools");
     let program = tools.join("bin").join(format!("cargo-fuzz{}", std::env::consts::EXE_SUFFIX));
     if !program.exists() {
         let root = tools.to_string_lossy().into_owned();
@@ -48,7 +40,7 @@ pub fn check() -> Result<()> {
 }
 
 fn run(Target { name, time, longest }: &Target) -> Result<()> {
-    let target = target();
+    let target = command::target();
     // The first target's folder has its old name.
     let corpus =
         target.join(if *name == "case" { "fuzz-corpus".into() } else { format!("fuzz-corpus-{name}") });

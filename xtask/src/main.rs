@@ -2,6 +2,7 @@
 
 mod command;
 mod dist;
+mod foreign;
 mod fuzz;
 mod model;
 mod package;
@@ -11,6 +12,7 @@ mod style;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -60,6 +62,13 @@ enum Check {
     Package,
     /// A minute of fuzzing what a file can do to the library; installs cargo-fuzz into the target folder where it is missing
     Fuzz,
+    /// Kernels of nvcc and Triton on the emulator, against NumPy; installs the compilers (1.5 GB, with pip) into a folder. Not part of
+    /// the checks
+    ForeignPtx {
+        /// Where the compilers are, or go: by default the target folder
+        #[arg(long, value_name = "DIR")]
+        env: Option<PathBuf>,
+    },
     /// Packs self-contained programs (tests, commands, benchmark, shared library) for a machine without Rust, into target/dist; not part of
     /// the checks
     Dist,
@@ -96,6 +105,7 @@ fn run(check: Check) -> Result<()> {
         Check::Style => style::check(),
         Check::Package => package::check(),
         Check::Fuzz => fuzz::check(),
+        Check::ForeignPtx { env } => foreign::check(env),
         Check::Dist => dist::pack(),
         Check::Checks => {
             for check in [

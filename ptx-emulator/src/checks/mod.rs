@@ -4,17 +4,26 @@
 //! cluster, or the bulk copies that report to one mbarrier. A warp's clock says for each party up to which time its events are
 //! ordered before what the warp does next: after a barrier, all of those of the warps that were there (`order`). Two accesses race
 //! if one of them writes, they are of different parties, and neither is ordered before the other. Bulk copies and `wgmma` see
-//! what threads wrote only if a proxy fence came between as well (`asynchronous`). Lanes of one warp are taken to run together.
+//! what threads wrote only if a proxy fence came between as well (`asynchronous`). Atomic and volatile accesses hand order on
+//! where fences go with them (`flags`), to other clusters too, with which a cluster shares global memory (`global`). Lanes of one
+//! warp are taken to run together.
 
 mod asynchronous;
+mod flags;
+mod global;
 mod order;
 
 pub(crate) use asynchronous::{READS, WRITES};
+pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
+pub(crate) use global::{BLOCK, CLUSTER_WIDE, DEVICE, Global, Race, Run, Scope, Shape, WEAK};
 pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
 
 use asynchronous::Reading;
+use flags::{Fences, SharedFlags};
+use global::Writer;
 use order::{Clock, Phase};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A time that is not over: of a write whose copy is under way, when nobody may touch the bytes; of the reads of a word that are in
 /// `Checks::reads`.
@@ -113,8 +122,9 @@ pub(crate) struct Checks {
     now: u32,
     /// When the cluster began.
     start: u32,
-    /// Warps of the cluster.
+    /// Warps of the cluster, and of each of its blocks.
     warps: usize,
+    block_warps: u32,
     /// What the barriers that are not the block's know, and which party reports to an mbarrier.
     phases: HashMap<(u32, u32), Phase>,
     parties: HashMap<(u32, u32), usize>,
@@ -124,10 +134,24 @@ pub(crate) struct Checks {
     owned: u64,
     /// A bit for each byte of all threads' local memory that has been written.
     local: Vec<u64>,
+    /// What is known of global memory, by all host threads; the cluster's number in the grid.
+    global: Arc<Global>,
+    cluster: u64,
+    /// The record of each warp's accesses to global memory since it last handed on what it did; 0: none yet.
+    record: [u32; PARTIES],
+    writer: Writer,
+    fences: Vec<Fences>,
+    shared_flags: SharedFlags,
 }
 
 impl Checks {
-    pub(crate) fn new(shared_bytes: u64, local_bytes: u64, blocks: usize, warps: usize) -> Checks {
+    pub(crate) fn new(
+        shared_bytes: u64,
+        local_bytes: u64,
+        blocks: usize,
+        warps: usize,
+        global: Arc<Global>,
+    ) -> Checks {
         let stride = shared_bytes.next_multiple_of(64);
         let all = stride * blocks as u64;
         Checks {
@@ -140,17 +164,28 @@ impl Checks {
             now: 0,
             start: 0,
             warps: blocks * warps,
+            block_warps: warps as u32,
             phases: HashMap::new(),
             parties: HashMap::new(),
             readings: Vec::new(),
             next_reading: 0,
             owned: 0,
             local: vec![0; (local_bytes as usize * 32 * blocks * warps).div_ceil(64)],
+            global,
+            cluster: 0,
+            record: [0; PARTIES],
+            writer: Writer::default(),
+            fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
+            shared_flags: SharedFlags::new(),
         }
     }
 
-    /// A new cluster: nothing is written, and all before is over.
-    pub(crate) fn begin(&mut self) {
+    /// A new cluster of the grid: nothing is written, and all before in shared memory is over.
+    pub(crate) fn begin(&mut self, cluster: u64) {
+        self.cluster = cluster;
+        self.record = [0; PARTIES];
+        self.fences.iter_mut().for_each(|fences| *fences = Fences::default());
+        self.shared_flags.clear();
         self.written.fill(0);
         self.reads.clear();
         self.phases.clear();
@@ -345,8 +380,8 @@ mod tests {
     }
 
     fn fresh(warps: usize) -> Checks {
-        let mut checks = Checks::new(1024, 0, 1, warps);
-        checks.begin();
+        let mut checks = Checks::new(1024, 0, 1, warps, Arc::default());
+        checks.begin(0);
         checks
     }
 
@@ -407,7 +442,7 @@ mod tests {
         checks.access(0, 0, 2, by(0, WRITE)).unwrap();
         checks.access(0, 2, 2, by(1, WRITE)).unwrap();
         assert_eq!(checks.access(0, 3, 1, by(0, WRITE)), Err(Wrong::AfterWrite(party(1))));
-        checks.begin();
+        checks.begin(1);
         assert_eq!(checks.access(0, 0, 2, by(1, READ)), Err(Wrong::Unwritten));
         checks.access(0, 0, 4, by(1, WRITE)).unwrap();
     }

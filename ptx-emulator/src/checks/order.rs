@@ -1,6 +1,8 @@
 //! What is ordered before what: barriers of every kind, and proxy fences.
 
 use super::Checks;
+use super::flags::{Others, later};
+use std::sync::Arc;
 
 /// Warps of a cluster and, after them, the bulk copies that report to one mbarrier each.
 pub(crate) const PARTIES: usize = 64;
@@ -15,17 +17,27 @@ pub(crate) struct Knowledge {
     pub(super) seen: Clock,
     /// Those that are so for the async proxy too: a proxy fence came after them.
     pub(super) fenced: Clock,
+    /// Events of other clusters that are ordered before what comes next.
+    pub(super) others: Option<Arc<Others>>,
 }
 
 impl Knowledge {
     pub(crate) fn at(time: u32) -> Knowledge {
-        Knowledge { seen: [time; PARTIES], fenced: [time; PARTIES] }
+        Knowledge { seen: [time; PARTIES], fenced: [time; PARTIES], others: None }
     }
 
-    fn merge(&mut self, other: &Knowledge) {
-        for (all, more) in [(&mut self.seen, &other.seen), (&mut self.fenced, &other.fenced)] {
-            for (all, more) in all.iter_mut().zip(more) {
-                *all = (*all).max(*more);
+    pub(super) fn merge(&mut self, other: &Knowledge) {
+        later(&mut self.seen, &other.seen);
+        later(&mut self.fenced, &other.fenced);
+        match (&mut self.others, &other.others) {
+            (_, None) => {}
+            (none @ None, Some(more)) => *none = Some(Arc::clone(more)),
+            (Some(all), Some(more)) if Arc::ptr_eq(all, more) => {}
+            (Some(all), Some(more)) => {
+                let all = Arc::make_mut(all);
+                for (&cluster, clock) in more.iter() {
+                    later(all.entry(cluster).or_insert([0; PARTIES]), clock);
+                }
             }
         }
     }
@@ -47,8 +59,18 @@ impl Checks {
         barrier.merge(&self.known[warp as usize]);
         if !waits {
             self.now += 1;
+            self.record[warp as usize] = 0;
             barrier.seen[warp as usize] = self.now;
         }
+    }
+
+    /// A warp hands on all that it has done and seen: what it does next is later.
+    pub(super) fn hand_on(&mut self, warp: usize) -> Knowledge {
+        self.now += 1;
+        self.record[warp] = 0;
+        let mut known = self.known[warp].clone();
+        known.seen[warp] = self.now;
+        known
     }
 
     /// A barrier is complete: the warps in `waiting` go on after all that its members did.
@@ -60,11 +82,12 @@ impl Checks {
         }
         for w in members() {
             self.known[w].clone_from(&barrier);
+            self.record[w] = 0;
             self.note_least(w);
         }
     }
 
-    fn note_least(&mut self, warp: usize) {
+    pub(super) fn note_least(&mut self, warp: usize) {
         let used = self.warps + self.parties.len().min(PARTIES - self.warps);
         self.least[warp] = self.known[warp].seen[..used].iter().min().copied().unwrap_or(0);
     }
@@ -77,11 +100,8 @@ impl Checks {
 
     /// A warp arrives at an mbarrier or at the cluster's barrier.
     pub(crate) fn release(&mut self, barrier: (u32, u32), warp: u32) {
-        self.now += 1;
-        let (now, known) = (self.now, self.known[warp as usize].clone());
-        let current = &mut self.phase(barrier).current;
-        current.merge(&known);
-        current.seen[warp as usize] = now;
+        let known = self.hand_on(warp as usize);
+        self.phase(barrier).current.merge(&known);
     }
 
     /// A phase is over.

@@ -1,7 +1,7 @@
 //! What `run` and `profile` have in common: a kernel, its launch and its tensors.
 
-use super::args;
 use super::tensors::Tensors;
+use super::{args, interrupt};
 use anyhow::{Context, anyhow};
 use ptx_emulator::{
     Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, Module, Schedule,
@@ -51,6 +51,9 @@ pub struct Launch {
     /// Bytes of global memory.
     #[arg(long)]
     pub max_memory: Option<u64>,
+    /// The device's compute capability, such as 90, whose shared memory a block may have; without it that of the PTX's target.
+    #[arg(long)]
+    pub capability: Option<u32>,
 }
 
 /// Reads and decodes a PTX file; also gives its text.
@@ -84,6 +87,7 @@ impl Launch {
             threads: self.threads.unwrap_or(defaults.threads).max(1),
             memory_limit: self.max_memory.unwrap_or(defaults.memory_limit),
             max_instructions: self.max_instructions,
+            capability: self.capability,
             ..defaults
         };
         let emulator = Emulator::new(config);
@@ -98,7 +102,9 @@ impl Launch {
             self.args.iter().map(|a| args::argument(a, &tensors)).collect::<anyhow::Result<Vec<_>>>()?;
         let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let schedule = seed.map_or(Schedule::InOrder, Schedule::Seeded);
-        let options = LaunchOptions { counters, checks: self.check, schedule, ..LaunchOptions::default() };
+        let cancel = Some(interrupt::flag());
+        let options =
+            LaunchOptions { counters, checks: self.check, schedule, cancel, ..LaunchOptions::default() };
         let stats = self.launch(&emulator, module, &slices, options)?;
         Ok(Launched { emulator, tensors, stats })
     }

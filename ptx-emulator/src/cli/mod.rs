@@ -2,6 +2,7 @@
 
 mod args;
 mod files;
+mod interrupt;
 mod launch;
 mod profile;
 mod run;
@@ -34,8 +35,10 @@ enum Command {
     },
 }
 
-/// Does what the arguments say. 0: good; 1: the kernel failed, or gave different results in different orders; 2: bad input.
+/// Does what the arguments say. 0: good; 1: the kernel failed, or gave different results in different orders; 2: bad input; 130:
+/// interrupted.
 pub fn run(arguments: Arguments) -> ExitCode {
+    interrupt::listen();
     let result = match &arguments.command {
         Command::Run(options) => run::execute(options),
         Command::Profile(options) => profile::execute(options),
@@ -52,7 +55,14 @@ pub fn run(arguments: Arguments) -> ExitCode {
                         | LaunchError::InstructionLimit { .. }
                 )
             );
-            (if failed || error.is::<run::Difference>() { 1 } else { 2 }, error)
+            let cancelled =
+                matches!(error.downcast_ref::<LaunchError>(), Some(LaunchError::Cancelled { .. }));
+            let code = match () {
+                () if cancelled => interrupt::EXIT_CODE,
+                () if failed || error.is::<run::Difference>() => 1,
+                () => 2,
+            };
+            (code, error)
         }
     };
     // The chain of contexts as one sentence. Nothing can be done if stderr is gone.

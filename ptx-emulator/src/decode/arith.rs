@@ -252,7 +252,6 @@ fn mul24(ty: Type, high: bool, add: bool) -> Decoded<Run> {
 }
 
 fn int_binary(s: &Statement, ty: Type) -> Decoded<Run> {
-    // The packed forms `add.u16x2` and their like are not types of the parser; see the README.
     Ok(match s.opcode.as_str() {
         "add" if s.has("sat") => int_run!(ty, M2, AddSat),
         "add" => int_run!(ty, M2, Add),

@@ -169,18 +169,35 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
+    /// `lop3.b32 d, a, b, c, table` and `lop3.BOOL.b32 d|p, a, b, c, table, q`, whose `p` says whether the result is not zero.
     fn lop3(&mut self, s: &Statement) -> Decoded {
-        if s.operands.len() != 5 {
-            return Err("`lop3` with a predicate is not supported".into());
-        }
-        let [d, a, b, c, table] = operands(s)?;
+        let (d, p, [a, b, c, table], q) = match s.operands.as_slice() {
+            [Operand::Pair(d, p), a, b, c, table, q] => (&**d, Some(&**p), [a, b, c, table], Some(q)),
+            [d, a, b, c, table] => (d, None, [a, b, c, table], None),
+            _ => return Err("`lop3` takes d, a, b, c, a table; or d|p, a, b, c, a table, q".into()),
+        };
         let Operand::Int(table) = table else { return Err("the table of `lop3` must be a constant".into()) };
         let mut instr = self.blank(pick::<bits::Lop3>());
         (instr.a, instr.b, instr.c) =
             (self.src(a, Type::B32)?, self.src(b, Type::B32)?, self.src(c, Type::B32)?);
+        let q = q.map(|q| self.predicate(q)).transpose()?;
         instr.d = self.dst(d, Type::B32)?;
         instr.n = *table as u32 & 0xff;
+        let result = instr.d;
         self.emit(instr);
+        let (Some(p), Some((q, negated))) = (p, q) else { return Ok(()) };
+        let combine = match s.modifiers.first().map(String::as_str) {
+            Some("and") => COMBINE_AND,
+            Some("or") => COMBINE_OR,
+            _ => return Err("`lop3` with a predicate combines it by `.and` or `.or`".into()),
+        };
+        let mut compare = self.blank(pick::<compare::Setp<u32>>());
+        let zero = self.src(&Operand::Int(0), Type::B32)?;
+        (compare.a, compare.b, compare.c) = (result, zero, q);
+        compare.d = self.dst(p, Type::Pred)?;
+        let unequal = COMPARISONS.iter().position(|&c| c == "ne").unwrap_or_default() as u32;
+        compare.n = unequal | combine | if negated { COMBINE_NOT } else { 0 };
+        self.emit(compare);
         Ok(())
     }
 
@@ -252,9 +269,6 @@ impl FunctionDecoder<'_, '_> {
     /// `set`: a comparison, then all ones or 1.0 where it holds.
     fn set(&mut self, s: &Statement) -> Decoded {
         let [to, from] = types(s)[..] else { return Err("`set` names two types".into()) };
-        if matches!(from, Type::F16x2 | Type::BF16x2) {
-            return Err("packed `set` is not supported".into());
-        }
         let mut code = self.comparison(s)?;
         let [d, a, b, rest @ ..] = s.operands.as_slice() else {
             return Err("`set` takes at least 3 operands".into());
@@ -267,14 +281,40 @@ impl FunctionDecoder<'_, '_> {
             code |= if negated { COMBINE_NOT } else { 0 };
         }
         instr.d = self.temp(Class::Pred);
-        instr.n = code;
         let p = instr.d;
+        if matches!(from, Type::F16x2 | Type::BF16x2) {
+            instr.e = self.temp(Class::Pred);
+            instr.n = code | SECOND_TARGET;
+            let q = instr.e;
+            self.emit(instr);
+            return self.set_halves(d, to, [q, p]);
+        }
+        instr.n = code;
         self.emit(instr);
         let truth = if to.is_float() { Operand::F64(1f64.to_bits()) } else { Operand::Int(-1) };
         let (yes, no) = (self.src(&truth, to)?, self.src(&Operand::Int(0), to)?);
         let d = self.dst(d, to)?;
         let run = if to.size() == 8 { pick::<bits::Select64>() } else { pick::<bits::Select32>() };
         self.emit_op(run, d, &[yes, no, p]);
+        Ok(())
+    }
+
+    /// Each half 1.0, or all ones for an integer target, where its predicate holds.
+    fn set_halves(&mut self, d: &Operand, to: Type, [upper, lower]: [u32; 2]) -> Decoded {
+        let truth = match to {
+            Type::F16x2 => 0x3c00,
+            Type::BF16x2 => 0x3f80,
+            Type::U32 | Type::S32 => 0xffff,
+            other => return Err(no_form(other)),
+        };
+        let (yes, no) = (self.src(&Operand::Int(truth), Type::B32)?, self.src(&Operand::Int(0), Type::B32)?);
+        let halves = [upper, lower].map(|p| {
+            let half = self.temp(Class::Word);
+            self.emit_op(pick::<bits::Select32>(), half, &[yes, no, p]);
+            half
+        });
+        let d = self.dst(d, Type::B32)?;
+        self.emit_op(pick::<M2<crate::ops::convert::Halves>>(), d, &halves);
         Ok(())
     }
 

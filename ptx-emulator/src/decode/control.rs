@@ -144,9 +144,13 @@ impl FunctionDecoder<'_, '_> {
         list.resize(list.len().max(5), 0);
         let mut instr = self.blank(run);
         instr.b = self.list(&list);
+        instr.d = self.temp(super::frame::Class::Word);
         self.emit(instr);
-        // The result says how many were printed; nobody reads it.
-        let _ = results;
+        if let [Operand::Name(name)] = results
+            && let Some(Symbol::Variable { address, .. }) = self.symbol(name)
+        {
+            self.local_access(pick::<Store<mem::U32, { mem::LOCAL }>>(), instr.d, address, WRITES)?;
+        }
         Ok(())
     }
 

@@ -2,11 +2,13 @@
 
 use super::arith::round_of;
 use super::function::{Decoded, FunctionDecoder, operands, types};
+use super::modifiers::Modifiers;
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::numeric::round::Round;
 use crate::ops::convert::{self as ops, Conversion};
 use crate::ops::lanes::{M1, M2};
-use crate::ops::{Run, int, pick};
+use crate::ops::real::{F16, Two};
+use crate::ops::{Run, float, int, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::{Space, Type};
 
@@ -15,6 +17,7 @@ impl FunctionDecoder<'_, '_> {
     pub(super) fn conversion(&mut self, s: &Statement) -> Decoded<bool> {
         match s.opcode.as_str() {
             "cvt" if s.has("tf32") => self.tf32(s)?,
+            "cvt" if ["e4m3x2", "e5m2x2"].iter().any(|t| s.has(t)) => self.eight_bit_floats(s)?,
             "cvt" if s.operands.len() == 3 => self.pack(s)?,
             "cvt" if s.has("pack") => return Err("`cvt.pack` is not supported".into()),
             "cvt" => self.cvt(s)?,
@@ -123,6 +126,59 @@ impl FunctionDecoder<'_, '_> {
         });
         self.emit_op(pick::<M2<ops::Halves>>(), d, &halves);
         Ok(())
+    }
+
+    /// `cvt.rn.satfinite{.relu}.e4m3x2.f32 d, a, b`, the same from a pair of halves, and `cvt.rn{.relu}.f16x2.e4m3x2 d, a`.
+    fn eight_bit_floats(&mut self, s: &Statement) -> Decoded {
+        let mut m = Modifiers::of(s);
+        m.want(&["rn"])?;
+        let narrows = m.has("satfinite");
+        let relu = m.has("relu");
+        let eights = ["e4m3x2", "e5m2x2"];
+        if !narrows {
+            m.want(&["f16x2"])?;
+            let wide = m.want(&eights)? == "e5m2x2";
+            m.end()?;
+            let [d, a] = operands(s)?;
+            let (a, d) = (self.src(a, Type::B16)?, self.dst(d, Type::B32)?);
+            let run =
+                if wide { pick::<M1<ops::F16x2FromE5m2x2>>() } else { pick::<M1<ops::F16x2FromE4m3x2>>() };
+            self.emit_op(run, d, &[a]);
+            if relu {
+                self.emit_op(pick::<M1<float::Relu<Two<F16<false>>>>>(), d, &[d]);
+            }
+            return Ok(());
+        }
+        let wide = m.want(&eights)? == "e5m2x2";
+        let from = m.want(&["f32", "f16x2", "bf16x2"])?;
+        m.end()?;
+        let (d, mut pair) = match (from, s.operands.as_slice()) {
+            ("f32", [d, a, b]) => (d, [self.src(a, Type::F32)?, self.src(b, Type::F32)?]),
+            ("f16x2" | "bf16x2", [d, a]) => {
+                let a = self.src(a, Type::B32)?;
+                let (upper, lower) = if from == "f16x2" {
+                    (pick::<M1<ops::UpperF16>>(), pick::<M1<ops::F32FromF16>>())
+                } else {
+                    (pick::<M1<ops::UpperBF16>>(), pick::<M1<ops::F32FromBF16>>())
+                };
+                (d, [upper, lower].map(|run| self.into_temp(run, a)))
+            }
+            _ => return Err(format!("`{}` takes d and two numbers or a pair", s.mnemonic())),
+        };
+        if relu {
+            pair = pair.map(|x| self.into_temp(pick::<M1<ops::ReluF32>>(), x));
+        }
+        let d = self.dst(d, Type::B16)?;
+        let run = if wide { pick::<M2<ops::E5m2x2FromF32>>() } else { pick::<M2<ops::E4m3x2FromF32>>() };
+        self.emit_op(run, d, &pair);
+        Ok(())
+    }
+
+    /// A function of a register in a new one.
+    fn into_temp(&mut self, run: Run, source: u32) -> u32 {
+        let temp = self.temp(super::frame::Class::Word);
+        self.emit_op(run, temp, &[source]);
+        temp
     }
 
     /// `cvta.SPACE` adds the space's window to an address, `cvta.to.SPACE` takes it away.

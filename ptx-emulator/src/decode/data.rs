@@ -1,12 +1,14 @@
 //! Moves, loads, stores, atomics, fences.
 
 use super::function::{Decoded, FunctionDecoder, operands, type_of};
+use super::modifiers::Modifiers;
 use super::scope::Symbol;
+use crate::checks::{ACQUIRE, BLOCK, CLUSTER_WIDE, DEVICE, Fence, RELEASE, Scope};
 use crate::memory::PARAM_WINDOW;
 use crate::ops::atomic::{self, Atomic};
 use crate::ops::lanes::M1;
 use crate::ops::memory::{
-    self as mem, ATOMIC, CLUSTER, Load, LoadParam, STRONG, Store, WIDE_ADDRESS, WRITES,
+    self as mem, ATOMIC, BLIND, CLUSTER, Load, LoadParam, PASSES, SCOPE, STRONG, Store, WIDE_ADDRESS, WRITES,
 };
 use crate::ops::{Instr, Run, bits, int, pick};
 use crate::syntax::ast::{Operand, Statement};
@@ -30,7 +32,7 @@ pub(super) struct Address {
     pub register: u32,
     pub wide: u32,
     pub offset: i64,
-    parameter: Option<u64>,
+    pub parameter: Option<u64>,
     pub space: Space,
     /// `.shared::cluster`.
     pub cluster: bool,
@@ -51,6 +53,17 @@ impl FunctionDecoder<'_, '_> {
                 self.nothing()
             }
             "createpolicy" => self.create_policy(s)?,
+            // What it gives up may hold anything afterwards, also what it held.
+            "discard" => {
+                let mut m = Modifiers::of(s);
+                m.has("global");
+                m.want(&["L2"])?;
+                m.end()?;
+                let [Operand::Address(..), Operand::Int(128)] = operands(s)? else {
+                    return Err("`discard` takes an address and the size 128".into());
+                };
+                self.nothing();
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -60,6 +73,7 @@ impl FunctionDecoder<'_, '_> {
         let ty = type_of(s)?;
         let [d, a] = operands(s)?;
         match (d, a) {
+            _ if ty == Type::B128 => self.move_128(d, a),
             (Operand::Vector(parts), _) => self.unpack(parts, a, ty),
             (_, Operand::Vector(parts)) => self.pack_parts(d, parts, ty),
             _ if ty == Type::Pred => {
@@ -79,6 +93,30 @@ impl FunctionDecoder<'_, '_> {
                 Ok(())
             }
         }
+    }
+
+    /// `mov.b128` of two registers, or between one and its halves.
+    fn move_128(&mut self, d: &Operand, a: &Operand) -> Decoded {
+        let sources = match a {
+            Operand::Vector(parts) => match parts.as_slice() {
+                [low, high] => [self.src(low, Type::B64)?, self.src(high, Type::B64)?],
+                _ => return Err("128 bits are two halves of 64".into()),
+            },
+            register => self.halves_of(register, false)?,
+        };
+        let targets = match d {
+            Operand::Vector(parts) => match parts.as_slice() {
+                [low, high] => [self.dst(low, Type::B64)?, self.dst(high, Type::B64)?],
+                _ => return Err("128 bits are two halves of 64".into()),
+            },
+            register => self.halves_of(register, true)?,
+        };
+        // The targets may be the sources in the other order.
+        let low = self.temp(super::frame::Class::Long);
+        for (target, source) in [(low, sources[0]), (targets[1], sources[1]), (targets[0], low)] {
+            self.emit_op(pick::<M1<int::Copy<u64>>>(), target, &[source]);
+        }
+        Ok(())
     }
 
     fn part_type(parts: &[Operand], ty: Type) -> Decoded<Type> {
@@ -219,6 +257,9 @@ impl FunctionDecoder<'_, '_> {
     fn load(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let [d, a] = self.without_policy(s, 2)? else { return Err("`ld` takes 2 operands".into()) };
+        if ty == Type::B128 {
+            return self.access_128(s, d, a, false);
+        }
         let elements = self.elements(d, s)?;
         let address = self.address(s, a)?;
         // All elements of a vector are read as the widest of their registers wants.
@@ -251,10 +292,11 @@ impl FunctionDecoder<'_, '_> {
             return Ok(());
         }
         let mut instr = self.memory_instr(load_run(ty, width, address.space)?, &address, &list);
-        instr.n |= strong(s);
+        // Without optimisation structures are copied with their padding, which nobody has written.
+        instr.n |= strong(s) | if self.context.module.debug { PASSES } else { 0 };
         self.emit(instr);
         if s.has("acquire") {
-            self.fence();
+            self.fence(ACQUIRE | scope(s));
         }
         Ok(())
     }
@@ -275,11 +317,32 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
+    /// `ld.b128` and `st.b128`: 16 bytes at once, as two elements of 64 bits.
+    fn access_128(&mut self, s: &Statement, register: &Operand, address: &Operand, writes: bool) -> Decoded {
+        let halves = self.halves_of(register, !writes)?;
+        let address = self.address(s, address)?;
+        if address.parameter.is_some() || ["v2", "v4", "v8", "acquire", "release"].iter().any(|m| s.has(m)) {
+            return Err(format!("`{}` of this kind is not supported", s.mnemonic()));
+        }
+        let run = if writes {
+            store_run(Type::B64, address.space)?
+        } else {
+            load_run(Type::B64, 8, address.space)?
+        };
+        let mut instr = self.memory_instr(run, &address, &halves);
+        instr.n |= strong(s) | if writes { WRITES } else { 0 };
+        self.emit(instr);
+        Ok(())
+    }
+
     fn store(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let [a, b] = self.without_policy(s, 2)? else { return Err("`st` takes 2 operands".into()) };
         if matches!(Self::space(s), Space::Const) {
             return Err("constant memory cannot be written".into());
+        }
+        if ty == Type::B128 {
+            return self.access_128(s, b, a, true);
         }
         let elements = self.elements(b, s)?;
         let address = self.address(s, a)?;
@@ -291,7 +354,7 @@ impl FunctionDecoder<'_, '_> {
             list.push(self.src(element, if ty.size() < 4 { wider(element, ty) } else { ty })?);
         }
         if s.has("release") {
-            self.fence();
+            self.fence(RELEASE | scope(s));
         }
         let mut instr = self.memory_instr(store_run(ty, address.space)?, &address, &list);
         instr.n |= WRITES | strong(s);
@@ -307,12 +370,13 @@ impl FunctionDecoder<'_, '_> {
             self.emit(fence);
             return Ok(());
         }
-        self.fence();
+        self.fence(if s.has("proxy") { 0 } else { scope(s) });
         Ok(())
     }
 
-    pub(super) fn fence(&mut self) {
-        let fence = self.blank(pick::<mem::Fence>());
+    pub(super) fn fence(&mut self, how: Fence) {
+        let mut fence = self.blank(pick::<mem::Fence>());
+        fence.n = how;
         self.emit(fence);
     }
 
@@ -350,11 +414,11 @@ impl FunctionDecoder<'_, '_> {
         let ordered = ["acquire", "release", "acq_rel"].iter().any(|m| s.has(m));
         if ordered {
             let after = self.pending();
-            self.fence();
+            self.fence(if s.has("acquire") { 0 } else { RELEASE | scope(s) });
             self.restore(after);
         }
         let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
-        instr.n |= WRITES | ATOMIC;
+        instr.n |= WRITES | ATOMIC | scope(s) << SCOPE | if is_red { BLIND } else { 0 };
         instr.n = instr.n & !0xff | sources.len() as u32;
         instr.c = (operation as u32) << 8 | code as u32;
         instr.e = match address.space {
@@ -366,7 +430,7 @@ impl FunctionDecoder<'_, '_> {
         .into();
         self.emit(instr);
         if ordered {
-            self.fence();
+            self.fence(if s.has("release") { 0 } else { ACQUIRE | scope(s) });
         }
         Ok(())
     }
@@ -390,7 +454,19 @@ impl FunctionDecoder<'_, '_> {
 
 /// The flag of accesses that may meet others without a race.
 fn strong(s: &Statement) -> u32 {
-    if ["volatile", "relaxed", "acquire", "release", "mmio"].iter().any(|m| s.has(m)) { STRONG } else { 0 }
+    let strong = ["volatile", "relaxed", "acquire", "release", "mmio"].iter().any(|m| s.has(m));
+    if strong { STRONG | scope(s) << SCOPE } else { 0 }
+}
+
+/// How far a strong access or a fence reaches; volatile ones, and atomics that do not say, reach everybody.
+fn scope(s: &Statement) -> Scope {
+    if s.has("cta") {
+        BLOCK
+    } else if s.has("cluster") {
+        CLUSTER_WIDE
+    } else {
+        DEVICE
+    }
 }
 
 /// A narrow store takes the low bits of whatever register it names.
@@ -420,7 +496,7 @@ fn param_run(ty: Type, width: u64) -> Decoded<Run> {
     })
 }
 
-fn load_run(ty: Type, width: u64, space: Space) -> Decoded<Run> {
+pub(super) fn load_run(ty: Type, width: u64, space: Space) -> Decoded<Run> {
     Ok(match (ty.size(), ty.is_signed(), width) {
         (1, false, 0..=4) => in_space!(Load, U8, space),
         (1, true, 0..=2) => in_space!(Load, S8In16, space),
@@ -439,7 +515,7 @@ fn load_run(ty: Type, width: u64, space: Space) -> Decoded<Run> {
     })
 }
 
-fn store_run(ty: Type, space: Space) -> Decoded<Run> {
+pub(super) fn store_run(ty: Type, space: Space) -> Decoded<Run> {
     Ok(match ty.size() {
         1 => in_space!(Store, U8, space),
         2 => in_space!(Store, U16, space),

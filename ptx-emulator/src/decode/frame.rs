@@ -14,6 +14,17 @@ pub(crate) enum Class {
     Long,
 }
 
+impl Class {
+    /// Bytes of all lanes; predicates share theirs.
+    pub(crate) fn bytes(self) -> u32 {
+        match self {
+            Class::Pred => 4,
+            Class::Word => 128,
+            Class::Long => 256,
+        }
+    }
+}
+
 /// A value that is only known when a launch begins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Late {
@@ -76,13 +87,9 @@ impl Frame {
                 self.pred_free += 4;
                 self.pred_free - 4
             }
-            Class::Word => {
-                self.bytes += 128;
-                self.bytes - 128
-            }
-            Class::Long => {
-                self.bytes += 256;
-                self.bytes - 256
+            Class::Word | Class::Long => {
+                self.bytes += class.bytes();
+                self.bytes - class.bytes()
             }
         }
     }

@@ -171,7 +171,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             }
             Item::Registers(ty, names, line) => {
                 self.line = *line;
-                if class_of(*ty).is_none() {
+                if class_of(*ty).is_none() && *ty != Type::B128 {
                     return Err(format!("registers of {} bits are not supported", ty.bits()));
                 }
                 for (name, count) in names {
@@ -246,17 +246,20 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     }
 
     fn dispatch(&mut self, s: &'m Statement) -> Decoded {
-        let known = self.arithmetic(s)?
-            || self.bits(s)?
-            || self.conversion(s)?
-            || self.matrix(s)?
-            || self.wgmma(s)?
-            || self.mbarrier(s)?
-            || self.bulk(s)?
-            || self.cluster(s)?
-            || self.data(s)?
-            || self.warp(s)?
-            || self.control(s)?;
+        let known = super::table::knows(&s.opcode)
+            && (self.packed(s)?
+                || self.arithmetic(s)?
+                || self.bits(s)?
+                || self.conversion(s)?
+                || self.tiles(s)?
+                || self.matrix(s)?
+                || self.wgmma(s)?
+                || self.mbarrier(s)?
+                || self.bulk(s)?
+                || self.cluster(s)?
+                || self.data(s)?
+                || self.warp(s)?
+                || self.control(s)?);
         if known { Ok(()) } else { Err(format!("the instruction `{}` is not known", s.mnemonic())) }
     }
 

@@ -1,8 +1,9 @@
 //! Matrix instructions and asynchronous copies.
 
 use super::function::{Decoded, FunctionDecoder, operands};
+use super::modifiers::Modifiers;
 use crate::ops::copy::{self, Commit, CopyAsync, WaitGroup};
-use crate::ops::matrix::MoveMatrix;
+use crate::ops::matrix::{MoveMatrix, TransposeMatrix};
 use crate::ops::memory::{self as mem, COPY, WIDE_ADDRESS, WRITES};
 use crate::ops::mma::{
     A_OTHER, B_OTHER, Brain, Eight, HALF_SUMS, Half, IntMma, SATURATE, Tensor32, pick_mma,
@@ -17,6 +18,16 @@ impl FunctionDecoder<'_, '_> {
         match s.opcode.as_str() {
             "mma" => self.mma(s)?,
             "ldmatrix" | "stmatrix" => self.move_matrix(s)?,
+            "movmatrix" => {
+                let mut m = Modifiers::of(s);
+                for wanted in ["sync", "aligned", "m8n8", "trans", "b16"] {
+                    m.want(&[wanted])?;
+                }
+                m.end()?;
+                let [d, a] = operands(s)?;
+                let (a, d) = (self.src(a, Type::B32)?, self.dst(d, Type::B32)?);
+                self.emit_op(pick::<TransposeMatrix>(), d, &[a]);
+            }
             "cp" if s.has("async") && !s.has("bulk") && !s.has("mbarrier") => self.copy_async(s)?,
             _ => return Ok(false),
         }

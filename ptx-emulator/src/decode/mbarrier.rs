@@ -6,7 +6,7 @@ use crate::ops::mbarrier_ops::{
     Arrive, CopiesArrive, DROPS, EXPECTS, ExpectBytes, INCREMENTS, Init, Invalidate, NO_COMPLETE, PARITY,
     PendingCount, REMOTE, Wait,
 };
-use crate::ops::memory::{GENERIC, SHARED};
+use crate::ops::memory::{GENERIC, SHARED, WRITES};
 use crate::ops::{Instr, Run, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::{Space, Type};
@@ -38,6 +38,7 @@ impl FunctionDecoder<'_, '_> {
                 }
                 _ => return Err(m.unknown()),
             },
+            "st" if s.has("async") => self.store_async(s, m)?,
             "cp" if s.has("mbarrier") => {
                 m.want(&["async"])?;
                 m.want(&["mbarrier"])?;
@@ -76,6 +77,42 @@ impl FunctionDecoder<'_, '_> {
         let remote = spaces.contains(&"shared::cluster") && matches!(space, None | Some("shared::cluster"));
         instr.c = if remote { REMOTE } else { 0 };
         Ok(instr)
+    }
+
+    /// `st.async{.weak}.shared::cluster.mbarrier::complete_tx::bytes{.VECTOR}.TYPE [a], b, [mbar]`: here the store is carried out at
+    /// once, and its bytes are reported by the thread itself, so that a phase orders it as the device does.
+    fn store_async(&mut self, s: &Statement, mut m: Modifiers) -> Decoded {
+        m.want(&["async"])?;
+        m.has("weak");
+        m.want(&["shared::cluster"])?;
+        m.want(&["mbarrier::complete_tx::bytes"])?;
+        let count = match m.take(&["v2", "v4"]) {
+            Some("v2") => 2,
+            Some(_) => 4,
+            None => 1,
+        };
+        let ty = m.want(&["b32", "u32", "s32", "f32", "b64", "u64", "s64", "f64"])?;
+        let ty = Type::parse(ty).ok_or_else(|| m.unknown())?;
+        m.end()?;
+        if count == 4 && ty.size() == 8 {
+            return Err(m.unknown());
+        }
+        let [address, source, barrier] = operands(s)?;
+        let mut list = Vec::new();
+        for element in super::matrix::parts(source, count, "b")? {
+            list.push(self.src(element, ty)?);
+        }
+        let to = self.address_in(Space::Shared, address)?;
+        let to = super::data::Address { cluster: true, ..to };
+        let mut store = self.memory_instr(super::data::store_run(ty, Space::Shared)?, &to, &list);
+        store.n |= WRITES;
+        self.emit(store);
+        let barrier = self.address_in(Space::Shared, barrier)?;
+        let mut complete = self.memory_instr(pick::<ExpectBytes>(), &barrier, &[]);
+        (complete.e, complete.c, complete.d) = (SHARED.into(), REMOTE, 1);
+        complete.b = self.src(&Operand::Int((count as u64 * ty.size()) as i64), Type::U32)?;
+        self.emit(complete);
+        Ok(())
     }
 
     /// `{.SEMANTICS}{.SCOPE}`.

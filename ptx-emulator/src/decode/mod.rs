@@ -13,8 +13,11 @@ mod layout;
 mod matrix;
 mod mbarrier;
 mod modifiers;
+mod packed;
 mod scope;
 mod special;
+mod table;
+mod tiles;
 mod value;
 mod warp;
 mod wgmma;
@@ -24,7 +27,7 @@ use crate::ops::Instr;
 use crate::syntax::ast::{Function, ModuleSyntax, Variable};
 use crate::syntax::types::Space;
 use frame::Frame;
-use function::FunctionDecoder;
+use function::{Body, Edge, FunctionDecoder};
 use std::collections::{HashMap, HashSet};
 
 /// Of a function that an entry does not reach.
@@ -53,6 +56,14 @@ pub(crate) struct Program {
     pub dynamic_shared: u64,
     pub local_bytes: u64,
     pub registers: u32,
+}
+
+impl Program {
+    /// Whether it has fences, or accesses that release or acquire.
+    pub(crate) fn has_fences(&self) -> bool {
+        let fence = |m: &&str| ["fence", "membar", "acquire", "release", "acq_rel"].contains(m);
+        self.mnemonics.iter().any(|mnemonic| mnemonic.split('.').any(|m| fence(&m)))
+    }
 }
 
 /// What all functions of one entry share while they are decoded.
@@ -160,7 +171,34 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         bodies.push(FunctionDecoder::new(&mut context, function, problems).run());
     }
     let numbers: Vec<u32> = reachable.iter().map(|f| number_of(module, f)).collect();
+    refuse_recursion(&reachable, &numbers, &bodies, problems);
     layout::program(context, bodies, &numbers, problems)
+}
+
+/// A function has one set of registers, so that one that calls itself, directly or through others, would lose its values.
+fn refuse_recursion(functions: &[&Function], numbers: &[u32], bodies: &[Body], problems: &mut Vec<Problem>) {
+    let calls: HashMap<u32, Vec<u32>> = numbers
+        .iter()
+        .zip(bodies)
+        .map(|(&number, body)| {
+            let called =
+                body.code.iter().filter_map(|e| if let Edge::Call(n) = e.edge { Some(n) } else { None });
+            (number, called.collect())
+        })
+        .collect();
+    for (function, &number) in functions.iter().zip(numbers) {
+        let mut seen = HashSet::new();
+        let mut pending = calls[&number].clone();
+        while let Some(next) = pending.pop() {
+            if seen.insert(next) {
+                pending.extend(calls.get(&next).into_iter().flatten());
+            }
+        }
+        if seen.contains(&number) {
+            let what = format!("`{}` calls itself, which is not supported", function.name);
+            problems.push(Problem { line: function.line, what });
+        }
+    }
 }
 
 /// A function's place in the module, from which its address comes.

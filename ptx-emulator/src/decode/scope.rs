@@ -96,7 +96,13 @@ impl Scopes {
                 range.map(|r| r.ty)
             });
             if let Some(ty) = ty {
-                let symbol = Symbol::Register { ty, offset: make(class_of(ty)?) };
+                // One of 128 bits is two of 64, one after the other.
+                let class = if ty == Type::B128 { Class::Long } else { class_of(ty)? };
+                let offset = make(class);
+                if ty == Type::B128 {
+                    make(class);
+                }
+                let symbol = Symbol::Register { ty, offset };
                 level.symbols.insert(name.into(), symbol);
                 return Some(symbol);
             }

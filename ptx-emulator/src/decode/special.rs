@@ -5,6 +5,9 @@ use super::function::{Decoded, FunctionDecoder};
 use crate::memory::PARAM_WINDOW;
 use crate::ops::{self, pick};
 
+/// Bytes of shared memory that the system reserves from sm_80 on.
+const RESERVED: u64 = 1024;
+
 impl FunctionDecoder<'_, '_> {
     /// The register of a 32-bit special register, if the name is one.
     pub(super) fn special(&mut self, name: &str) -> Decoded<Option<u32>> {
@@ -48,11 +51,14 @@ impl FunctionDecoder<'_, '_> {
                 "lanemask_gt" => Special::MaskGt,
                 "dynamic_smem_size" => Special::DynamicShared,
                 "total_smem_size" | "aggr_smem_size" => Special::TotalShared,
-                "is_explicit_cluster"
-                | "reserved_smem_offset_begin"
-                | "reserved_smem_offset_end"
-                | "reserved_smem_offset_cap" => {
+                "is_explicit_cluster" => {
                     return Ok(Some(self.context.frame.constant(Class::Word, 0)));
+                }
+                "reserved_smem_offset_begin" | "reserved_smem_offset_0" => return Ok(Some(self.reserved(0))),
+                "reserved_smem_offset_1" => return Ok(Some(self.reserved(RESERVED / 2))),
+                "reserved_smem_offset_end" => return Ok(Some(self.reserved(RESERVED))),
+                "reserved_smem_offset_cap" => {
+                    return Ok(Some(self.context.frame.constant(Class::Word, RESERVED)));
                 }
                 "clock" | "clock_hi" | "globaltimer_lo" | "globaltimer_hi" => {
                     let register = self.temp(Class::Word);
@@ -68,6 +74,18 @@ impl FunctionDecoder<'_, '_> {
             }
         };
         Ok(Some(self.context.frame.special(special)))
+    }
+
+    /// An offset in the shared memory that is reserved for the system, which a block has where its kernel asks for it.
+    fn reserved(&mut self, offset: u64) -> u32 {
+        let context = &mut *self.context;
+        let bytes = &mut context.shared_bytes;
+        let start = *context.shared.entry("%reserved_smem".into()).or_insert_with(|| {
+            let start = bytes.next_multiple_of(128);
+            *bytes = start + RESERVED;
+            start
+        });
+        context.frame.constant(Class::Word, start + offset)
     }
 
     /// The register of a 64-bit special register.

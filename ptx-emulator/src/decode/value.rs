@@ -75,7 +75,7 @@ impl FunctionDecoder<'_, '_> {
 
     /// A register as the class wanted, through a conversion if it has another.
     fn fit(&mut self, register: u32, own: Type, ty: Type, class: Class, name: &str) -> Decoded<u32> {
-        let own_class = class_of(own).unwrap_or(Class::Word);
+        let own_class = class_of(own).ok_or_else(|| format!("`{name}` has {} bits", own.bits()))?;
         if own_class == class {
             return Ok(register);
         }
@@ -141,7 +141,7 @@ impl FunctionDecoder<'_, '_> {
             return Err(format!("`{name}` is not a register"));
         };
         self.touched.push((offset, true));
-        let own_class = class_of(own).unwrap_or(Class::Word);
+        let own_class = class_of(own).ok_or_else(|| format!("`{name}` has {} bits", own.bits()))?;
         if own_class == class {
             return Ok(offset);
         }
@@ -156,6 +156,17 @@ impl FunctionDecoder<'_, '_> {
         (convert.d, convert.a) = (offset, temp);
         self.after.push(convert);
         Ok(temp)
+    }
+
+    /// The two halves of a register of 128 bits, the lower one first.
+    pub(super) fn halves_of(&mut self, operand: &Operand, writes: bool) -> Decoded<[u32; 2]> {
+        if let Operand::Name(name) = operand
+            && let Some(Symbol::Register { ty: Type::B128, offset }) = self.symbol(name)
+        {
+            self.touched.push((offset, writes));
+            return Ok([offset, offset + Class::Long.bytes()]);
+        }
+        Err("a register of 128 bits is wanted".into())
     }
 
     /// The declared type of a register operand.

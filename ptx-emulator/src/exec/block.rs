@@ -5,7 +5,7 @@ use super::warp::{BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
 use crate::checks::Knowledge;
 use crate::decode::frame::Special;
-use crate::error::{LaunchError, Place};
+use crate::error::LaunchError;
 use crate::ops::bulk::Stores;
 use crate::ops::copy::Copies;
 use crate::ops::wgmma::Products;
@@ -133,6 +133,11 @@ impl<'l> BlockRunner<'l> {
 
     /// Adds to the launch's instruction count and stops where it passes the limit or another block failed.
     fn flush(&mut self, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
+        if self.launch.cancelled() {
+            // `run` says how far the launch came.
+            let kernel = self.launch.kernel.into();
+            return Err(Box::new(LaunchError::Cancelled { kernel, done: 0, blocks: 0 }));
+        }
         let Some(limit) = self.launch.max_instructions else {
             return if self.launch.stopped() { Err(Box::new(self.deadlock(cx))) } else { Ok(()) };
         };
@@ -145,6 +150,7 @@ impl<'l> BlockRunner<'l> {
                 limit,
                 line,
                 text,
+                origin: self.launch.source_of(pc),
             }));
         }
         if self.launch.stopped() { Err(Box::new(self.deadlock(cx))) } else { Ok(()) }
@@ -269,9 +275,8 @@ impl<'l> BlockRunner<'l> {
             self.warps.iter().filter(|w| w.live == 0).map(|w| w.index.to_string()).collect();
         let waiting = self.warps.iter().find_map(|w| Some((w.index, w.waits_at(id)?)));
         let (warp, (pc, lanes)) = waiting.unwrap_or_default();
-        let (line, text) = self.launch.line_of(pc);
-        let thread = self.launch.thread_at(warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32);
-        let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
+        let thread = warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32;
+        let place = self.launch.place(pc, self.block, thread);
         let what = format!(
             "barrier {id} is for all threads of the block, but ended without it: warps {}",
             ended.join(", ")
@@ -281,13 +286,10 @@ impl<'l> BlockRunner<'l> {
 
     fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {
         let Some(fault) = cx.fault.take() else { return self.deadlock(cx) };
-        let (line, text) = self.launch.line_of(pc);
-        let thread = self.launch.thread_at(w as u32 * LANES as u32 + fault.lane);
-        let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
+        let place = self.launch.place(pc, self.block, w as u32 * LANES as u32 + fault.lane);
         let mut what = fault.what;
         if let Some(other) = fault.other {
-            let (line, text) = self.launch.line_of(other);
-            what += &format!(" at PTX line {line} (`{text}`)");
+            what += &format!(" at {}", self.launch.in_words(other));
         }
         LaunchError::Fault { place, what }
     }
@@ -299,7 +301,8 @@ impl<'l> BlockRunner<'l> {
             self.enter(w, cx);
             let line = |pc| {
                 let (line, text) = self.launch.line_of(pc);
-                format!("PTX line {line}: `{text}`")
+                let source = self.launch.source_of(pc).map(|source| format!(", source {source}"));
+                format!("PTX line {line}: `{text}`{}", source.unwrap_or_default())
             };
             state.push(self.warps[w].describe(cx, self.launch.program, line));
         }
@@ -313,9 +316,7 @@ impl<'l> BlockRunner<'l> {
 
     /// A copy that was issued by a warp of this block and not waited for.
     pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
-        let (line, text) = self.launch.line_of(pc);
-        let thread = self.launch.thread_at(w as u32 * LANES as u32 + lane);
-        let place = Place { kernel: self.launch.kernel.into(), line, text, block: self.block, thread };
+        let place = self.launch.place(pc, self.block, w as u32 * LANES as u32 + lane);
         LaunchError::Fault { place, what: format!("the block ended while {what}") }
     }
 }

@@ -23,7 +23,7 @@ impl<'l> ClusterRunner<'l> {
     /// Runs cluster `index` of the grid to its end.
     pub(super) fn run(&mut self, index: u64, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
         if let Some(checks) = &mut cx.checks {
-            checks.begin();
+            checks.begin(index);
         }
         for block in &mut self.blocks {
             block.prepare(self.launch.block_at(index, block.rank as u32), cx);

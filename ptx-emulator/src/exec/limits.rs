@@ -10,6 +10,7 @@ use crate::{Config, LaunchConfig, LaunchOptions};
 pub(crate) fn check(
     entry: &Entry,
     limits: &Config,
+    capability: Option<u32>,
     config: &LaunchConfig,
     options: &LaunchOptions,
     args: &[&[u8]],
@@ -63,17 +64,58 @@ pub(crate) fn check(
         }
     }
     check_cluster(entry, config, options).or_else(wrong)?;
-    let shared = entry.program.dynamic_shared + u64::from(config.dynamic_shared_bytes);
-    if shared > u64::from(limits.shared_limit) {
-        return wrong(format!(
-            "{} static and {} dynamic bytes of shared memory, the limit is {}",
-            entry.static_shared_bytes(),
-            config.dynamic_shared_bytes,
-            limits.shared_limit
+    check_shared(entry, limits, capability, config).or_else(wrong)
+}
+
+/// Bytes of static shared memory that a block may have, whatever the target: more must be dynamic (CUDA Programming Guide 13,
+/// section 5.1.3, footnote 3 of table 31; `ptxas` refuses more).
+const MOST_STATIC: u64 = 48 << 10;
+
+/// The most shared memory of a block of a GPU of this compute capability (CUDA Programming Guide 13, section 5.1.3, table 31; before
+/// 7.5 the same table of the CUDA C++ Programming Guide 12). Capabilities that are not listed have what the next lower one has.
+pub(crate) fn most_shared(capability: u32) -> u32 {
+    const KIB: [(u32, u32); 10] = [
+        (0, 48),
+        (70, 96),
+        (75, 64),
+        (80, 163),
+        (86, 99),
+        (87, 163),
+        (89, 99),
+        (90, 227),
+        (107, 327),
+        (110, 227),
+    ];
+    let listed = KIB.iter().rev().find(|(from, _)| *from <= capability);
+    if capability >= 120 { 99 << 10 } else { listed.map_or(48, |(_, kib)| *kib) << 10 }
+}
+
+/// Checks the shared memory of a block against what the device has.
+fn check_shared(
+    entry: &Entry,
+    limits: &Config,
+    capability: Option<u32>,
+    config: &LaunchConfig,
+) -> Result<(), String> {
+    let (fixed, dynamic) = (entry.static_shared_bytes() as u64, config.dynamic_shared_bytes);
+    let (limit, of) = match (limits.shared_limit, capability) {
+        (Some(limit), _) => (limit, String::new()),
+        (None, Some(capability)) => (most_shared(capability), format!(" of compute capability {capability}")),
+        (None, None) => (MOST_SHARED, String::new()),
+    };
+    if limits.shared_limit.is_none() && fixed > MOST_STATIC {
+        return Err(format!("{fixed} bytes of static shared memory, the limit is {MOST_STATIC}"));
+    }
+    if entry.program.dynamic_shared + u64::from(dynamic) > u64::from(limit) {
+        return Err(format!(
+            "{fixed} static and {dynamic} dynamic bytes of shared memory, the limit{of} is {limit}"
         ));
     }
     Ok(())
 }
+
+/// Where the target says nothing.
+const MOST_SHARED: u32 = 227 << 10;
 
 /// The most blocks of a cluster, where a device is asked for more than the portable 8.
 const MOST_BLOCKS: u32 = 16;

@@ -10,12 +10,12 @@ mod warp;
 pub(crate) use limits::check;
 pub use schedule::Schedule;
 
-use crate::checks::Checks;
+use crate::checks::{Checks, Global, Shape};
 use crate::decode::frame::Special;
 use crate::decode::{Program, parameter_offsets};
-use crate::error::LaunchError;
+use crate::error::{LaunchError, Place};
 use crate::memory::{MemoryView, Segment};
-use crate::module::Entry;
+use crate::module::{Entry, Module};
 use crate::ops::bulk::Stores;
 use crate::ops::cluster::Cluster;
 use crate::ops::copy::Copies;
@@ -29,7 +29,7 @@ use cluster::ClusterRunner;
 use limits::{cluster_of, registers_of};
 use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What registers and memory hold that nobody wrote.
@@ -72,7 +72,7 @@ impl Counts {
 pub(crate) struct Launch<'a> {
     pub program: &'a Program,
     pub kernel: &'a str,
-    text: &'a [String],
+    module: &'a Module,
     pub config: LaunchConfig,
     /// Blocks of a cluster in x, y, z.
     pub cluster: [u32; 3],
@@ -86,15 +86,17 @@ pub(crate) struct Launch<'a> {
     specials: Vec<(Special, u32)>,
     instructions: AtomicU64,
     stop: AtomicBool,
+    cancel: Option<&'a AtomicBool>,
 }
 
 impl Launch<'_> {
     /// The block of a rank in a cluster.
     pub(crate) fn block_at(&self, cluster: u64, rank: u32) -> [u32; 3] {
-        let [cx, cy, cz] = self.cluster;
-        let [x, y] = [u64::from(self.config.grid[0] / cx), u64::from(self.config.grid[1] / cy)];
-        let [px, py, pz] = [cluster % x, cluster / x % y, cluster / x / y].map(|p| p as u32);
-        [px * cx + rank % cx, py * cy + rank / cx % cy, pz * cz + rank / cx / cy]
+        self.shape().block_at(cluster, rank)
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { grid: self.config.grid, cluster: self.cluster }
     }
 
     pub(crate) fn thread_at(&self, thread: u32) -> [u32; 3] {
@@ -104,8 +106,27 @@ impl Launch<'_> {
 
     pub(crate) fn line_of(&self, pc: u32) -> (u32, String) {
         let line = self.program.lines.get(pc as usize).copied().unwrap_or(0);
-        let text = self.text.get(line.saturating_sub(1) as usize).map_or("", |t| t.trim());
+        let text = self.module.lines.get(line.saturating_sub(1) as usize).map_or("", |t| t.trim());
         (line, text.chars().take(200).collect())
+    }
+
+    /// Where in the source an instruction comes from.
+    pub(crate) fn source_of(&self, pc: u32) -> Option<String> {
+        self.module.sources.of(self.program.lines.get(pc as usize).copied()?)
+    }
+
+    /// Where the other party of an error was.
+    fn in_words(&self, pc: u32) -> String {
+        let (line, text) = self.line_of(pc);
+        let source = self.source_of(pc).map(|source| format!(", source {source}")).unwrap_or_default();
+        format!("PTX line {line} (`{text}`){source}")
+    }
+
+    /// A thread of a block, counted from its first, at an instruction.
+    fn place(&self, pc: u32, block: [u32; 3], thread: u32) -> Place {
+        let (line, text) = self.line_of(pc);
+        let (kernel, origin) = (self.kernel.into(), self.source_of(pc));
+        Place { kernel, line, text, origin, block, thread: self.thread_at(thread) }
     }
 
     fn add_instructions(&self, count: u64) -> u64 {
@@ -114,6 +135,10 @@ impl Launch<'_> {
 
     fn stopped(&self) -> bool {
         self.stop.load(Relaxed)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_some_and(|cancel| cancel.load(Relaxed))
     }
 }
 
@@ -133,7 +158,7 @@ fn parameter_block(entry: &Entry, args: &[&[u8]]) -> Vec<u64> {
 /// Everything about a launch that does not change while it runs.
 pub(crate) struct Setup<'a> {
     pub entry: &'a Entry,
-    pub text: &'a [String],
+    pub module: &'a Module,
     pub limits: &'a Config,
     pub config: LaunchConfig,
     pub args: &'a [&'a [u8]],
@@ -155,7 +180,7 @@ struct Shared {
 /// Runs a checked launch.
 pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchStats, LaunchError> {
     let started = Instant::now();
-    let Setup { entry, text, limits, config, args, memory, options } = setup;
+    let Setup { entry, module, limits, config, args, memory, options } = setup;
     let program = &entry.program;
     let dynamic = program.dynamic_shared;
     let words =
@@ -174,7 +199,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let launch = Launch {
         program,
         kernel: entry.name(),
-        text,
+        module,
         config,
         cluster: cluster_of(entry, options.cluster),
         registers: registers_of(entry, threads),
@@ -190,6 +215,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         specials: program.frame.specials().collect(),
         instructions: AtomicU64::new(0),
         stop: AtomicBool::new(false),
+        cancel: options.cancel,
     };
     let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
     let clusters = blocks / launch.cluster.iter().map(|&n| u64::from(n)).product::<u64>();
@@ -202,26 +228,24 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let params_at = params.as_mut_ptr() as usize;
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let shared = Mutex::new(Shared::default());
+    let global =
+        options.checks.then(|| Arc::new(Global::new(memory.lengths(), launch.shape(), program.has_fences())));
     let work = || {
         let mut runner = ClusterRunner::new(&launch);
         let mut cx = context(program, runner.blocks.len(), warps, &memory, started);
-        (cx.params, cx.params_len) = (params_at as *mut u8, params_len);
+        (cx.params, cx.params_len, cx.parameters) = (params_at as *mut u8, params_len, entry.params());
         cx.observed = options.counters || options.checks;
         cx.threads = threads;
-        if options.checks {
-            cx.checks = Some(Box::new(Checks::new(
-                launch.shared_bytes,
-                program.local_bytes,
-                runner.blocks.len(),
-                warps,
-            )));
-        }
+        cx.checks = global.as_ref().map(|global| {
+            let blocks = runner.blocks.len();
+            Box::new(Checks::new(launch.shared_bytes, program.local_bytes, blocks, warps, Arc::clone(global)))
+        });
         if options.counters {
             cx.profile = vec![Accesses::default(); program.code.len()];
         }
         loop {
             let index = next.fetch_add(1, Relaxed);
-            if index >= clusters || launch.stopped() {
+            if index >= clusters || launch.stopped() || launch.cancelled() {
                 break;
             }
             let index = order.map_or(index, |order| order.at(index));
@@ -272,6 +296,10 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     }
     drop(params);
     let mut shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let done = done.into_inner();
+    if launch.cancelled() && done < blocks {
+        return Err(LaunchError::Cancelled { kernel: entry.name().into(), done, blocks });
+    }
     if let Some((_, error)) = shared.error {
         return Err(error);
     }
@@ -312,6 +340,7 @@ fn context<'a>(
         local_len: 0,
         params: std::ptr::null_mut(),
         params_len: 0,
+        parameters: &[],
         memory,
         caches: vec![Segment::EMPTY; program.caches as usize],
         extra: program.extra.as_ptr(),

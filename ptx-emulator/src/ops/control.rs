@@ -140,17 +140,20 @@ impl Handler for AssertFail {
     }
 }
 
-/// `vprintf(format, arguments)`, parameters as above; the result goes to local offset `c`.
+/// `vprintf(format, arguments)`, parameters as above; `d` gets the result.
 pub(crate) struct Printf;
 
 impl Handler for Printf {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        let mut counts = [0u32; LANES];
         for l in lanes_of(m) {
             // SAFETY: the listed offsets lie in the lane's local memory.
             let (format, arguments) =
                 unsafe { (parameter(cx, l, cx.extra(i.b)), parameter(cx, l, cx.extra(i.b + 1))) };
             let format = text_at(cx, l, format);
+            // How many arguments were printed, as the CUDA C++ programming guide has it ("Formatted Output").
+            counts[l] = format.replace("%%", "").matches('%').count() as u32;
             let text = crate::exec::printf::format(
                 &format,
                 |offset, size| read_bytes(cx, l, arguments.wrapping_add(offset), size),
@@ -158,6 +161,8 @@ impl Handler for Printf {
             );
             cx.printed.push_str(&text);
         }
+        // SAFETY: the decoder gave a 32-bit register.
+        unsafe { cx.set_lanes(i.d, m, &counts) };
         Flow::Next
     }
 }

@@ -3,6 +3,7 @@
 use super::lanes::{Value, ops};
 use super::real::{F32, F64, flush};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
+use crate::numeric::eight::{e4m3_to_f32, e5m2_to_f32, to_e4m3, to_e5m2};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::numeric::round::{self, Round};
 use crate::syntax::types::Type;
@@ -60,12 +61,26 @@ ops! {
     Tf32Nearest = |a: u32| -> u32 { if a & 0x7fff_ffff > 0x7f80_0000 { 0x7fff_ffff } else if a & 0x7f80_0000 == 0x7f80_0000 { a } else { (a + 0xfff + (a >> 13 & 1)) & !0x1fff } }
     /// `cvt.rz.tf32.f32`.
     Tf32Zero = |a: u32| -> u32 { if a & 0x7fff_ffff > 0x7f80_0000 { 0x7fff_ffff } else { a & !0x1fff } }
+    /// The upper half of a pair of f16, as an f32.
+    UpperF16 = |a: u32| -> F32<false> { F32(f16_to_f32(a >> 16)) }
+    /// The upper half of a pair of bf16, as an f32.
+    UpperBF16 = |a: u32| -> F32<false> { F32(bf16_to_f32(a >> 16)) }
+    /// Negative numbers become 0; NaN stays.
+    ReluF32 = |a: F32<false>| -> F32<false> { F32(if a.0 < 0.0 || a.0.to_bits() == 1 << 31 { 0.0 } else { a.0 }) }
+    /// `cvt.rn.f16x2.e4m3x2`.
+    F16x2FromE4m3x2 = |a: u32| -> u32 { f32_to_f16(e4m3_to_f32(a >> 8 & 0xff)) << 16 | f32_to_f16(e4m3_to_f32(a & 0xff)) }
+    /// `cvt.rn.f16x2.e5m2x2`.
+    F16x2FromE5m2x2 = |a: u32| -> u32 { f32_to_f16(e5m2_to_f32(a >> 8 & 0xff)) << 16 | f32_to_f16(e5m2_to_f32(a & 0xff)) }
 }
 ops! {
     /// `cvt.rn.f16x2.f32 d, a, b`: a becomes the upper half.
     F16x2FromF32 = |a: u32, b: u32| -> u32 { f32_to_f16(f32::from_bits(a)) << 16 | f32_to_f16(f32::from_bits(b)) }
     /// `cvt.rn.bf16x2.f32 d, a, b`.
     BF16x2FromF32 = |a: u32, b: u32| -> u32 { f32_to_bf16(f32::from_bits(a)) << 16 | f32_to_bf16(f32::from_bits(b)) }
+    /// `cvt.rn.satfinite.e4m3x2.f32 d, a, b`.
+    E4m3x2FromF32 slow true = |a: F32<false>, b: F32<false>| -> u16 { (to_e4m3(a.0.into()) << 8 | to_e4m3(b.0.into())) as u16 }
+    /// `cvt.rn.satfinite.e5m2x2.f32 d, a, b`.
+    E5m2x2FromF32 slow true = |a: F32<false>, b: F32<false>| -> u16 { (to_e5m2(a.0.into()) << 8 | to_e5m2(b.0.into())) as u16 }
     /// Two halves of one register, the first upper.
     Halves = |a: u16, b: u16| -> u32 { u32::from(a) << 16 | u32::from(b) }
 }

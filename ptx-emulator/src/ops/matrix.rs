@@ -1,4 +1,4 @@
-//! `ldmatrix` and `stmatrix`: 8 by 8 tiles of 16 bits between shared memory and the lanes.
+//! `ldmatrix`, `stmatrix` and `movmatrix`: 8 by 8 tiles of 16 bits between shared memory and the lanes, or among these.
 //!
 //! Lane `8 j + r` gives the address of row `r` of tile `j`. Register `j` of lane `l` holds the elements `2 (l % 4)` and the next
 //! of row `l / 4`, or with `.trans` of column `l / 4`.
@@ -69,6 +69,24 @@ impl<const SPACE: u8, const STORES: bool> Handler for MoveMatrix<SPACE, STORES> 
                     cx.set_lanes(register, !0, &tile);
                 }
             }
+        }
+        Flow::Next
+    }
+}
+
+/// `movmatrix`: the tile of register `a`, transposed, into `d`.
+pub(crate) struct TransposeMatrix;
+
+impl Handler for TransposeMatrix {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        if let Err(flow) = whole_warp(cx, m) {
+            return flow;
+        }
+        // SAFETY: the decoder gave two 32-bit registers.
+        unsafe {
+            let tile = transposed(cx.lanes::<u32>(i.a));
+            cx.set_lanes(i.d, !0, &tile);
         }
         Flow::Next
     }

@@ -30,6 +30,10 @@ pub(crate) const CLUSTER: u32 = 1 << 13;
 
 /// Flag in `Instr::n`: passes a parameter on.
 pub(crate) const PASSES: u32 = 1 << 14;
+/// Flag in `Instr::n`: an atomic whose old value nobody sees.
+pub(crate) const BLIND: u32 = 1 << 15;
+/// Where in `Instr::n` the scope of a strong access lies (2 bits).
+pub(crate) const SCOPE: u32 = 16;
 
 /// An element in memory and its image in a register.
 ///
@@ -257,7 +261,18 @@ pub(crate) fn place(
         PARAM if i.n & WRITES != 0 => {
             Err(format!("write of {size} bytes to kernel parameters, which are read-only"))
         }
-        PARAM if fits(cx.params_len) => Ok(cx.params as usize + offset as usize),
+        PARAM if fits(cx.params_len) => {
+            if let Some(param) = cx.parameters.iter().rfind(|p| p.offset <= offset)
+                && offset + size > param.offset + param.size
+            {
+                let (name, at) = (&param.name, offset - param.offset);
+                return Err(format!(
+                    "{verb} of {size} bytes at offset {at} of parameter `{name}`, which has {}",
+                    param.size
+                ));
+            }
+            Ok(cx.params as usize + offset as usize)
+        }
         PARAM => Err(beyond("parameter", cx.params_len)),
         _ => {
             let Some(segment) = cx.memory.find(address, size) else {
@@ -340,12 +355,15 @@ impl<E: Element> Handler for LoadParam<E> {
     }
 }
 
-/// `fence`, `membar` and the fences of ordered loads and stores.
+/// `fence`, `membar` and the fences of ordered loads and stores: `n` says how it acts for the checks.
 pub(crate) struct Fence;
 
 impl Handler for Fence {
     #[inline(always)]
-    unsafe fn exec(_: &mut Cx, _: &Instr, _: u32) -> Flow {
+    unsafe fn exec(cx: &mut Cx, i: &Instr, _: u32) -> Flow {
+        if let Some(checks) = &mut cx.checks {
+            checks.fence_memory(cx.warp_in_cluster, i.n);
+        }
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Flow::Next
     }

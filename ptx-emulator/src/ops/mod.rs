@@ -22,15 +22,19 @@ pub(crate) mod mbarrier_ops;
 pub(crate) mod memory;
 pub(crate) mod mma;
 pub(crate) mod observe;
+pub(crate) mod observe_global;
+pub(crate) mod packed;
 pub(crate) mod profile;
 pub(crate) mod real;
 pub(crate) mod tensor;
+pub(crate) mod tiles;
 pub(crate) mod transfer;
 pub(crate) mod wgmma;
 
 use crate::checks::Checks;
 use crate::error::Fault;
 use crate::memory::{MemoryView, Segment};
+use crate::module::Param;
 
 /// Lanes of a warp.
 pub(crate) const LANES: usize = 32;
@@ -125,6 +129,7 @@ pub(crate) struct Cx<'a> {
     pub local_len: u64,
     pub params: *mut u8,
     pub params_len: u64,
+    pub parameters: &'a [Param],
     pub memory: &'a MemoryView,
     /// For each memory instruction the allocation it met last.
     pub caches: Vec<Segment>,

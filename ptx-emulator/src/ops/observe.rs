@@ -1,12 +1,12 @@
 //! What counters and checks see of an access to memory.
 
-use super::memory::{ATOMIC, COPY, GENERIC, GLOBAL, LOCAL, PASSES, SHARED, STRONG, WRITES};
+use super::memory::{ATOMIC, COPY, GENERIC, LOCAL, PASSES, SHARED, WRITES};
+use super::observe_global::{check_lanes, is_global, is_strong, strong_access};
 use super::profile::record;
 use super::{Cx, Instr, LANES, lanes_of};
 use crate::checks::{Access, Kind, Party, Wrong};
 use crate::error::Fault;
-use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::memory::{GLOBAL_BASE, LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
 
 /// `atom.exch` in `Instr::c`, which reads nothing that it needs.
 const EXCHANGE: u32 = 8;
@@ -21,20 +21,48 @@ pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u
     if cx.checks.is_none() {
         return true;
     }
-    let atomic = i.n & ATOMIC != 0;
     let writes = i.n & WRITES != 0;
     let kind = Kind {
-        reads: !writes || atomic && i.c >> 8 != EXCHANGE,
+        reads: !writes || is_atomic(i) && i.c >> 8 != EXCHANGE,
         writes,
-        strong: atomic || i.n & STRONG != 0,
+        strong: is_strong(i),
         copy: i.n & COPY != 0,
         bulk: false,
     };
+    let found = if is_global(m, at, space) {
+        check_lanes(cx, i, m, at, size, kind)
+    } else {
+        check_others(cx, i, m, at, size, (space, kind))
+    };
+    if let Err((what, lane, other)) = found {
+        cx.fault = Some(Fault { lane, what, other });
+        return false;
+    }
+    if kind.strong {
+        strong_access(cx, i, m, at, space == SHARED, kind);
+    }
+    true
+}
+
+/// Whether an instruction is an atomic.
+pub(super) fn is_atomic(i: &Instr) -> bool {
+    i.n & ATOMIC != 0
+}
+
+/// Checks and notes accesses of which not all are of global memory.
+fn check_others(
+    cx: &mut Cx,
+    i: &Instr,
+    m: u32,
+    at: &[u64; LANES],
+    size: u64,
+    (space, kind): (u8, Kind),
+) -> Result<(), (String, u32, Option<u32>)> {
     let mut last = u64::MAX;
     for l in lanes_of(m) {
         let address = at[l];
         // Lanes that read the same are one access.
-        if address == last && !writes {
+        if address == last && !kind.writes {
             continue;
         }
         last = address;
@@ -52,20 +80,17 @@ pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u
             check_shared(cx, i, l, (rank, offset), size, kind).err()
         } else if let Some(offset) = local {
             check_local(cx, i, l, offset, size)
-        } else if space == GLOBAL
-            || space == GENERIC && window(LOCAL_WINDOW).is_none() && window(PARAM_WINDOW).is_none()
-        {
-            let warp = cx.warp_in_block;
-            check_global(cx, i, address, size, kind).map(|w| (format!("{w} (warp {warp}, lane {l})"), None))
+        } else if space == GENERIC && address >= GLOBAL_BASE {
+            check_lanes(cx, i, 1 << l, at, size, kind)?;
+            None
         } else {
             None
         };
         if let Some((what, other)) = wrong {
-            cx.fault = Some(Fault { lane: l as u32, what, other });
-            return false;
+            return Err((what, l as u32, other));
         }
     }
-    true
+    Ok(())
 }
 
 /// What is wrong with an access to a block's shared memory, and where the other party was.
@@ -94,18 +119,24 @@ fn name(cx: &Cx, party: u32) -> String {
     }
 }
 
-#[cold]
-pub(crate) fn in_words(cx: &Cx, wrong: Wrong, offset: u64, size: u64, who: Access) -> (String, Option<u32>) {
-    let verb = match who.kind {
+/// What an access does.
+pub(super) fn verb(kind: Kind) -> &'static str {
+    match kind {
         Kind { bulk: true, copy: true, .. } => "bulk copy",
+        Kind { bulk: true, writes: true, .. } => "asynchronous write",
         Kind { bulk: true, .. } => "asynchronous read",
         Kind { copy: true, .. } => "asynchronous copy",
         Kind { reads: true, writes: true, .. } => "atomic update",
         Kind { writes: true, .. } => "write",
         _ => "read",
-    };
+    }
+}
+
+#[cold]
+pub(crate) fn in_words(cx: &Cx, wrong: Wrong, offset: u64, size: u64, who: Access) -> (String, Option<u32>) {
     let here = format!(
-        "{verb} of {size} bytes at shared address {offset:#x} by {}, lane {}",
+        "{} of {size} bytes at shared address {offset:#x} by {}, lane {}",
+        verb(who.kind),
         name(cx, who.warp),
         who.lane
     );
@@ -151,48 +182,5 @@ fn check_local(cx: &mut Cx, i: &Instr, lane: usize, offset: u64, size: u64) -> O
             cx.warp_in_block
         );
         (what, None)
-    })
-}
-
-/// Checks and notes an access of a bulk copy to a range of global memory that lies in one allocation.
-pub(crate) fn check_range(
-    cx: &Cx,
-    i: &Instr,
-    lane: usize,
-    address: u64,
-    size: u64,
-    kind: Kind,
-) -> Result<(), String> {
-    let mut at = address;
-    while cx.checks.is_some() && at < address + size {
-        let next = (at / 64 * 64 + 64).min(address + size);
-        if let Some(what) = check_global(cx, i, at, next - at, kind) {
-            return Err(format!("{what} (warp {}, lane {lane})", cx.warp_in_block));
-        }
-        at = next;
-    }
-    Ok(())
-}
-
-/// What is wrong with an access to global memory; notes what it writes.
-#[inline]
-fn check_global(cx: &Cx, i: &Instr, address: u64, size: u64, kind: Kind) -> Option<String> {
-    let cached = cx.caches[i.slot as usize];
-    let inside = address >= cached.start && address.checked_add(size)? <= cached.end;
-    let segment = if inside { cached } else { cx.memory.find(address, size)? };
-    if segment.written.is_null() {
-        return None;
-    }
-    let offset = address - segment.start;
-    let bits = (u64::MAX >> (64 - size)) << (offset % 64);
-    // SAFETY: the view keeps the allocation alive, and the words cover it; the access is aligned, so that one word has all bits.
-    let word = unsafe { &*segment.written.add((offset / 64) as usize) };
-    let before = if kind.writes { word.fetch_or(bits, Relaxed) } else { word.load(Relaxed) };
-    (kind.reads && before & bits != bits).then(|| {
-        format!(
-            "read of {size} bytes at global address {address:#x}, of which some were never written: {offset} bytes into the allocation of {} bytes at {:#x}",
-            segment.end - segment.start,
-            segment.start
-        )
     })
 }

@@ -2,7 +2,7 @@
 
 use super::bulk::global_kind;
 use super::memory::{GENERIC, GLOBAL, WRITES, place};
-use super::observe::check_range;
+use super::observe_global::check_range;
 use super::transfer::Row;
 use super::{Cx, Instr};
 use crate::tensor_map::{MAX_RANK, TensorMap};

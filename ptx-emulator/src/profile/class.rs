@@ -64,6 +64,9 @@ const INTEGER: [&str; 29] = [
     "szext", "rem", "vadd",
 ];
 
+/// Instructions of 2 or 4 integers, without that number.
+const PACKED_VIDEO: [&str; 7] = ["vadd", "vsub", "vmin", "vmax", "vavrg", "vabsdiff", "vset"];
+
 /// Arithmetic of which the type says the class.
 const ARITHMETIC: [&str; 10] = ["add", "sub", "mul", "mad", "fma", "div", "abs", "neg", "min", "max"];
 
@@ -122,6 +125,8 @@ impl Class {
         let ty = modifiers.iter().rev().find(|m| is_type(m)).copied().unwrap_or("");
         match opcode {
             "ld" | "ldu" | "st" | "atom" | "red" | "multimem" => return space(&modifiers),
+            "wmma" if modifiers.first() != Some(&"mma") => return space(&modifiers),
+            _ if PACKED_VIDEO.contains(&opcode.trim_end_matches(['2', '4'])) => return Class::Integer,
             // Of f64 they are programs of ordinary instructions.
             "rcp" | "rsqrt" | "sqrt" if ty == "f64" => return Class::Double,
             "div" if ty == "f32" => return Class::Special,
@@ -188,6 +193,10 @@ mod tests {
             ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", Class::Matrix),
             ("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16", Class::Matrix),
             ("ldmatrix.sync.aligned.m8n8.x4.shared.b16", Class::Shared),
+            ("wmma.load.a.sync.aligned.row.m16n16k16.shared.f16", Class::Shared),
+            ("wmma.store.d.sync.aligned.row.m16n16k16.global.f32", Class::Global),
+            ("wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32", Class::Matrix),
+            ("vabsdiff4.u32.u32.u32.add", Class::Integer),
             ("ld.shared.v4.b32", Class::Shared),
             ("ld.shared::cta.b32", Class::Shared),
             ("ld.global.nc.L1::no_allocate.v4.b32", Class::Global),

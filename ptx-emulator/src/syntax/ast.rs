@@ -6,6 +6,8 @@ use super::types::{Space, Type};
 #[derive(Debug, Default)]
 pub(crate) struct ModuleSyntax {
     pub target: String,
+    /// `.target …, debug`.
+    pub debug: bool,
     pub variables: Vec<Variable>,
     pub functions: Vec<Function>,
     /// `.alias NAME, TARGET`.

@@ -146,6 +146,7 @@ impl<'a> Parser<'_, 'a, '_> {
                 self.at += 1;
                 module.target = self.word()?;
                 while self.at < self.tokens.len() && self.line() == line {
+                    module.debug |= matches!(self.peek(), Some(Token::Word("debug")));
                     self.at += 1;
                 }
             }

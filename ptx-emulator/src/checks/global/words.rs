@@ -1,0 +1,286 @@
+//! The words of a page of global memory: who touched each.
+
+use super::{BLOCK, CLUSTER_WIDE, Global, PAGE_BYTES, Race, Run, Scope, WEAK, is_ordered};
+use crate::checks::order::Knowledge;
+
+/// An access: from the top its record (32 bits), place in the program (21), scope (2), lane (5) and bytes of the word (4).
+/// 0 is nobody.
+pub(crate) type Slot = u64;
+
+const BYTES: u64 = 0xf;
+const LANE: u32 = 4;
+const SCOPE: u32 = 9;
+const PLACE: u32 = 11;
+const RECORD: u32 = 32;
+/// Places in the program from here on are not told apart.
+const PLACES: u32 = (1 << (RECORD - PLACE)) - 1;
+
+fn record(slot: Slot) -> u32 {
+    (slot >> RECORD) as u32
+}
+
+fn scope(slot: Slot) -> Scope {
+    (slot >> SCOPE) as u32 & 3
+}
+
+const WORDS: usize = PAGE_BYTES as usize / 4;
+
+/// The slots of a page's words.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// Who wrote last.
+    writers: Box<[Slot]>,
+    /// Where that was only a part of the word: who wrote other bytes before.
+    others: Box<[Slot]>,
+    /// Two of those who have read since.
+    readers: Box<[Slot]>,
+    seconds: Box<[Slot]>,
+}
+
+/// The party that accesses, and what it has found out about others.
+pub(super) struct Mine<'c> {
+    global: &'c Global,
+    known: &'c Knowledge,
+    record: u32,
+    pub cluster: u64,
+    pub warp: u32,
+    /// Warps of a block.
+    pub block_warps: u32,
+    /// The last record that was found to be ordered before the access, and the last that was not.
+    before: u32,
+    beside: u32,
+}
+
+impl<'c> Mine<'c> {
+    pub(super) fn new(global: &'c Global, known: &'c Knowledge, record: u32) -> Mine<'c> {
+        Mine { global, known, record, cluster: 0, warp: 0, block_warps: 1, before: record, beside: 0 }
+    }
+
+    #[inline(always)]
+    fn comes_after(&mut self, slot: Slot) -> bool {
+        let number = record(slot);
+        number == self.before || number == self.record || number != self.beside && self.look_up(number)
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, number: u32) -> bool {
+        let ordered = is_ordered(self.global.records.get(number), self.cluster, self.warp, self.known);
+        if ordered {
+            self.before = number;
+        } else {
+            self.beside = number;
+        }
+        ordered
+    }
+
+    /// Whether an access races with an earlier one.
+    #[inline(always)]
+    fn races(&mut self, earlier: Slot, slot: Slot) -> bool {
+        earlier & slot & BYTES != 0 && !self.comes_after(earlier) && !self.both_strong(earlier, slot)
+    }
+
+    /// Whether both accesses are strong and the scope of each includes the other.
+    fn both_strong(&self, earlier: Slot, slot: Slot) -> bool {
+        match scope(earlier).min(scope(slot)) {
+            WEAK => false,
+            narrow @ (BLOCK | CLUSTER_WIDE) => {
+                let other = self.global.records.get(record(earlier));
+                other.cluster == self.cluster
+                    && (narrow == CLUSTER_WIDE
+                        || other.warp / self.block_warps == self.warp / self.block_warps)
+            }
+            _ => true,
+        }
+    }
+
+    /// The race of an access with the one in a slot, of the word at an offset of the allocation.
+    pub(super) fn race(&self, offset: u64, (earlier, wrote): (Slot, bool), run: &Run) -> Race {
+        let other = self.global.records.get(record(earlier));
+        let pc = (earlier >> PLACE) as u32 & PLACES;
+        Race {
+            offset: run.offset.max(offset + u64::from((earlier & BYTES).trailing_zeros())),
+            lane: (earlier >> LANE) as u32 & 31,
+            pc: (pc != PLACES).then_some(pc),
+            wrote,
+            narrow: scope(earlier) != WEAK && run.scope != WEAK,
+            block: self.global.shape.block_at(other.cluster, other.warp / self.block_warps),
+            warp: other.warp,
+            own_cluster: other.cluster == self.cluster,
+        }
+    }
+}
+
+/// The word that is raced for, the earlier access, and whether it wrote.
+type Raced = (u64, (Slot, bool));
+
+impl Page {
+    pub(super) fn new() -> Page {
+        let none = || vec![0; WORDS].into_boxed_slice();
+        Page { writers: none(), others: none(), readers: none(), seconds: none() }
+    }
+
+    /// Checks and notes an access to bytes of the page; `lane` is that of the first.
+    pub(super) fn touch(&mut self, run: &Run, lane: u32, mine: &mut Mine) -> Result<(), Raced> {
+        let fixed = u64::from(mine.record) << RECORD
+            | u64::from(run.pc.min(PLACES)) << PLACE
+            | u64::from(run.scope) << SCOPE;
+        let end = run.offset + run.length;
+        if (run.offset | run.length | run.step) % 4 == 0 && self.touch_alike(run, fixed, lane, mine) {
+            return Ok(());
+        }
+        let (mut at, mut lane, mut left) = (run.offset, lane, run.step);
+        while at < end {
+            let word = at / 4;
+            let until = end.min(4 * word + 4);
+            let bytes = BYTES >> (4 - (until - at)) << (at % 4);
+            let slot = fixed | u64::from(lane & 31) << LANE | bytes;
+            if run.writes {
+                self.write(word as usize, slot, mine)
+            } else {
+                self.read(word as usize, slot, mine)
+            }
+            .map_err(|found| (word, found))?;
+            // Words of one lane, or lanes of one word.
+            let mut passed = until - at;
+            while passed >= left {
+                passed -= left;
+                (lane, left) = (lane + 1, run.step);
+            }
+            left -= passed;
+            at = until;
+        }
+        Ok(())
+    }
+
+    /// As `touch` for whole words, of which each has been touched by the same parties as the others, which is what nearly all
+    /// accesses are. False if that is not so, or if there is a race to be named: then nothing has been noted.
+    fn touch_alike(&mut self, run: &Run, fixed: Slot, lane: u32, mine: &mut Mine) -> bool {
+        let words = run.offset as usize / 4..(run.offset + run.length) as usize / 4;
+        let slot = fixed | BYTES;
+        let writers = &mut self.writers[words.clone()];
+        let readers = &mut self.readers[words.clone()];
+        let seconds = &mut self.seconds[words];
+        let (writer, reader) = (writers[0], readers[0]);
+        if !alike(writers)
+            || !alike(readers)
+            || writer != 0 && (!is_whole(writer) || mine.races(writer, slot))
+        {
+            return false;
+        }
+        let fill = |slots: &mut [Slot]| {
+            let lanes_words = run.step as usize / 4;
+            for (slots, lane) in slots.chunks_mut(lanes_words).zip(lane..) {
+                slots.fill(slot | u64::from(lane & 31) << LANE);
+            }
+        };
+        if !run.writes {
+            if reader == 0 || is_whole(reader) && mine.comes_after(reader) {
+                // Of one party's accesses the weaker one is the one to name.
+                if reader == 0 || record(reader) != mine.record || scope(reader) >= run.scope {
+                    fill(readers);
+                }
+            } else {
+                fill(seconds);
+            }
+            return true;
+        }
+        let second = seconds[0];
+        if !alike(seconds)
+            || [reader, second].iter().any(|&r| r != 0 && (!is_whole(r) || mine.races(r, slot)))
+        {
+            return false;
+        }
+        if record(writer) != mine.record || scope(writer) >= run.scope {
+            fill(writers);
+        }
+        if reader != 0 {
+            readers.fill(0);
+        }
+        if second != 0 {
+            seconds.fill(0);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn not_after_write(&self, word: usize, slot: Slot, mine: &mut Mine) -> Result<(), (Slot, bool)> {
+        let last = self.writers[word];
+        if last == 0 {
+            return Ok(());
+        }
+        if mine.races(last, slot) {
+            return Err((last, true));
+        }
+        if last & BYTES != BYTES && mine.races(self.others[word], slot) {
+            return Err((self.others[word], true));
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read(&mut self, word: usize, slot: Slot, mine: &mut Mine) -> Result<(), (Slot, bool)> {
+        self.not_after_write(word, slot, mine)?;
+        let first = &mut self.readers[word];
+        if *first == slot {
+            return Ok(());
+        }
+        if *first == 0 || record(*first) == mine.record {
+            *first = merged(*first, slot);
+            return Ok(());
+        }
+        let second = &mut self.seconds[word];
+        if record(*second) == mine.record {
+            *second = merged(*second, slot);
+        } else if *first & BYTES & !slot == 0 && mine.comes_after(*first) {
+            *first = slot;
+        } else {
+            // Of three readers the one in the middle is forgotten.
+            *second = slot;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn write(&mut self, word: usize, slot: Slot, mine: &mut Mine) -> Result<(), (Slot, bool)> {
+        let last = self.writers[word];
+        if last != slot {
+            self.not_after_write(word, slot, mine)?;
+            self.writers[word] = if last & BYTES & !slot == 0 {
+                slot
+            } else if record(last) == mine.record {
+                merged(last, slot)
+            } else {
+                // Another party's bytes of the word stay.
+                self.others[word] = last & !(slot & BYTES);
+                slot
+            };
+        }
+        for readers in [&mut self.readers, &mut self.seconds] {
+            let reader = readers[word];
+            if reader != 0 {
+                if mine.races(reader, slot) {
+                    return Err((reader, false));
+                }
+                // What comes after this write comes after the reads of its bytes.
+                readers[word] = if reader & BYTES & !slot == 0 { 0 } else { reader & !(slot & BYTES) };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether all slots are of one party's accesses, to the same bytes with the same scope.
+#[inline(always)]
+fn alike(slots: &[Slot]) -> bool {
+    const SAME: u64 = !0 << RECORD | 3 << SCOPE | BYTES;
+    slots.iter().fold(0, |all, slot| all | (slot ^ slots[0]) & SAME) == 0
+}
+
+fn is_whole(slot: Slot) -> bool {
+    slot & BYTES == BYTES
+}
+
+/// Two accesses of one party as one; the weaker of them is the one to name.
+fn merged(earlier: Slot, slot: Slot) -> Slot {
+    if earlier != 0 && scope(earlier) < scope(slot) { earlier | slot & BYTES } else { slot | earlier & BYTES }
+}

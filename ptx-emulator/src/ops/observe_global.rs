@@ -1,0 +1,213 @@
+//! What checks see of an access to global memory.
+
+use super::memory::{GENERIC, GLOBAL, SCOPE, STRONG};
+use super::observe::{is_atomic, verb};
+use super::{Cx, Instr, LANES, lanes_of};
+use crate::checks::{DEVICE, Flag, Kind, Race, Run, Scope, WEAK};
+use crate::memory::{GLOBAL_BASE, SHARED_WINDOW, Segment, WINDOW};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What is wrong, the lane, and where in the program the other party was.
+pub(super) type Found = (String, u32, Option<u32>);
+
+/// Whether all lanes access global memory.
+#[inline(always)]
+pub(super) fn is_global(m: u32, at: &[u64; LANES], space: u8) -> bool {
+    space == GLOBAL || space == GENERIC && lanes_of(m).all(|l| at[l] >= GLOBAL_BASE)
+}
+
+/// Checks and notes accesses of `size` bytes by the lanes in `m`, all of global memory: lanes one after another that access bytes
+/// one after another are one.
+pub(super) fn check_lanes(
+    cx: &mut Cx,
+    i: &Instr,
+    m: u32,
+    at: &[u64; LANES],
+    size: u64,
+    kind: Kind,
+) -> Result<(), Found> {
+    let mut rest = m;
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        let mut next = first + 1;
+        while next < LANES && rest >> next & 1 != 0 && at[next] == at[next - 1] + size {
+            next += 1;
+        }
+        let lanes = next - first;
+        if lanes == 1 && !kind.writes {
+            // Lanes that read the same are one access.
+            while next < LANES && rest >> next & 1 != 0 && at[next] == at[first] {
+                next += 1;
+            }
+        }
+        check_run(cx, i, (first as u32, at[first]), lanes as u64 * size, size, kind)?;
+        rest = if next < LANES { rest >> next << next } else { 0 };
+    }
+    Ok(())
+}
+
+/// How far an access reaches, if it is strong.
+fn scope_of(i: &Instr, kind: Kind) -> Scope {
+    match i.n >> SCOPE & 3 {
+        // Those of bulk copies that reduce do not say.
+        WEAK if kind.strong => DEVICE,
+        _ if !kind.strong => WEAK,
+        scope => scope,
+    }
+}
+
+/// Checks and notes an access to bytes one after another, `step` each lane.
+fn check_run(
+    cx: &mut Cx,
+    i: &Instr,
+    (lane, address): (u32, u64),
+    length: u64,
+    step: u64,
+    kind: Kind,
+) -> Result<(), Found> {
+    let Some(segment) = segment_of(cx, i, address, length) else {
+        // No one allocation has all of it, but one has each lane's.
+        for k in 0..length / step {
+            let (lane, address) = (lane + k as u32, address + k * step);
+            if segment_of(cx, i, address, step).is_some() {
+                check_run(cx, i, (lane, address), step, step, kind)?;
+            }
+        }
+        return Ok(());
+    };
+    let offset = address - segment.start;
+    if let Some(missing) = unwritten(&segment, offset, length, kind) {
+        let by = (missing - offset) / step;
+        let what = format!(
+            "read of {step} bytes at global address {:#x}, of which some were never written: {} (warp {}, lane {})",
+            address + by * step,
+            within(&segment, offset + by * step),
+            cx.warp_in_block,
+            lane + by as u32
+        );
+        return Err((what, lane + by as u32, None));
+    }
+    if segment.read_only {
+        return Ok(());
+    }
+    let Some(checks) = &mut cx.checks else { return Ok(()) };
+    let run = Run {
+        segment: segment.number,
+        offset,
+        length,
+        lane,
+        step,
+        warp: cx.warp_in_cluster,
+        pc: i.at,
+        scope: scope_of(i, kind),
+        writes: kind.writes,
+    };
+    match checks.touch(&run) {
+        Ok(()) => Ok(()),
+        Err(race) => Err(in_words(cx, &segment, &run, race, kind)),
+    }
+}
+
+fn segment_of(cx: &Cx, i: &Instr, address: u64, length: u64) -> Option<Segment> {
+    let cached = cx.caches[i.slot as usize];
+    let inside = address >= cached.start && address.checked_add(length)? <= cached.end;
+    if inside { Some(cached) } else { cx.memory.find(address, length) }
+}
+
+fn within(segment: &Segment, offset: u64) -> String {
+    format!(
+        "{offset} bytes into the allocation of {} bytes at {:#x}",
+        segment.end - segment.start,
+        segment.start
+    )
+}
+
+#[cold]
+fn in_words(cx: &Cx, segment: &Segment, run: &Run, race: Race, kind: Kind) -> Found {
+    let by = race.offset.saturating_sub(run.offset) / run.step;
+    let (lane, offset) = (run.lane + by as u32, run.offset + by * run.step);
+    let warps = cx.copies.len() as u32 / cx.cluster.peers.len() as u32;
+    let own = race.own_cluster && race.warp / warps == cx.cluster.rank;
+    let [x, y, z] = race.block;
+    let block = if own { String::new() } else { format!("block ({x}, {y}, {z}), ") };
+    let what = format!(
+        "data race: {} of {} bytes at global address {:#x} by warp {}, lane {lane}, {}, not ordered after the {} by {block}warp {}, lane {}{}",
+        verb(kind),
+        run.step,
+        segment.start + offset,
+        cx.warp_in_block,
+        within(segment, offset),
+        if race.wrote { "write" } else { "read" },
+        race.warp % warps,
+        race.lane,
+        if race.narrow { " (both are strong, but the scope of one does not reach the other)" } else { "" }
+    );
+    (what, lane, race.pc)
+}
+
+/// Checks and notes an access of a bulk copy to a range of global memory that lies in one allocation.
+pub(crate) fn check_range(
+    cx: &mut Cx,
+    i: &Instr,
+    lane: usize,
+    address: u64,
+    size: u64,
+    kind: Kind,
+) -> Result<(), String> {
+    if cx.checks.is_none() || size == 0 {
+        return Ok(());
+    }
+    check_run(cx, i, (lane as u32, address), size, size, kind).map_err(|(what, _, other)| {
+        cx.other = other;
+        what
+    })
+}
+
+/// The first byte of a read that nobody wrote; notes what is written.
+#[inline]
+fn unwritten(segment: &Segment, offset: u64, length: u64, kind: Kind) -> Option<u64> {
+    if segment.written.is_null() {
+        return None;
+    }
+    let end = offset + length;
+    let mut at = offset;
+    while at < end {
+        let next = (at / 64 * 64 + 64).min(end);
+        let bits = (u64::MAX >> (64 - (next - at))) << (at % 64);
+        // SAFETY: the view keeps the allocation alive, and the words cover it.
+        let word = unsafe { &*segment.written.add((at / 64) as usize) };
+        let before = word.load(Relaxed);
+        if before & bits != bits {
+            if kind.reads {
+                return Some(at / 64 * 64 + u64::from((!before & bits).trailing_zeros()));
+            }
+            word.fetch_or(bits, Relaxed);
+        }
+        at = next;
+    }
+    None
+}
+
+/// For the checks: the words of an atomic or volatile access, through which lanes may hand order on.
+pub(super) fn strong_access(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], shared: bool, kind: Kind) {
+    let Some(checks) = &mut cx.checks else { return };
+    let cluster = &cx.cluster;
+    let flags = lanes_of(m).filter_map(|l| {
+        let offset =
+            if shared { Some(at[l]) } else { at[l].checked_sub(SHARED_WINDOW).filter(|&o| o < WINDOW) };
+        match offset {
+            Some(offset) => {
+                let (rank, offset) = cluster.split(offset).ok()?;
+                Some(Flag::Shared(rank, offset / 4))
+            }
+            None => (at[l] >= GLOBAL_BASE).then_some(Flag::Global(at[l] / 4)),
+        }
+    });
+    let reads = is_atomic(i) && i.n & super::memory::BLIND == 0 || !kind.writes;
+    checks.strong_access(cx.warp_in_cluster, scope_of(i, kind), (reads, kind.writes), flags);
+}
+
+/// Whether an instruction's accesses are atomic, volatile or ordered.
+pub(super) fn is_strong(i: &Instr) -> bool {
+    is_atomic(i) || i.n & STRONG != 0
+}
