@@ -74,7 +74,8 @@ fn compare(output: &Value, found: &[u8], expected: &[u8]) -> Result<(), String> 
             for (at, (found, expected)) in found.into_iter().zip(expected).enumerate() {
                 let tolerance = absolute + relative * expected.abs();
                 let same = found == expected || (found.is_nan() && expected.is_nan());
-                if !same && !((found - expected).abs() <= tolerance && expected.is_finite()) {
+                let close = expected.is_finite() && (found - expected).abs() <= tolerance;
+                if !same && !close {
                     return wrong(at, format!("{found:e}, expected {expected:e}, tolerance {tolerance:e}"));
                 }
             }

@@ -161,12 +161,12 @@ impl FunctionDecoder<'_, '_> {
                 } else {
                     (pick::<M1<ops::UpperBF16>>(), pick::<M1<ops::F32FromBF16>>())
                 };
-                (d, [upper, lower].map(|run| self.into_temp(run, a)))
+                (d, [upper, lower].map(|run| self.in_temp(run, a)))
             }
             _ => return Err(format!("`{}` takes d and two numbers or a pair", s.mnemonic())),
         };
         if relu {
-            pair = pair.map(|x| self.into_temp(pick::<M1<ops::ReluF32>>(), x));
+            pair = pair.map(|x| self.in_temp(pick::<M1<ops::ReluF32>>(), x));
         }
         let d = self.dst(d, Type::B16)?;
         let run = if wide { pick::<M2<ops::E5m2x2FromF32>>() } else { pick::<M2<ops::E4m3x2FromF32>>() };
@@ -175,7 +175,7 @@ impl FunctionDecoder<'_, '_> {
     }
 
     /// A function of a register in a new one.
-    fn into_temp(&mut self, run: Run, source: u32) -> u32 {
+    fn in_temp(&mut self, run: Run, source: u32) -> u32 {
         let temp = self.temp(super::frame::Class::Word);
         self.emit_op(run, temp, &[source]);
         temp

@@ -151,9 +151,9 @@ impl<F: Format, const BLOCK: usize> Handler for FloatTiles<F, BLOCK> {
                     results[place as usize] = sums;
                 }
             }
-            for place in 0..lists.rows * lists.columns {
+            for (place, sums) in results.iter().enumerate().take(lists.rows * lists.columns) {
                 let d = lists.d + (place * piece_registers(half_d)) as u32;
-                store_piece(cx, d, half_d, &results[place]);
+                store_piece(cx, d, half_d, sums);
             }
         }
         Flow::Next
@@ -214,10 +214,10 @@ impl<const BITS: usize> Handler for IntTiles<BITS> {
                     }
                 }
             }
-            for place in 0..lists.rows * lists.columns {
-                for j in 0..2 {
-                    cx.set_lanes(cx.extra(lists.d + (2 * place + j) as u32), !0, &results[place][j]);
-                }
+            for (k, register) in
+                results.as_flattened().iter().enumerate().take(2 * lists.rows * lists.columns)
+            {
+                cx.set_lanes(cx.extra(lists.d + k as u32), !0, register);
             }
         }
         Flow::Next
@@ -239,8 +239,8 @@ impl Handler for DoubleTiles {
             let mut results = [[[0f64; LANES]; 2]; 2];
             for row in 0..lists.rows {
                 let place = lists.piece(row, 0);
-                for l in 0..LANES {
-                    for j in 0..2 {
+                for (j, register) in results[place as usize].iter_mut().enumerate() {
+                    for (l, result) in register.iter_mut().enumerate() {
                         let mut sum = cx.lanes::<f64>(cx.extra(lists.c + 2 * place + j as u32))[l];
                         for k in 0..4 * lists.deep {
                             let a = cx.lanes::<f64>(cx.extra(lists.a(row, k / 4)))[l / 4 * 4 + k % 4];
@@ -249,14 +249,12 @@ impl Handler for DoubleTiles {
                             sum = a.mul_add(b, sum);
                         }
                         let nan = f64::from_bits(0xfff8_0000_0000_0000);
-                        results[place as usize][j][l] = if sum.is_nan() { nan } else { sum };
+                        *result = if sum.is_nan() { nan } else { sum };
                     }
                 }
             }
-            for place in 0..lists.rows {
-                for j in 0..2 {
-                    cx.set_lanes(cx.extra(lists.d + (2 * place + j) as u32), !0, &results[place][j]);
-                }
+            for (k, register) in results.as_flattened().iter().enumerate().take(2 * lists.rows) {
+                cx.set_lanes(cx.extra(lists.d + k as u32), !0, register);
             }
         }
         Flow::Next
