@@ -8,6 +8,7 @@
 //! where fences go with them (`flags`), to other clusters too, with which a cluster shares global memory (`global`). Lanes of one
 //! warp are taken to run together.
 
+mod access;
 mod asynchronous;
 mod flags;
 mod global;
@@ -50,7 +51,6 @@ impl Stamp {
 /// Who touched a word of shared memory.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
-    write_time: u32,
     /// The latest of the reads since the write, and the warps that read at that time.
     read_time: u32,
     read_mask: u64,
@@ -112,6 +112,10 @@ pub(crate) struct Checks {
     /// A bit for each byte of shared memory that has been written; block after block.
     written: Vec<u64>,
     cells: Vec<Cell>,
+    /// For each word the time of the last write.
+    write_times: Vec<u32>,
+    /// For each word what touched it last, if that changed nothing but what an access like it would change again: see `Again`.
+    last: Vec<u64>,
     /// Bytes between two blocks' memory in `written` and `cells`.
     stride: u64,
     /// The time of each party's last read (0: none) of words that several warps read at different times.
@@ -157,6 +161,8 @@ impl Checks {
         Checks {
             written: vec![0; all as usize / 64],
             cells: vec![Cell::default(); all as usize / 4],
+            write_times: vec![0; all as usize / 4],
+            last: vec![0; all as usize / 4],
             stride,
             reads: HashMap::new(),
             known: vec![Knowledge::at(0); PARTIES],
@@ -195,6 +201,7 @@ impl Checks {
         if std::mem::take(&mut self.owned) != 0 {
             // The last cluster ended without a wait.
             self.cells.fill(Cell::default());
+            self.write_times.fill(0);
         }
         self.now += 1;
         self.start = self.now;
@@ -211,147 +218,6 @@ impl Checks {
     /// Whether bytes of local memory have all been written.
     pub(crate) fn knows_local(&self, at: u64, size: u64) -> bool {
         (at..at + size).all(|at| self.local[(at / 64) as usize] >> (at % 64) & 1 != 0)
-    }
-
-    /// Checks and notes an access to `size` bytes of a block's shared memory, which lie within it and are aligned to the size.
-    #[inline]
-    pub(crate) fn access(&mut self, rank: u32, offset: u64, size: u64, who: Access) -> Result<(), Wrong> {
-        let kind = who.kind;
-        let offset = offset + u64::from(rank) * self.stride;
-        if kind.writes && !self.readings.is_empty() {
-            self.not_read(offset, size)?;
-        }
-        let bytes = if size < 4 { ((1u8 << size) - 1) << (offset % 4) } else { 0xf };
-        let stamp = Stamp {
-            pc: who.pc,
-            warp: who.warp as u8,
-            lane: who.lane as u8,
-            bytes: bytes | if kind.strong { STRONG } else { 0 },
-        };
-        let (now, least) = (self.now, self.least[who.warp as usize]);
-        let own = 1u64 << who.warp;
-        for word in offset / 4..(offset + size).div_ceil(4) {
-            let cell = &mut self.cells[word as usize];
-            let after_write = !kind.bulk
-                && (cell.write_time < least || cell.write_time <= now && cell.writer.warp == stamp.warp);
-            let old_reads = cell.read_time < least;
-            // What nearly all accesses are; everything else is looked at closely.
-            if after_write
-                && !kind.writes
-                && (old_reads || cell.read_time == now && cell.reader.bytes == stamp.bytes)
-            {
-                cell.read_mask = if old_reads { own } else { cell.read_mask | own };
-                (cell.read_time, cell.reader) = (now, stamp);
-            } else if after_write
-                && kind.writes
-                && !kind.copy
-                && (old_reads || cell.read_time <= now && cell.read_mask & !own == 0)
-            {
-                (cell.write_time, cell.writer) = (now, stamp);
-                (cell.read_time, cell.read_mask) = (0, 0);
-            } else {
-                self.closely(word as u32, stamp, kind)?;
-            }
-        }
-        let bits = (u64::MAX >> (64 - size)) << (offset % 64);
-        let written = &mut self.written[(offset / 64) as usize];
-        if kind.reads && *written & bits != bits {
-            return Err(Wrong::Unwritten);
-        }
-        if kind.writes && !kind.copy {
-            *written |= bits;
-        }
-        Ok(())
-    }
-
-    /// An asynchronous copy has been carried out: as a write of the thread that waited.
-    pub(crate) fn copied(&mut self, rank: u32, offset: u64, size: u64) {
-        let offset = offset + u64::from(rank) * self.stride;
-        for cell in &mut self.cells[(offset / 4) as usize..((offset + size) / 4) as usize] {
-            cell.write_time = self.now;
-        }
-        self.owned -= size / 4;
-        self.written[(offset / 64) as usize] |= (u64::MAX >> (64 - size)) << (offset % 64);
-    }
-
-    #[inline(never)]
-    fn closely(&mut self, word: u32, stamp: Stamp, kind: Kind) -> Result<(), Wrong> {
-        let cell = self.cells[word as usize];
-        if cell.write_time >= self.start && cell.writer.bytes & stamp.bytes & 0xf != 0 {
-            if cell.write_time == OPEN {
-                return Err(Wrong::Owned(cell.writer.party()));
-            }
-            let own = &self.known[usize::from(stamp.warp)];
-            let writer = usize::from(cell.writer.warp);
-            let ordered = cell.writer.warp == stamp.warp || cell.write_time < own.seen[writer];
-            if ordered && kind.bulk && writer < self.warps && cell.write_time >= own.fenced[writer] {
-                return Err(Wrong::NotFenced(cell.writer.party()));
-            }
-            let both_strong = cell.writer.bytes & stamp.bytes & STRONG != 0;
-            if !ordered && !both_strong {
-                return Err(Wrong::AfterWrite(cell.writer.party()));
-            }
-        }
-        if kind.writes {
-            return self.note_write(word, stamp, kind);
-        }
-        if !kind.bulk {
-            self.note_read(word, stamp);
-        }
-        Ok(())
-    }
-
-    fn note_write(&mut self, word: u32, stamp: Stamp, kind: Kind) -> Result<(), Wrong> {
-        let cell = &mut self.cells[word as usize];
-        let others = cell.read_mask & !(1 << stamp.warp);
-        let overlap = cell.reader.bytes & stamp.bytes & 0xf != 0;
-        let both_strong = cell.reader.bytes & stamp.bytes & STRONG != 0;
-        if others != 0 && overlap && !both_strong && cell.read_time >= self.start {
-            let clock = &self.known[usize::from(stamp.warp)].seen;
-            let times = self.reads.get(&word).filter(|_| cell.read_time == OPEN);
-            // The reads of an earlier block are gone.
-            let single = if cell.read_time == OPEN { 0 } else { cell.read_time };
-            let races = |w: usize| times.map_or(single, |t| t[w]) >= clock[w];
-            if let Some(reader) = (0..PARTIES).find(|&w| others >> w & 1 != 0 && races(w)) {
-                let last = usize::from(cell.reader.warp);
-                if last != usize::from(stamp.warp) && races(last) {
-                    return Err(Wrong::AfterRead(cell.reader.party()));
-                }
-                return Err(Wrong::AfterRead(Party { warp: reader as u32, lane: None, pc: None }));
-            }
-        }
-        if cell.read_time == OPEN {
-            self.reads.remove(&word);
-        }
-        self.owned += u64::from(kind.copy);
-        (cell.write_time, cell.writer) = (if kind.copy { OPEN } else { self.now }, stamp);
-        (cell.read_mask, cell.read_time) = (0, 0);
-        Ok(())
-    }
-
-    fn note_read(&mut self, word: u32, stamp: Stamp) {
-        let cell = &mut self.cells[word as usize];
-        let own = 1 << stamp.warp;
-        // Reads that are ordered before this one need not be remembered: what is ordered after this one is after them.
-        let single = cell.read_time != OPEN;
-        let old = cell.read_mask == 0 || single && (cell.read_time < self.start || cell.read_mask == own);
-        if old || single && cell.read_time < self.least[usize::from(stamp.warp)] {
-            (cell.read_time, cell.read_mask, cell.reader) = (self.now, own, stamp);
-            return;
-        }
-        if cell.read_time != self.now {
-            let times = self.reads.entry(word).or_insert([0; PARTIES]);
-            if single {
-                for (w, time) in times.iter_mut().enumerate() {
-                    *time = if cell.read_mask >> w & 1 != 0 { cell.read_time } else { 0 };
-                }
-                cell.read_time = OPEN;
-            }
-            times[usize::from(stamp.warp)] = self.now;
-        }
-        cell.read_mask |= own;
-        let bytes = if cell.reader.bytes == stamp.bytes { stamp.bytes } else { 0 };
-        cell.reader = Stamp { bytes, ..stamp };
     }
 }
 

@@ -88,8 +88,12 @@ impl Checks {
     }
 
     pub(super) fn note_least(&mut self, warp: usize) {
-        let used = self.warps + self.parties.len().min(PARTIES - self.warps);
-        self.least[warp] = self.known[warp].seen[..used].iter().min().copied().unwrap_or(0);
+        self.least[warp] = self.known[warp].seen[..self.parties_used()].iter().min().copied().unwrap_or(0);
+    }
+
+    /// Warps, and bulk copies of mbarriers that have had any.
+    pub(super) fn parties_used(&self) -> usize {
+        self.warps + self.parties.len().min(PARTIES - self.warps)
     }
 
     fn phase(&mut self, barrier: (u32, u32)) -> &mut Phase {

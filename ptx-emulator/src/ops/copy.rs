@@ -83,10 +83,21 @@ impl Copies {
         for (number, copy) in (self.before..).zip(&mut self.pending) {
             let done = due(copy, number) & copy.mask;
             copy.mask &= !done;
+            // Lanes that write one after another are told as one.
+            let (mut start, mut bytes) = (0, 0);
             for l in lanes_of(done) {
                 // SAFETY: checked when the copy was issued, and valid by contract.
                 unsafe { carry_out(copy.from[l], copy.to[l], copy.size, copy.length[l]) };
-                done_to(copy.to[l], copy.size);
+                if start + bytes as usize != copy.to[l] {
+                    if bytes != 0 {
+                        done_to(start, bytes);
+                    }
+                    (start, bytes) = (copy.to[l], 0);
+                }
+                bytes += copy.size;
+            }
+            if bytes != 0 {
+                done_to(start, bytes);
             }
         }
         while self.pending.front().is_some_and(|c| c.mask == 0) {

@@ -1,7 +1,7 @@
 //! What counters and checks see of an access to memory.
 
 use super::memory::{ATOMIC, COPY, GENERIC, LOCAL, PASSES, SHARED, WRITES};
-use super::observe_global::{check_lanes, is_global, is_strong, strong_access};
+use super::observe_global::{Found, check_lanes, is_global, is_strong, next_run, strong_access};
 use super::profile::record;
 use super::{Cx, Instr, LANES, lanes_of};
 use crate::checks::{Access, Kind, Party, Wrong};
@@ -31,6 +31,8 @@ pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u
     };
     let found = if is_global(m, at, space) {
         check_lanes(cx, i, m, at, size, kind)
+    } else if space == SHARED {
+        check_own(cx, i, m, at, size, kind)
     } else {
         check_others(cx, i, m, at, size, (space, kind))
     };
@@ -49,6 +51,34 @@ pub(super) fn is_atomic(i: &Instr) -> bool {
     i.n & ATOMIC != 0
 }
 
+/// Checks and notes accesses to shared memory, most of them to the own block's: lanes one after another that access bytes one after
+/// another are one.
+fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind: Kind) -> Result<(), Found> {
+    let (rank, length) = (cx.cluster.rank, cx.shared_len);
+    let mut rest = m;
+    while rest != 0 {
+        let before = rest;
+        let (first, lanes) = next_run(&mut rest, at, size, kind.writes);
+        let all = lanes * size;
+        if at[first] + all > length || size % 4 != 0 {
+            check_others(cx, i, before & !rest, at, size, (SHARED, kind))?;
+            continue;
+        }
+        let Some(checks) = &mut cx.checks else { return Ok(()) };
+        let who = Access { warp: cx.warp_in_cluster, lane: first as u32, pc: i.at, kind };
+        if checks.is_again(rank, at[first], all, who) {
+            continue;
+        }
+        if let Err((good, wrong)) = checks.access_lanes(rank, at[first], (all, size), who) {
+            let lane = first as u32 + (good / size) as u32;
+            let offset = at[lane as usize];
+            let (what, other) = in_words(cx, wrong, offset, size, Access { lane, ..who });
+            return Err((what, lane, other));
+        }
+    }
+    Ok(())
+}
+
 /// Checks and notes accesses of which not all are of global memory.
 fn check_others(
     cx: &mut Cx,
@@ -57,7 +87,7 @@ fn check_others(
     at: &[u64; LANES],
     size: u64,
     (space, kind): (u8, Kind),
-) -> Result<(), (String, u32, Option<u32>)> {
+) -> Result<(), Found> {
     let mut last = u64::MAX;
     for l in lanes_of(m) {
         let address = at[l];

@@ -28,22 +28,29 @@ pub(super) fn check_lanes(
 ) -> Result<(), Found> {
     let mut rest = m;
     while rest != 0 {
-        let first = rest.trailing_zeros() as usize;
-        let mut next = first + 1;
-        while next < LANES && rest >> next & 1 != 0 && at[next] == at[next - 1] + size {
-            next += 1;
-        }
-        let lanes = next - first;
-        if lanes == 1 && !kind.writes {
-            // Lanes that read the same are one access.
-            while next < LANES && rest >> next & 1 != 0 && at[next] == at[first] {
-                next += 1;
-            }
-        }
-        check_run(cx, i, (first as u32, at[first]), lanes as u64 * size, size, kind)?;
-        rest = if next < LANES { rest >> next << next } else { 0 };
+        let (first, lanes) = next_run(&mut rest, at, size, kind.writes);
+        check_run(cx, i, (first as u32, at[first]), lanes * size, size, kind)?;
     }
     Ok(())
+}
+
+/// Takes the first lanes from `rest` that access bytes one after another, or that read the same: the first lane, and how many
+/// pieces of `size` bytes they access.
+#[inline(always)]
+pub(super) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: bool) -> (usize, u64) {
+    let first = rest.trailing_zeros() as usize;
+    let mut next = first + 1;
+    while next < LANES && *rest >> next & 1 != 0 && at[next] == at[next - 1] + size {
+        next += 1;
+    }
+    let lanes = next - first;
+    if lanes == 1 && !writes {
+        while next < LANES && *rest >> next & 1 != 0 && at[next] == at[first] {
+            next += 1;
+        }
+    }
+    *rest = if next < LANES { *rest >> next << next } else { 0 };
+    (first, lanes as u64)
 }
 
 /// How far an access reaches, if it is strong.

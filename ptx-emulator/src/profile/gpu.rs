@@ -65,7 +65,7 @@ const SCHEDULERS: Source = source(
 );
 const SPECIAL: Source = source(
     "special",
-    "CUDA C++ Programming Guide, table Throughput of Native Arithmetic Instructions: 16 results of rcp, rsqrt, lg2, ex2, sin, cos a cycle and multiprocessor",
+    "CUDA C++ Best Practices Guide 13, table 5, Throughput of Native Arithmetic Instructions (8.0, 8.9, 9.0, 10.0): 16 results of rcp, rsqrt, lg2, ex2, sin, cos a cycle and multiprocessor",
 );
 const SHARED: Source = source(
     "shared_bytes",
@@ -139,7 +139,7 @@ pub const GPUS: [Gpu; 5] = [
         sources: &[
             source(
                 "multiprocessors, clock, float, matrix",
-                "NVIDIA H100 Tensor Core GPU Architecture whitepaper, V1.04, tables 2 and 3, SXM5: 132 SMs of 128 FP32 cores, 989.4 TFLOP/s of FP16, 494.7 of TF32, 1978.9 of FP8 and INT8; 4096 a cycle and SM, hence 1830 MHz",
+                "NVIDIA H100 Tensor Core GPU Architecture whitepaper, V1.04, tables 2 and 3, SXM5: 132 SMs of 128 FP32 cores, 989.4 TFLOP/s of FP16, 494.7 of TF32, 1978.9 of FP8 and INT8, at 1830 MHz; without matrix products the clock may rise to 1980 MHz (66.9 TFLOP/s of FP32), and other units' limits fall by 8 %",
             ),
             source("memory_bandwidth", "NVIDIA H100 data sheet, SXM: 3.35 TB/s"),
             MMA_ON_HOPPER,
@@ -163,7 +163,7 @@ pub const GPUS: [Gpu; 5] = [
         sources: &[
             source(
                 "multiprocessors, clock, float, matrix",
-                "NVIDIA H200 data sheet, SXM: 989 TFLOP/s of FP16, as H100, whose chip it has (GH100, 132 SMs)",
+                "NVIDIA H200 data sheet, SXM: 989 TFLOP/s of FP16 (its table has 1979, with sparsity), as H100, whose chip it has (GH100, 132 SMs)",
             ),
             source("memory_bandwidth", "NVIDIA H200 data sheet: 4.8 TB/s"),
             MMA_ON_HOPPER,

@@ -1,14 +1,17 @@
 //! Speed of the emulator on an inner loop as a tiled matrix product has it: 16-byte shared loads, then many FMAs; and on loops
-//! of other kinds. Prints thread-instructions per second of processor time.
+//! of other kinds: thread-instructions, or operations of matrix products, per second of one core's processor time; without and with
+//! counters and checks.
 //!
-//! `cargo run --release -p ptx-emulator --example speed`; with `-- --counters --checks` also what these cost, with names only
-//! those loops.
+//! `cargo bench -p ptx-emulator`, with `-- NAME` only some.
 
+use cpu_time::ProcessTime;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{Criterion, Throughput};
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 use std::fmt::Write;
-use std::time::Instant;
+use std::time::Duration;
 
-const BLOCKS: u32 = 32;
+const BLOCKS: u32 = 4;
 const THREADS: u32 = 256;
 
 /// A kernel whose loop runs `rounds` times over `body`; `%rs` is the thread's shared address, `%rd3` its global one.
@@ -43,7 +46,8 @@ fn kernel(name: &str, rounds: u32, setup: &str, body: &str) -> String {
     )
 }
 
-fn main() {
+/// All loops.
+fn text() -> String {
     let mut fma = String::new();
     let mut zero = String::new();
     for k in 0..32 {
@@ -127,11 +131,12 @@ fn main() {
             (0..4).map(|k| format!("st.shared.v4.b32 [%r6+{}], {{%r20, %r20, %r20, %r20}};", 4096 * k));
         let fill: String = fill.collect();
         let setup = format!(
-            "{zero} mov.b32 %r20, 0x3c003800; {fill} mov.b64 %rd5, 0x4000004000010000; setp.eq.u32 %p2, %r1, %r1;"
+            "{zero} mov.b32 %r20, 0x3c003800; {fill} mov.b64 %rd5, 0x4000004000010000; setp.eq.u32 %p2, %r1, %r1; fence.proxy.async;"
         );
         let commit = "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;";
         let setup = if name == "wgmma_s8" { setup.replace("mov.f32", "mov.b32") } else { setup };
-        text += &kernel(name, 100, &setup, &format!("{}{commit}", product.repeat(4)));
+        text +=
+            &kernel(name, 100, &setup, &format!("wgmma.fence.sync.aligned; {}{commit}", product.repeat(4)));
     }
     text += &kernel(
         "ldmatrix",
@@ -145,61 +150,75 @@ fn main() {
         &format!("{zero} and.b64 %rd4, %rd3, -16;"),
         "cp.async.cg.shared.global [%r6], [%rd4], 16; cp.async.commit_group; cp.async.wait_group 0;",
     );
-    let module = Module::parse(&text).expect("the text is good");
-    let config = Config::default();
-    let threads = config.threads;
-    let emulator = Emulator::new(config);
-    let out = emulator.alloc(u64::from(BLOCKS * THREADS) * 4).expect("there is memory");
-    println!("{threads} host threads");
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let named = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
-    for entry in module.entries().filter(|e| named(e.name())) {
-        let shape = LaunchConfig { grid: [BLOCKS, 1, 1], block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
-        let run = || {
-            emulator.launch(&module, entry.name(), shape, &[&out.to_le_bytes()]).expect("the kernel is good")
-        };
-        run();
-        let (before, started) = (processor_seconds(), Instant::now());
-        let mut stats = run();
-        let mut count = 1;
-        while started.elapsed().as_secs_f64() < 1.0 {
-            stats = run();
-            count += 1;
-        }
-        let wall = started.elapsed().as_secs_f64() * threads as f64;
-        let seconds = match (before, processor_seconds()) {
-            (Some(before), Some(after)) => after - before,
-            _ => wall,
-        } / f64::from(count);
-        let rate = stats.thread_instructions as f64 / seconds / 1e6;
-        print!("{:12} {rate:8.0} million thread-instructions/s/core", entry.name());
-        if stats.matrix_flops > 0 {
-            print!(", {:.1} GFLOP/s/core of mma", stats.matrix_flops as f64 / seconds / 1e9);
-        }
-        for (option, counters, checks) in [("counters", true, false), ("checks", false, true)] {
-            if !std::env::args().any(|a| a.strip_prefix("--") == Some(option)) {
-                continue;
-            }
-            let options = LaunchOptions { counters, checks, ..LaunchOptions::default() };
-            let (before, started) = (processor_seconds(), Instant::now());
-            emulator
-                .launch_with(&module, entry.name(), shape, &[&out.to_le_bytes()], &options)
-                .expect("the kernel is good");
-            let watched = match (before, processor_seconds()) {
-                (Some(before), Some(after)) => after - before,
-                _ => started.elapsed().as_secs_f64() * threads as f64,
-            };
-            print!(", {:.1} times as long with {option}", watched / seconds);
-        }
-        println!();
+    text
+}
+
+/// Processor time of this process: other programs then spoil the figures less.
+struct ProcessorTime;
+
+impl Measurement for ProcessorTime {
+    type Intermediate = ProcessTime;
+    type Value = Duration;
+
+    fn start(&self) -> ProcessTime {
+        ProcessTime::now()
+    }
+
+    fn end(&self, start: ProcessTime) -> Duration {
+        start.elapsed()
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
     }
 }
 
-/// Processor time of this process, where the system tells: other programs then do not spoil the figures.
-fn processor_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // After the name in parentheses: user and system time are the 12th and 13th fields, in hundredths of a second.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) / 100.0)
+fn loops(criterion: &mut Criterion<ProcessorTime>) {
+    let module = Module::parse(&text()).expect("the text is good");
+    let emulator = Emulator::new(Config { threads: 1, ..Config::default() });
+    let out = emulator.alloc(u64::from(BLOCKS * THREADS) * 4).expect("there is memory");
+    for entry in module.entries() {
+        let mut group = criterion.benchmark_group(entry.name());
+        group
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(300))
+            .measurement_time(Duration::from_secs(1));
+        for (name, counters, checks) in
+            [("plain", false, false), ("counters", true, false), ("checks", false, true)]
+        {
+            let options = LaunchOptions { counters, checks, ..LaunchOptions::default() };
+            let run = || {
+                let shape =
+                    LaunchConfig { grid: [BLOCKS, 1, 1], block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
+                let args: [&[u8]; 1] = [&out.to_le_bytes()];
+                emulator
+                    .launch_with(&module, entry.name(), shape, &args, &options)
+                    .expect("the kernel is good")
+            };
+            let stats = run();
+            // Elements are operations of matrix products where there are any.
+            let flops = stats.matrix_flops;
+            group.throughput(Throughput::Elements(if flops > 0 { flops } else { stats.thread_instructions }));
+            group.bench_function(name, |bencher| bencher.iter(run));
+        }
+        group.finish();
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().with_measurement(ProcessorTime).configure_from_args();
+    loops(&mut criterion);
+    criterion.final_summary();
 }
