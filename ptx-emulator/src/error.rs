@@ -139,7 +139,7 @@ pub enum LaunchError {
     #[error("{what}; {place}")]
     Fault {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// What, with the address.
         what: String,
     },

@@ -1,11 +1,14 @@
 //! Places in the source that a module was compiled from, as its `.file` and `.loc` directives name them.
 
+/// Number of the file, line and column.
+type Origin = (u32, u32, u32);
+
 /// What the directives of a module say.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     files: Vec<(u32, String)>,
-    /// From which PTX line on which place holds: number of the file, line and column; none from a function's beginning on.
-    places: Vec<(u32, Option<(u32, u32, u32)>)>,
+    /// From which PTX line on which place holds; none from a function's beginning on.
+    places: Vec<(u32, Option<Origin>)>,
 }
 
 impl Sources {

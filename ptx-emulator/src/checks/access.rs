@@ -143,7 +143,7 @@ impl Checks {
     #[inline]
     pub(crate) fn is_again(&self, rank: u32, offset: u64, size: u64, who: Access) -> bool {
         let again = self.again(who);
-        if (offset | size) % 4 != 0 || again == 0 || who.kind.writes && !self.readings.is_empty() {
+        if !(offset | size).is_multiple_of(4) || again == 0 || who.kind.writes && !self.readings.is_empty() {
             return false;
         }
         let offset = offset + u64::from(rank) * self.stride;

@@ -281,7 +281,7 @@ impl<'l> BlockRunner<'l> {
             "barrier {id} is for all threads of the block, but ended without it: warps {}",
             ended.join(", ")
         );
-        LaunchError::Fault { place, what }
+        LaunchError::Fault { place: Box::new(place), what }
     }
 
     fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {
@@ -291,7 +291,7 @@ impl<'l> BlockRunner<'l> {
         if let Some(other) = fault.other {
             what += &format!(" at {}", self.launch.in_words(other));
         }
-        LaunchError::Fault { place, what }
+        LaunchError::Fault { place: Box::new(place), what }
     }
 
     /// What every warp that has not ended waits for.
@@ -317,7 +317,7 @@ impl<'l> BlockRunner<'l> {
     /// A copy that was issued by a warp of this block and not waited for.
     pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
         let place = self.launch.place(pc, self.block, w as u32 * LANES as u32 + lane);
-        LaunchError::Fault { place, what: format!("the block ended while {what}") }
+        LaunchError::Fault { place: Box::new(place), what: format!("the block ended while {what}") }
     }
 }
 

@@ -60,7 +60,7 @@ fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind:
         let before = rest;
         let (first, lanes) = next_run(&mut rest, at, size, kind.writes);
         let all = lanes * size;
-        if at[first] + all > length || size % 4 != 0 {
+        if at[first] + all > length || !size.is_multiple_of(4) {
             check_others(cx, i, before & !rest, at, size, (SHARED, kind))?;
             continue;
         }

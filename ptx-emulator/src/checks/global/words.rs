@@ -125,7 +125,8 @@ impl Page {
             | u64::from(run.pc.min(PLACES)) << PLACE
             | u64::from(run.scope) << SCOPE;
         let end = run.offset + run.length;
-        if (run.offset | run.length | run.step) % 4 == 0 && self.touch_alike(run, fixed, lane, mine) {
+        if (run.offset | run.length | run.step).is_multiple_of(4) && self.touch_alike(run, fixed, lane, mine)
+        {
             return Ok(());
         }
         let (mut at, mut lane, mut left) = (run.offset, lane, run.step);
