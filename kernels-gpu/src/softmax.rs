@@ -331,7 +331,7 @@ mod tests {
             let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sink(sink, true);
             let block = spread(1, 5.0)[0];
             let mut scores = Scores { rows: block };
-            let shrink = softmax.update_max(&mut scores, true);
+            softmax.update_max(&mut scores, true);
             softmax.exponentiate(&mut scores, true);
             let finished = softmax.finalize();
             for row in 0..MAX_ROWS {
