@@ -75,22 +75,29 @@ impl Drop for Block {
     }
 }
 
+/// The words of a bitmap with a bit for each byte that have those of `len` bytes from `from` on, and these bits.
+#[inline(always)]
+pub(crate) fn words(from: u64, len: u64) -> impl Iterator<Item = (usize, u64)> {
+    let end = from + len;
+    let mut at = from;
+    std::iter::from_fn(move || {
+        (at < end).then(|| {
+            let next = (at / 64 * 64 + 64).min(end);
+            let bits = (u64::MAX >> (64 - (next - at))) << (at % 64);
+            let word = (at / 64) as usize;
+            at = next;
+            (word, bits)
+        })
+    })
+}
+
 impl Block {
     /// Notes that bytes have been written, which must lie in the block.
     fn mark(&self, from: u64, len: u64) {
-        let end = from + len;
-        let mut at = from;
-        while at < end {
-            let next = (at / 64 * 64 + 64).min(end);
-            let bits = (u64::MAX >> (64 - (next - at))) << (at % 64);
+        for (word, bits) in words(from, len) {
             // SAFETY: the words cover the block.
-            let word = unsafe { &*self.written.add((at / 64) as usize) };
-            if bits == u64::MAX {
-                word.store(bits, Relaxed)
-            } else {
-                _ = word.fetch_or(bits, Relaxed)
-            }
-            at = next;
+            let word = unsafe { &*self.written.add(word) };
+            if bits == u64::MAX { word.store(bits, Relaxed) } else { _ = word.fetch_or(bits, Relaxed) }
         }
     }
 }

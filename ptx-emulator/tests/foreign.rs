@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask foreign-ptx` compiles `tests/foreign` into a folder, which `FOREIGN_PTX` names, and runs this.
 
+use half::{bf16, f16};
 use ptx_emulator::{
     Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, Module, Schedule, Swizzle, TensorMap,
     TensorMapType,
@@ -15,17 +16,6 @@ use std::path::Path;
 enum Elements {
     Integers(Vec<i64>),
     Floats(Vec<f64>),
-}
-
-fn f16(bits: u16) -> f64 {
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 0x3ff));
-    let magnitude = match exponent {
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        0 => fraction * 2f64.powi(-24),
-        _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
-    };
-    if bits >> 15 != 0 { -magnitude } else { magnitude }
 }
 
 fn elements(kind: &str, bytes: &[u8]) -> Elements {
@@ -42,10 +32,8 @@ fn elements(kind: &str, bytes: &[u8]) -> Elements {
         "u32" => Elements::Integers(all!(u32).map(i64::from).collect()),
         "i32" => Elements::Integers(all!(i32).map(i64::from).collect()),
         "i64" | "u64" => Elements::Integers(all!(i64).collect()),
-        "f16" => Elements::Floats(all!(u16).map(f16).collect()),
-        "bf16" => {
-            Elements::Floats(all!(u16).map(|b| f64::from(f32::from_bits(u32::from(b) << 16))).collect())
-        }
+        "f16" => Elements::Floats(all!(u16).map(|b| f16::from_bits(b).to_f64()).collect()),
+        "bf16" => Elements::Floats(all!(u16).map(|b| bf16::from_bits(b).to_f64()).collect()),
         "f32" => Elements::Floats(all!(f32).map(f64::from).collect()),
         "f64" => Elements::Floats(all!(f64).collect()),
         other => panic!("cases.json names the type {other}"),

@@ -1,7 +1,7 @@
 //! Forms that `instructions.rs` leaves out: one row each, with the edges of each type.
 
 mod common;
-use common::{kernel, module, run_rows, try_rows, words};
+use common::{check_rows, kernel, module, run_rows, try_rows, words};
 use ptx_emulator::Module;
 
 const M1: u64 = 0xffff_ffff;
@@ -17,19 +17,7 @@ const D3: u64 = 0x4008_0000_0000_0000;
 const DINF: u64 = 0x7ff0_0000_0000_0000;
 const DNAN: u64 = 0x7ff8_0000_0000_0000;
 
-/// Body, inputs, result; on a whole warp with the same inputs.
-fn check(rows: &[(&str, [u64; 3], u64)]) {
-    let mut wrong = Vec::new();
-    for (body, inputs, expected) in rows {
-        let all = run_rows(body, &[*inputs; 32]);
-        if all.iter().any(|x| x != expected) {
-            wrong.push(format!("{body} of {inputs:x?}: {:#x}, expected {expected:#x}", all[0]));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// The same on one lane, which may change its own input at `[%t2]`.
+/// As `check_rows` on one lane, which may change its own input at `[%t2]`.
 fn check_one(rows: &[(&str, [u64; 3], u64)]) {
     for (body, inputs, expected) in rows {
         let found = run_rows(body, &[*inputs])[0];
@@ -72,8 +60,8 @@ fn integers_of_16_and_64_bits() {
         (halves("selp.b16 %h3, %h1, %h2, 1;"), [5, 6, 0], 5),
     ];
     let rows: Vec<_> = rows.iter().map(|(b, i, e)| (b.as_str(), *i, *e)).collect();
-    check(&rows);
-    check(&[
+    check_rows(&rows);
+    check_rows(&[
         ("sub.s64 %w, %x, %y;", [TOP, 1, 0], TOP - 1),
         ("mul.lo.u64 %w, %x, %y;", [MM1, MM1, 0], 1),
         ("mad.lo.s64 %w, %x, %y, %z;", [MM1, 7, 9], 2),
@@ -107,7 +95,7 @@ fn integers_of_16_and_64_bits() {
 
 #[test]
 fn carries_go_through_64_and_128_bits() {
-    check(&[
+    check_rows(&[
         ("{ .reg .b64 lo; add.cc.u64 lo, %x, %y; addc.u64 %w, %z, 0; }", [MM1, 1, 5], 6),
         ("{ .reg .b64 lo; sub.cc.s64 lo, %x, %y; subc.s64 %w, %z, 0; }", [0, 1, 5], 4),
         ("{ .reg .b32 t; add.cc.u32 t, %a, %b; addc.cc.u32 t, %c, -1; addc.u32 %d, 0, 0; }", [M1, 1, 0], 1),
@@ -127,7 +115,7 @@ fn carries_go_through_64_and_128_bits() {
 
 #[test]
 fn bit_fields_at_their_edges() {
-    check(&[
+    check_rows(&[
         ("bfe.u64 %w, %x, 60, 9;", [0xf << 60, 0, 0], 0xf),
         ("bfe.u64 %w, %x, 64, 9;", [MM1, 0, 0], 0),
         ("bfe.s64 %w, %x, 70, 9;", [TOP, 0, 0], MM1),
@@ -164,7 +152,7 @@ fn bit_fields_at_their_edges() {
 
 #[test]
 fn directed_rounding_of_quotients_and_roots() {
-    check(&[
+    check_rows(&[
         ("div.rm.f32 %d, %a, %b;", [ONE, 0x4040_0000, 0], 0x3eaa_aaaa),
         ("div.rp.f32 %d, %a, %b;", [ONE, 0x4040_0000, 0], 0x3eaa_aaab),
         ("div.rn.ftz.f32 %d, %a, %b;", [0x0080_0000, TWO, 0], 0),
@@ -237,8 +225,8 @@ fn comparisons_of_every_operator_and_class() {
     ];
     let rows: Vec<_> = rows.iter().map(|(body, i, e)| (format!("{body} {set}"), *i, *e)).collect();
     let rows: Vec<_> = rows.iter().map(|(b, i, e)| (b.as_str(), *i, *e)).collect();
-    check(&rows);
-    check(&[
+    check_rows(&rows);
+    check_rows(&[
         ("set.le.f32.f32 %d, %a, %b;", [NAN, ONE, 0], 0),
         ("set.neu.u32.f64 %d, %x, %y;", [DNAN, D1, 0], M1),
         ("set.eq.s32.u64 %d, %x, %y;", [5, 5, 0], M1),
@@ -248,7 +236,7 @@ fn comparisons_of_every_operator_and_class() {
 
 #[test]
 fn reductions_of_a_warp() {
-    check(&[
+    check_rows(&[
         ("redux.sync.add.u32 %d, %laneid, -1;", [0, 0, 0], 496),
         ("sub.s32 %r1, %laneid, 5; redux.sync.min.s32 %d, %r1, -1;", [0, 0, 0], 0xffff_fffb),
         ("sub.s32 %r1, %laneid, 5; redux.sync.min.u32 %d, %r1, -1;", [0, 0, 0], 0),
@@ -333,7 +321,7 @@ fn atomics_of_every_operation_and_type() {
 
 #[test]
 fn hints_change_nothing() {
-    check(&[
+    check_rows(&[
         ("ldu.global.u32 %d, [%t2];", [9, 0, 0], 9),
         ("applypriority.global.L2::evict_normal [%t2], 128; mov.u32 %d, 1;", [9, 0, 0], 1),
         ("prefetch.global.L2 [%t2]; prefetchu.L1 [%t2]; mov.u32 %d, 1;", [0, 0, 0], 1),
@@ -370,7 +358,7 @@ fn hints_change_nothing() {
 
 #[test]
 fn registers_of_128_bits_are_moved_loaded_and_stored() {
-    check(&[
+    check_rows(&[
         ("{ .reg .b128 q; mov.b128 q, {%x, %y}; mov.b128 {%w, _}, q; }", [5, 6, 0], 5),
         ("{ .reg .b128 q, r; mov.b128 q, {%x, %y}; mov.b128 r, q; mov.b128 {_, %w}, r; }", [5, 6, 0], 6),
         ("mov.b128 {%x, %y}, {%y, %x}; shl.b64 %y, %y, 8; or.b64 %w, %x, %y;", [5, 6, 0], 0x506),
@@ -398,7 +386,7 @@ fn a_breakpoint_ends_the_launch() {
 
 #[test]
 fn discarded_bytes_may_be_anything_and_movmatrix_transposes() {
-    check(&[("discard.global.L2 [%t2], 128; mov.u32 %d, 1;", [0, 0, 0], 1)]);
+    check_rows(&[("discard.global.L2 [%t2], 128; mov.u32 %d, 1;", [0, 0, 0], 1)]);
     // Element (r, c) is 8 r + c; afterwards 8 c + r.
     let body = "
         ld.param.u64 %rd1, [out]; mov.u32 %r1, %laneid; mad.wide.u32 %rd2, %r1, 4, %rd1;

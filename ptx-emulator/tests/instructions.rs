@@ -1,7 +1,7 @@
 //! One row an instruction form: its PTX, inputs of one lane, the result by the PTX manual, worked out by hand.
 
 mod common;
-use common::run_rows;
+use common::{check_rows, run_rows};
 
 const NAN: u64 = 0x7fff_ffff;
 const INF: u64 = 0x7f80_0000;
@@ -18,23 +18,9 @@ const D3: u64 = 0x4008_0000_0000_0000;
 const M1: u64 = 0xffff_ffff;
 const MM1: u64 = u64::MAX;
 
-type Row = (&'static str, [u64; 3], u64);
-
-/// All rows, each on lane 0, and once more on the odd lanes of a warp whose others must not change.
-fn check(rows: &[Row]) {
-    let mut wrong = Vec::new();
-    for (body, inputs, expected) in rows {
-        let all = run_rows(body, &[*inputs; 32]);
-        if all[0] != *expected || all.iter().any(|x| x != expected) {
-            wrong.push(format!("{body} of {inputs:x?}: {:#x}, expected {expected:#x}", all[0]));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
 #[test]
 fn integer_arithmetic() {
-    check(&[
+    check_rows(&[
         ("add.u32 %d, %a, %b;", [M1, 2, 0], 1),
         ("add.s64 %w, %x, %y;", [MM1, 2, 0], 1),
         (
@@ -104,7 +90,7 @@ fn integer_arithmetic() {
 
 #[test]
 fn logic_and_bits() {
-    check(&[
+    check_rows(&[
         ("and.b32 %d, %a, %b;", [0xff00, 0x0ff0, 0], 0x0f00),
         ("or.b64 %w, %x, %y;", [1 << 40, 1, 0], (1 << 40) | 1),
         ("xor.b32 %d, %a, -1;", [0xff, 0, 0], 0xffff_ff00),
@@ -162,7 +148,7 @@ fn logic_and_bits() {
 
 #[test]
 fn predicates_and_selection() {
-    check(&[
+    check_rows(&[
         ("setp.lt.s32 %p1, %a, %b; selp.u32 %d, 1, 2, %p1;", [M1, 0, 0], 1),
         ("setp.lt.u32 %p1, %a, %b; selp.u32 %d, 1, 2, %p1;", [M1, 0, 0], 2),
         ("setp.lo.u32 %p1, %a, %b; selp.u32 %d, 1, 2, !%p1;", [0, 1, 0], 2),
@@ -214,7 +200,7 @@ fn predicates_and_selection() {
 
 #[test]
 fn single_precision() {
-    check(&[
+    check_rows(&[
         ("add.f32 %d, %a, %b;", [ONE, TWO, 0], THREE),
         ("add.f32 %d, %a, %b;", [INF, NINF, 0], NAN),
         ("add.f32 %d, %a, %b;", [0x7f80_0001, ONE, 0], NAN),
@@ -281,7 +267,7 @@ fn single_precision() {
 
 #[test]
 fn double_precision() {
-    check(&[
+    check_rows(&[
         ("add.f64 %w, %x, %y;", [D1, D2, 0], D3),
         ("add.rp.f64 %w, %x, %y;", [D1, 0x3000_0000_0000_0000, 0], D1 + 1),
         ("sub.rz.f64 %w, %x, %y;", [D1, 0x3000_0000_0000_0000, 0], D1 - 1),
@@ -341,7 +327,7 @@ fn half_precision() {
 
 #[test]
 fn conversions() {
-    check(&[
+    check_rows(&[
         ("cvt.s64.s32 %w, %a;", [M1, 0, 0], MM1),
         ("cvt.u64.u32 %w, %a;", [M1, 0, 0], M1),
         ("cvt.s32.s8 %d, %a;", [0x80, 0, 0], 0xffff_ff80),
@@ -398,7 +384,7 @@ fn conversions() {
 
 #[test]
 fn wide_registers_take_narrow_values() {
-    check(&[
+    check_rows(&[
         ("{ .reg .b64 p; mov.u64 p, %in; ld.global.s8 %w, [p+1]; }", [0xff00, 0, 0], MM1),
         ("ld.global.u8 %d, [%in+1];", [0xff00, 0, 0], 0xff),
         ("ld.global.s16 %d, [%in];", [0x8000, 0, 0], 0xffff_8000),
@@ -413,5 +399,5 @@ fn wide_registers_take_narrow_values() {
 #[test]
 #[should_panic(expected = "expected 0x4")]
 fn the_table_notices_a_wrong_result() {
-    check(&[("add.u32 %d, %a, %b;", [1, 2, 0], 4)]);
+    check_rows(&[("add.u32 %d, %a, %b;", [1, 2, 0], 4)]);
 }

@@ -1,6 +1,7 @@
 //! `mma`: where each element of each fragment lies, by the manual's formulas written out one by one, and how sums are rounded.
 
 mod common;
+use common::bits::{bf16, e4m3, e5m2, f16};
 use common::{emulator, launch};
 use ptx_emulator::{LaunchError, Module};
 
@@ -17,32 +18,6 @@ struct Form {
     b_row: fn(usize, usize) -> usize,
     /// The bits of a small integer.
     bits: fn(i32) -> u32,
-}
-
-fn f16(x: i32) -> u32 {
-    // Integers up to 2048 are exact.
-    let magnitude = x.unsigned_abs();
-    let sign = if x < 0 { 0x8000 } else { 0 };
-    if magnitude == 0 {
-        return sign;
-    }
-    let exponent = 31 - magnitude.leading_zeros();
-    sign | (exponent + 15) << 10 | (magnitude << (10 - exponent)) & 0x3ff
-}
-
-fn bf16(x: i32) -> u32 {
-    (x as f32).to_bits() >> 16
-}
-
-fn e4m3(x: i32) -> u32 {
-    // -4 … 4.
-    let sign = if x < 0 { 0x80 } else { 0 };
-    sign | [0u32, 0x38, 0x40, 0x44, 0x48][x.unsigned_abs() as usize]
-}
-
-fn e5m2(x: i32) -> u32 {
-    let sign = if x < 0 { 0x80 } else { 0 };
-    sign | [0u32, 0x3c, 0x40, 0x42, 0x44][x.unsigned_abs() as usize]
 }
 
 fn group(lane: usize) -> usize {

@@ -1,24 +1,12 @@
 //! Packed integers, 8-bit floats, packed `set`, `lop3` with a predicate: one row a form, as in `instructions.rs`.
 
 mod common;
-use common::{kernel, run_rows};
+use common::{check_rows, kernel};
 use ptx_emulator::Module;
-
-/// Rows of a body, inputs and the result.
-fn check(rows: &[(&str, [u64; 3], u64)]) {
-    for (body, inputs, expected) in rows {
-        let all = run_rows(body, &[*inputs; 32]);
-        assert!(
-            all.iter().all(|x| x == expected),
-            "{body} of {inputs:x?}: {:#x}, expected {expected:#x}",
-            all[0]
-        );
-    }
-}
 
 #[test]
 fn packed_integers_wrap_in_each_half() {
-    check(&[
+    check_rows(&[
         ("add.u16x2 %d, %a, %b;", [0xffff_0001, 0x0001_ffff, 0], 0),
         ("add.s16x2 %d, %a, %b;", [0x7fff_8000, 0x0001_ffff, 0], 0x8000_7fff),
         ("min.u16x2 %d, %a, %b;", [0xffff_0001, 0x0001_ffff, 0], 0x0001_0001),
@@ -32,7 +20,7 @@ fn packed_integers_wrap_in_each_half() {
 
 #[test]
 fn video_instructions_of_two_and_four_elements() {
-    check(&[
+    check_rows(&[
         ("vadd4.u32.u32.u32 %d, %a, %b, %c;", [0xff01_02ff, 0x0101_0101, 0], 0x0002_0300),
         ("vadd4.u32.u32.u32.sat %d, %a, %b, %c;", [0xff01_02ff, 0x0101_0101, 0], 0xff02_03ff),
         ("vadd2.s32.s32.s32.sat %d, %a, %b, %c;", [0x7fff_8000, 0x0001_ffff, 0], 0x7fff_8000),
@@ -59,7 +47,7 @@ fn eight_bit_floats_narrow_once_and_saturate() {
     let (one, big, tiny) = (0x3f80_0000, 0x7149_f2ca, 0x3a80_0000); // 1, 1e30, 2^-10
     let narrow = |ty: &str| format!("cvt.rn.satfinite.{ty}.f32 %h1, %a, %b; cvt.u32.u16 %d, %h1;");
     let (e4m3, e5m2) = (narrow("e4m3x2"), narrow("e5m2x2"));
-    check(&[
+    check_rows(&[
         (&e4m3, [one, 0xbf80_0000, 0], 0x38b8),
         (&e5m2, [one, 0xbf80_0000, 0], 0x3cbc),
         // Infinity and what is too large become the largest number, NaN stays.
@@ -83,7 +71,7 @@ fn eight_bit_floats_narrow_once_and_saturate() {
 
 #[test]
 fn packed_comparisons_give_ones_or_masks() {
-    check(&[
+    check_rows(&[
         ("set.gt.f16x2.f16x2 %d, %a, %b;", [0x4000_3c00, 0x3c00_3c00, 0], 0x3c00_0000),
         ("set.leu.f16x2.f16x2 %d, %a, %b;", [0x7e00_3c00, 0x3c00_3c00, 0], 0x3c00_3c00),
         ("set.eq.u32.f16x2 %d, %a, %b;", [0x8000_7e00, 0x0000_7e00, 0], 0xffff_0000),
@@ -100,7 +88,7 @@ fn packed_comparisons_give_ones_or_masks() {
 fn lop3_says_whether_its_result_is_zero() {
     let say = "selp.u32 %r1, 2, 0, %p2; and.b32 %d, %d, 1; or.b32 %d, %d, %r1;";
     let body = |form: &str| format!("setp.ne.u32 %p1, %c, 0; {form} {say}");
-    check(&[
+    check_rows(&[
         (&body("lop3.or.b32 %d|%p2, %a, %b, 0, 0xc0, %p1;"), [3, 1, 0], 3),
         (&body("lop3.or.b32 %d|%p2, %a, %b, 0, 0xc0, %p1;"), [2, 1, 0], 0),
         (&body("lop3.or.b32 %d|%p2, %a, %b, 0, 0xc0, !%p1;"), [2, 1, 0], 2),

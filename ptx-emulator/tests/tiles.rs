@@ -1,6 +1,7 @@
 //! `wmma`, and the shapes of `mma` of small integers, single bits and f64.
 
 mod common;
+use common::bits::{bf16, f16};
 use common::{emulator, launch};
 use ptx_emulator::Module;
 
@@ -9,15 +10,8 @@ fn encode(ty: &str, x: i32) -> u64 {
     match ty {
         "f64" => f64::from(x).to_bits(),
         "f32" | "tf32" => u64::from((x as f32).to_bits()),
-        "bf16" => u64::from((x as f32).to_bits() >> 16),
-        "f16" => {
-            let (sign, magnitude) = (if x < 0 { 0x8000 } else { 0 }, x.unsigned_abs());
-            if magnitude == 0 {
-                return sign;
-            }
-            let exponent = 31 - magnitude.leading_zeros();
-            sign | u64::from((exponent + 15) << 10 | (magnitude << (10 - exponent)) & 0x3ff)
-        }
+        "bf16" => bf16(x).into(),
+        "f16" => f16(x).into(),
         _ => x as u64 & (u64::MAX >> (64 - bits(ty))),
     }
 }

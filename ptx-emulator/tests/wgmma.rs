@@ -1,6 +1,7 @@
 //! `wgmma`: operands in shared memory in every layout of the manual, or A in registers; where results lie, and when.
 
 mod common;
+use common::bits::{bf16, e4m3, e5m2, f16};
 use common::{emulator, module};
 use ptx_emulator::{LaunchConfig, Module};
 
@@ -12,30 +13,9 @@ struct Element {
     b: fn(i32) -> u32,
 }
 
-fn f16(x: i32) -> u32 {
-    let (sign, magnitude) = (if x < 0 { 0x8000 } else { 0 }, x.unsigned_abs());
-    if magnitude == 0 {
-        return sign;
-    }
-    let exponent = 31 - magnitude.leading_zeros();
-    sign | (exponent + 15) << 10 | (magnitude << (10 - exponent)) & 0x3ff
-}
-
-fn bf16(x: i32) -> u32 {
-    (x as f32).to_bits() >> 16
-}
-
 /// The low 13 bits of a tf32 do not count.
 fn tf32(x: i32) -> u32 {
     (x as f32).to_bits() | 0x1fff
-}
-
-fn e4m3(x: i32) -> u32 {
-    (if x < 0 { 0x80 } else { 0 }) | [0u32, 0x38, 0x40, 0x44, 0x48][x.unsigned_abs() as usize]
-}
-
-fn e5m2(x: i32) -> u32 {
-    (if x < 0 { 0x80 } else { 0 }) | [0u32, 0x3c, 0x40, 0x42, 0x44][x.unsigned_abs() as usize]
 }
 
 fn byte(x: i32) -> u32 {

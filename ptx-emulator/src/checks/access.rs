@@ -2,6 +2,7 @@
 
 use super::order::PARTIES;
 use super::{Access, Checks, Kind, OPEN, Party, STRONG, Stamp, Wrong};
+use crate::memory::words;
 
 impl Checks {
     /// Checks and notes an access to `size` bytes of a block's shared memory, which lie within it and are aligned to the size.
@@ -41,19 +42,15 @@ impl Checks {
                 .map_err(|wrong| (4 * (stuck - first), wrong))?;
             word = stuck + 1;
         }
-        let mut at = offset;
-        while at < offset + size {
-            let next = (at / 64 * 64 + 64).min(offset + size);
-            let bits = (u64::MAX >> (64 - (next - at))) << (at % 64);
-            let written = &mut self.written[(at / 64) as usize];
+        for (word, bits) in words(offset, size) {
+            let written = &mut self.written[word];
             if kind.reads && *written & bits != bits {
-                let missing = at / 64 * 64 + u64::from((!*written & bits).trailing_zeros());
+                let missing = 64 * word as u64 + u64::from((!*written & bits).trailing_zeros());
                 return Err((missing - offset, Wrong::Unwritten));
             }
             if kind.writes && !kind.copy {
                 *written |= bits;
             }
-            at = next;
         }
         Ok(())
     }
@@ -119,12 +116,7 @@ impl Checks {
         let offset = offset + u64::from(rank) * self.stride;
         self.write_times[(offset / 4) as usize..((offset + size) / 4) as usize].fill(self.now);
         self.owned -= size / 4;
-        let mut at = offset;
-        while at < offset + size {
-            let next = (at / 64 * 64 + 64).min(offset + size);
-            self.written[(at / 64) as usize] |= (u64::MAX >> (64 - (next - at))) << (at % 64);
-            at = next;
-        }
+        words(offset, size).for_each(|(word, bits)| self.written[word] |= bits);
     }
 
     /// What stands in `last` for an access of whole words: its time, warp, place in the program (as far as it fits) and kind; 0

@@ -19,6 +19,7 @@ pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
 pub(crate) use global::{BLOCK, CLUSTER_WIDE, DEVICE, Global, Race, Run, Scope, Shape, WEAK};
 pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
 
+use crate::memory::words;
 use asynchronous::Reading;
 use flags::{Fences, SharedFlags};
 use global::Writer;
@@ -212,12 +213,12 @@ impl Checks {
 
     /// Bytes of local memory have been written; `at` counts from the first thread's first byte.
     pub(crate) fn wrote_local(&mut self, at: u64, size: u64) {
-        (at..at + size).for_each(|at| self.local[(at / 64) as usize] |= 1 << (at % 64));
+        words(at, size).for_each(|(word, bits)| self.local[word] |= bits);
     }
 
     /// Whether bytes of local memory have all been written.
     pub(crate) fn knows_local(&self, at: u64, size: u64) -> bool {
-        (at..at + size).all(|at| self.local[(at / 64) as usize] >> (at % 64) & 1 != 0)
+        words(at, size).all(|(word, bits)| self.local[word] & bits == bits)
     }
 }
 

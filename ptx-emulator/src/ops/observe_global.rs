@@ -4,7 +4,7 @@ use super::memory::{GENERIC, GLOBAL, SCOPE, STRONG};
 use super::observe::{is_atomic, verb};
 use super::{Cx, Instr, LANES, lanes_of};
 use crate::checks::{DEVICE, Flag, Kind, Race, Run, Scope, WEAK};
-use crate::memory::{GLOBAL_BASE, SHARED_WINDOW, Segment, WINDOW};
+use crate::memory::{GLOBAL_BASE, SHARED_WINDOW, Segment, WINDOW, words};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What is wrong, the lane, and where in the program the other party was.
@@ -176,21 +176,16 @@ fn unwritten(segment: &Segment, offset: u64, length: u64, kind: Kind) -> Option<
     if segment.written.is_null() {
         return None;
     }
-    let end = offset + length;
-    let mut at = offset;
-    while at < end {
-        let next = (at / 64 * 64 + 64).min(end);
-        let bits = (u64::MAX >> (64 - (next - at))) << (at % 64);
+    for (number, bits) in words(offset, length) {
         // SAFETY: the view keeps the allocation alive, and the words cover it.
-        let word = unsafe { &*segment.written.add((at / 64) as usize) };
+        let word = unsafe { &*segment.written.add(number) };
         let before = word.load(Relaxed);
         if before & bits != bits {
             if kind.reads {
-                return Some(at / 64 * 64 + u64::from((!before & bits).trailing_zeros()));
+                return Some(64 * number as u64 + u64::from((!before & bits).trailing_zeros()));
             }
             word.fetch_or(bits, Relaxed);
         }
-        at = next;
     }
     None
 }

@@ -67,8 +67,9 @@ pub(crate) const RELU: u32 = 1 << 12;
 /// Flag in `Instr::n`: the results are added to c; otherwise they are put into c's elements.
 pub(crate) const SUMS: u32 = 1 << 13;
 
-/// An element as a number.
-fn element(word: u32, k: usize, bits: u32, signed: bool) -> i32 {
+/// Element `k` of a register, of so many bits each, as a number.
+#[inline(always)]
+pub(super) fn element(word: u32, k: usize, bits: u32, signed: bool) -> i32 {
     let top = word << (32 - bits - bits * k as u32);
     if signed { top as i32 >> (32 - bits) } else { (top >> (32 - bits)) as i32 }
 }

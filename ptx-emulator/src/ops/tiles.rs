@@ -7,6 +7,7 @@
 //! `wmma` it leaves that open.
 
 use super::mma::{A_OTHER, B_OTHER, Format, SATURATE, whole_warp};
+use super::packed::element;
 use super::{Cx, Flow, Handler, Instr, LANES};
 use crate::numeric::half::{f16_to_f32, f32_to_f16};
 use crate::numeric::tensor::{COLUMNS, add_products};
@@ -63,6 +64,17 @@ impl Lists {
     /// The place of the accumulator's piece among others.
     fn piece(&self, row: usize, column: usize) -> u32 {
         (column * self.rows + row) as u32
+    }
+
+    /// Writes d, two registers a piece.
+    ///
+    /// # Safety
+    /// They are listed, and as wide as `T`.
+    unsafe fn store_pairs<T: Copy>(&self, cx: &mut Cx, registers: &[[T; LANES]]) {
+        for (k, register) in registers.iter().enumerate().take(2 * self.rows * self.columns) {
+            // SAFETY: by contract.
+            unsafe { cx.set_lanes(cx.extra(self.d + k as u32), !0, register) };
+        }
     }
 }
 
@@ -163,23 +175,15 @@ impl<F: Format, const BLOCK: usize> Handler for FloatTiles<F, BLOCK> {
 /// Products of integers of `BITS` bits (8, 4, or 1): exact sums, cut to 32 bits or saturated.
 pub(crate) struct IntTiles<const BITS: usize>;
 
-/// Element `j` of a register.
-#[inline(always)]
-fn integer<const BITS: usize>(word: u32, j: usize, signed: bool) -> i32 {
-    let top = word << (32 - BITS - BITS * j);
-    if signed { top as i32 >> (32 - BITS) } else { (top >> (32 - BITS)) as i32 }
-}
-
 /// The sum of the products of two registers' elements.
 #[inline(always)]
 fn dot<const BITS: usize>(a: u32, b: u32, flags: u32) -> i32 {
     if BITS == 1 {
         return (if flags & BOTH_SET != 0 { a & b } else { a ^ b }).count_ones() as i32;
     }
-    let elements = 0..32 / BITS;
-    elements
-        .map(|j| integer::<BITS>(a, j, flags & A_OTHER != 0) * integer::<BITS>(b, j, flags & B_OTHER != 0))
-        .sum()
+    let bits = BITS as u32;
+    let product = |j| element(a, j, bits, flags & A_OTHER != 0) * element(b, j, bits, flags & B_OTHER != 0);
+    (0..32 / BITS).map(product).sum()
 }
 
 impl<const BITS: usize> Handler for IntTiles<BITS> {
@@ -214,11 +218,7 @@ impl<const BITS: usize> Handler for IntTiles<BITS> {
                     }
                 }
             }
-            for (k, register) in
-                results.as_flattened().iter().enumerate().take(2 * lists.rows * lists.columns)
-            {
-                cx.set_lanes(cx.extra(lists.d + k as u32), !0, register);
-            }
+            lists.store_pairs(cx, results.as_flattened());
         }
         Flow::Next
     }
@@ -253,9 +253,7 @@ impl Handler for DoubleTiles {
                     }
                 }
             }
-            for (k, register) in results.as_flattened().iter().enumerate().take(2 * lists.rows) {
-                cx.set_lanes(cx.extra(lists.d + k as u32), !0, register);
-            }
+            lists.store_pairs(cx, results.as_flattened());
         }
         Flow::Next
     }

@@ -1,6 +1,8 @@
 //! One template for all instruction tests: each lane reads its row of inputs, runs some PTX, writes its row of results.
 #![allow(dead_code)]
 
+pub mod bits;
+
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, LaunchStats, Module};
 
 /// A kernel around `body`. Inputs of lane l are `%a, %b, %c` (64 bits: `%x, %y, %z`); results are taken from `%d` (32 bits) or
@@ -60,6 +62,18 @@ pub fn try_rows(body: &str, rows: &[[u64; 3]]) -> Result<Vec<u64>, LaunchError> 
     let mut out = vec![0; 8 * n];
     emulator.read(output, &mut out).unwrap();
     Ok(out.chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect())
+}
+
+/// Runs each body with the same inputs in all lanes, which must all give its result: every row that does not is named.
+pub fn check_rows(rows: &[(&str, [u64; 3], u64)]) {
+    let mut wrong = Vec::new();
+    for (body, inputs, expected) in rows {
+        let all = run_rows(body, &[*inputs; 32]);
+        if all.iter().any(|x| x != expected) {
+            wrong.push(format!("{body} of {inputs:x?}: {:#x}, expected {expected:#x}", all[0]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Runs a whole PTX text: `params` as little-endian bytes.
