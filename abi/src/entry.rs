@@ -8,7 +8,7 @@ use crate::Dtype;
 use crate::flash::split::{COMBINE_THREADS, flash_split_general_tile, flash_split_tile};
 use crate::flash::{
     FlashGradTile, FlashTile, GRAD_CONVERT_THREADS, flash_forward_tile, flash_general_grad_tile,
-    flash_general_tile, flash_grad_tile,
+    flash_general_tile, flash_grad_tile, flash_paired_grad_tile,
 };
 
 /// What a kernel computes.
@@ -46,8 +46,16 @@ impl FlashKernel {
             | FlashKernel::GeneralGradKey
             | FlashKernel::GeneralGradValue
             | FlashKernel::GeneralGradQuery => flash_general_grad_tile(head_dim, value_dim),
+            FlashKernel::WideGradFused | FlashKernel::GeneralGradFused => {
+                flash_paired_grad_tile(head_dim, value_dim)
+            }
             _ => flash_grad_tile(head_dim, value_dim),
         }
+    }
+
+    /// Whether it computes all of dk, dv and the sums of dq.
+    pub const fn is_fused(self) -> bool {
+        matches!(self, FlashKernel::GradFused | FlashKernel::WideGradFused | FlashKernel::GeneralGradFused)
     }
 
     /// Products of 16 x 16 by 16 x 8 that a warp of a backward kernel computes in a step.
@@ -55,7 +63,7 @@ impl FlashKernel {
         let tile = self.grad_tile(head_dim, value_dim);
         match self {
             FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_products(),
-            FlashKernel::GradFused => tile.fused_products(),
+            _ if self.is_fused() => tile.fused_products(),
             _ => tile.products(self.grad_results() == 2),
         }
     }
@@ -65,7 +73,7 @@ impl FlashKernel {
         let tile = self.grad_tile(head_dim, value_dim);
         match self {
             FlashKernel::GradValue | FlashKernel::GeneralGradValue => tile.value_matrix_loads(),
-            FlashKernel::GradFused => tile.fused_matrix_loads(),
+            _ if self.is_fused() => tile.fused_matrix_loads(),
             _ => tile.matrix_loads(self.grad_results() == 2),
         }
     }
@@ -73,16 +81,14 @@ impl FlashKernel {
     /// Dynamic shared memory of a block of a backward kernel.
     pub const fn grad_shared_bytes(self, head_dim: u32, value_dim: u32) -> u32 {
         let tile = self.grad_tile(head_dim, value_dim);
-        match self {
-            FlashKernel::GradFused => tile.fused_shared_bytes(),
-            _ => tile.shared_bytes(),
-        }
+        if self.is_fused() { tile.fused_shared_bytes() } else { tile.shared_bytes() }
     }
 
     /// Gradients that a backward kernel writes; the sums of `dq` are none yet.
     pub const fn grad_results(self) -> u32 {
         match self {
-            FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue | FlashKernel::GradFused => 2,
+            FlashKernel::GradKeyValue | FlashKernel::GeneralGradKeyValue => 2,
+            _ if self.is_fused() => 2,
             _ => 1,
         }
     }
@@ -265,6 +271,10 @@ pub enum FlashKernel {
     /// `dk`, `dv` and f32 sums of `dq` ([`GradSums`](crate::flash::GradSums)), to which blocks of keys add atomically; for the
     /// same. Grid: key blocks x key heads x batch.
     GradFused,
+    /// The same where dk and dv do not fit in the registers of a warp: two share them.
+    WideGradFused,
+    /// The same for problems of [`FlashKernel::General`], of any head dims.
+    GeneralGradFused,
     /// `dq` from those sums, the same for every head dim (listed with 0). Grid: tiles of queries x query heads x batch.
     GradConvert,
     /// `dk` alone, for the same where both do not fit in registers. Grid as for both.
@@ -301,6 +311,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused F16 32 32 flash_grad_fused_f16_d32;
             GeneralGradKeyValue F16 32 32 flash_general_grad_key_value_f16_d32;
             GeneralGradQuery F16 32 32 flash_general_grad_query_f16_d32;
+            GeneralGradFused F16 32 32 flash_general_grad_fused_f16_d32;
             Forward F16 64 64 flash_forward_f16_d64;
             General F16 64 64 flash_general_f16_d64;
             GradKeyValue F16 64 64 flash_grad_key_value_f16_d64;
@@ -308,6 +319,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused F16 64 64 flash_grad_fused_f16_d64;
             GeneralGradKeyValue F16 64 64 flash_general_grad_key_value_f16_d64;
             GeneralGradQuery F16 64 64 flash_general_grad_query_f16_d64;
+            GeneralGradFused F16 64 64 flash_general_grad_fused_f16_d64;
             Forward F16 96 96 flash_forward_f16_d96;
             General F16 96 96 flash_general_f16_d96;
             GradKeyValue F16 96 96 flash_grad_key_value_f16_d96;
@@ -315,6 +327,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused F16 96 96 flash_grad_fused_f16_d96;
             GeneralGradKeyValue F16 96 96 flash_general_grad_key_value_f16_d96;
             GeneralGradQuery F16 96 96 flash_general_grad_query_f16_d96;
+            GeneralGradFused F16 96 96 flash_general_grad_fused_f16_d96;
             Forward F16 64 128 flash_forward_f16_d64_128;
             General F16 64 128 flash_general_f16_d64_128;
             GradKeyValue F16 64 128 flash_grad_key_value_f16_d64_128;
@@ -322,6 +335,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused F16 64 128 flash_grad_fused_f16_d64_128;
             GeneralGradKeyValue F16 64 128 flash_general_grad_key_value_f16_d64_128;
             GeneralGradQuery F16 64 128 flash_general_grad_query_f16_d64_128;
+            GeneralGradFused F16 64 128 flash_general_grad_fused_f16_d64_128;
             Forward F16 128 64 flash_forward_f16_d128_64;
             General F16 128 64 flash_general_f16_d128_64;
             GradKeyValue F16 128 64 flash_grad_key_value_f16_d128_64;
@@ -329,6 +343,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused F16 128 64 flash_grad_fused_f16_d128_64;
             GeneralGradKeyValue F16 128 64 flash_general_grad_key_value_f16_d128_64;
             GeneralGradQuery F16 128 64 flash_general_grad_query_f16_d128_64;
+            GeneralGradFused F16 128 64 flash_general_grad_fused_f16_d128_64;
             Forward F16 128 128 flash_forward_f16_d128;
             General F16 128 128 flash_general_f16_d128;
             GradKeyValue F16 128 128 flash_grad_key_value_f16_d128;
@@ -336,31 +351,38 @@ macro_rules! for_each_flash_entry_point {
             GradFused F16 128 128 flash_grad_fused_f16_d128;
             GeneralGradKeyValue F16 128 128 flash_general_grad_key_value_f16_d128;
             GeneralGradQuery F16 128 128 flash_general_grad_query_f16_d128;
+            GeneralGradFused F16 128 128 flash_general_grad_fused_f16_d128;
             Forward F16 192 128 flash_forward_f16_d192_128;
             General F16 192 128 flash_general_f16_d192_128;
             GradKey F16 192 128 flash_grad_key_f16_d192_128;
             GradValue F16 192 128 flash_grad_value_f16_d192_128;
             GradQuery F16 192 128 flash_grad_query_f16_d192_128;
+            WideGradFused F16 192 128 flash_grad_fused_f16_d192_128;
             GeneralGradKey F16 192 128 flash_general_grad_key_f16_d192_128;
             GeneralGradValue F16 192 128 flash_general_grad_value_f16_d192_128;
             GeneralGradQuery F16 192 128 flash_general_grad_query_f16_d192_128;
+            GeneralGradFused F16 192 128 flash_general_grad_fused_f16_d192_128;
             Forward F16 192 192 flash_forward_f16_d192;
             General F16 192 192 flash_general_f16_d192;
             GradKey F16 192 192 flash_grad_key_f16_d192;
             GradValue F16 192 192 flash_grad_value_f16_d192;
             GradQuery F16 192 192 flash_grad_query_f16_d192;
+            WideGradFused F16 192 192 flash_grad_fused_f16_d192;
             GeneralGradKey F16 192 192 flash_general_grad_key_f16_d192;
             GeneralGradValue F16 192 192 flash_general_grad_value_f16_d192;
             GeneralGradQuery F16 192 192 flash_general_grad_query_f16_d192;
+            GeneralGradFused F16 192 192 flash_general_grad_fused_f16_d192;
             Forward F16 256 256 flash_forward_f16_d256;
             General F16 256 256 flash_general_f16_d256;
             GradConvert Bf16 0 0 flash_grad_convert_bf16;
             GradKey F16 256 256 flash_grad_key_f16_d256;
             GradValue F16 256 256 flash_grad_value_f16_d256;
             GradQuery F16 256 256 flash_grad_query_f16_d256;
+            WideGradFused F16 256 256 flash_grad_fused_f16_d256;
             GeneralGradKey F16 256 256 flash_general_grad_key_f16_d256;
             GeneralGradValue F16 256 256 flash_general_grad_value_f16_d256;
             GeneralGradQuery F16 256 256 flash_general_grad_query_f16_d256;
+            GeneralGradFused F16 256 256 flash_general_grad_fused_f16_d256;
             Forward Bf16 32 32 flash_forward_bf16_d32;
             General Bf16 32 32 flash_general_bf16_d32;
             GradKeyValue Bf16 32 32 flash_grad_key_value_bf16_d32;
@@ -368,6 +390,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused Bf16 32 32 flash_grad_fused_bf16_d32;
             GeneralGradKeyValue Bf16 32 32 flash_general_grad_key_value_bf16_d32;
             GeneralGradQuery Bf16 32 32 flash_general_grad_query_bf16_d32;
+            GeneralGradFused Bf16 32 32 flash_general_grad_fused_bf16_d32;
             Forward Bf16 64 64 flash_forward_bf16_d64;
             General Bf16 64 64 flash_general_bf16_d64;
             GradKeyValue Bf16 64 64 flash_grad_key_value_bf16_d64;
@@ -375,6 +398,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused Bf16 64 64 flash_grad_fused_bf16_d64;
             GeneralGradKeyValue Bf16 64 64 flash_general_grad_key_value_bf16_d64;
             GeneralGradQuery Bf16 64 64 flash_general_grad_query_bf16_d64;
+            GeneralGradFused Bf16 64 64 flash_general_grad_fused_bf16_d64;
             Forward Bf16 96 96 flash_forward_bf16_d96;
             General Bf16 96 96 flash_general_bf16_d96;
             GradKeyValue Bf16 96 96 flash_grad_key_value_bf16_d96;
@@ -382,6 +406,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused Bf16 96 96 flash_grad_fused_bf16_d96;
             GeneralGradKeyValue Bf16 96 96 flash_general_grad_key_value_bf16_d96;
             GeneralGradQuery Bf16 96 96 flash_general_grad_query_bf16_d96;
+            GeneralGradFused Bf16 96 96 flash_general_grad_fused_bf16_d96;
             Forward Bf16 64 128 flash_forward_bf16_d64_128;
             General Bf16 64 128 flash_general_bf16_d64_128;
             GradKeyValue Bf16 64 128 flash_grad_key_value_bf16_d64_128;
@@ -389,6 +414,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused Bf16 64 128 flash_grad_fused_bf16_d64_128;
             GeneralGradKeyValue Bf16 64 128 flash_general_grad_key_value_bf16_d64_128;
             GeneralGradQuery Bf16 64 128 flash_general_grad_query_bf16_d64_128;
+            GeneralGradFused Bf16 64 128 flash_general_grad_fused_bf16_d64_128;
             Forward Bf16 128 64 flash_forward_bf16_d128_64;
             General Bf16 128 64 flash_general_bf16_d128_64;
             GradKeyValue Bf16 128 64 flash_grad_key_value_bf16_d128_64;
@@ -396,6 +422,7 @@ macro_rules! for_each_flash_entry_point {
             GradFused Bf16 128 64 flash_grad_fused_bf16_d128_64;
             GeneralGradKeyValue Bf16 128 64 flash_general_grad_key_value_bf16_d128_64;
             GeneralGradQuery Bf16 128 64 flash_general_grad_query_bf16_d128_64;
+            GeneralGradFused Bf16 128 64 flash_general_grad_fused_bf16_d128_64;
             Forward Bf16 128 128 flash_forward_bf16_d128;
             General Bf16 128 128 flash_general_bf16_d128;
             GradKeyValue Bf16 128 128 flash_grad_key_value_bf16_d128;
@@ -403,22 +430,27 @@ macro_rules! for_each_flash_entry_point {
             GradFused Bf16 128 128 flash_grad_fused_bf16_d128;
             GeneralGradKeyValue Bf16 128 128 flash_general_grad_key_value_bf16_d128;
             GeneralGradQuery Bf16 128 128 flash_general_grad_query_bf16_d128;
+            GeneralGradFused Bf16 128 128 flash_general_grad_fused_bf16_d128;
             Forward Bf16 192 128 flash_forward_bf16_d192_128;
             General Bf16 192 128 flash_general_bf16_d192_128;
             GradKey Bf16 192 128 flash_grad_key_bf16_d192_128;
             GradValue Bf16 192 128 flash_grad_value_bf16_d192_128;
             GradQuery Bf16 192 128 flash_grad_query_bf16_d192_128;
+            WideGradFused Bf16 192 128 flash_grad_fused_bf16_d192_128;
             GeneralGradKey Bf16 192 128 flash_general_grad_key_bf16_d192_128;
             GeneralGradValue Bf16 192 128 flash_general_grad_value_bf16_d192_128;
             GeneralGradQuery Bf16 192 128 flash_general_grad_query_bf16_d192_128;
+            GeneralGradFused Bf16 192 128 flash_general_grad_fused_bf16_d192_128;
             Forward Bf16 192 192 flash_forward_bf16_d192;
             General Bf16 192 192 flash_general_bf16_d192;
             GradKey Bf16 192 192 flash_grad_key_bf16_d192;
             GradValue Bf16 192 192 flash_grad_value_bf16_d192;
             GradQuery Bf16 192 192 flash_grad_query_bf16_d192;
+            WideGradFused Bf16 192 192 flash_grad_fused_bf16_d192;
             GeneralGradKey Bf16 192 192 flash_general_grad_key_bf16_d192;
             GeneralGradValue Bf16 192 192 flash_general_grad_value_bf16_d192;
             GeneralGradQuery Bf16 192 192 flash_general_grad_query_bf16_d192;
+            GeneralGradFused Bf16 192 192 flash_general_grad_fused_bf16_d192;
             Forward Bf16 256 256 flash_forward_bf16_d256;
             General Bf16 256 256 flash_general_bf16_d256;
             Split F16 32 32 flash_split_f16_d32;
@@ -462,9 +494,11 @@ macro_rules! for_each_flash_entry_point {
             GradKey Bf16 256 256 flash_grad_key_bf16_d256;
             GradValue Bf16 256 256 flash_grad_value_bf16_d256;
             GradQuery Bf16 256 256 flash_grad_query_bf16_d256;
+            WideGradFused Bf16 256 256 flash_grad_fused_bf16_d256;
             GeneralGradKey Bf16 256 256 flash_general_grad_key_bf16_d256;
             GeneralGradValue Bf16 256 256 flash_general_grad_value_bf16_d256;
             GeneralGradQuery Bf16 256 256 flash_general_grad_query_bf16_d256;
+            GeneralGradFused Bf16 256 256 flash_general_grad_fused_bf16_d256;
         }
     };
 }
@@ -540,12 +574,14 @@ mod tests {
                         FlashKernel::GradValue,
                         FlashKernel::GeneralGradKey,
                         FlashKernel::GeneralGradValue,
+                        FlashKernel::WideGradFused,
                     ]
                 } else {
                     &[FlashKernel::GradKeyValue, FlashKernel::GeneralGradKeyValue, FlashKernel::GradFused]
                 };
-                for &kernel in of_keys.iter().chain(&[FlashKernel::GradQuery, FlashKernel::GeneralGradQuery])
-                {
+                let of_all =
+                    [FlashKernel::GradQuery, FlashKernel::GeneralGradQuery, FlashKernel::GeneralGradFused];
+                for &kernel in of_keys.iter().chain(&of_all) {
                     let found = find_flash(kernel, dtype, dims).unwrap();
                     assert_eq!(FLASH_ENTRY_POINTS.iter().filter(|e| e.name == found.name).count(), 1);
                 }
@@ -553,8 +589,8 @@ mod tests {
             assert!(find_flash(FlashKernel::Combine, dtype, (0, 0)).is_some());
             assert!(find_flash(FlashKernel::GradConvert, dtype, (64, 64)).is_some());
         }
-        // Four forward, and in backward five, or six for the three that are wide; two for all head dims.
+        // Four forward, and in backward six, or eight for the three that are wide; two for all head dims.
         let all = crate::flash::FLASH_HEAD_DIMS.len();
-        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (4 * all + 5 * all + 3 + 2));
+        assert_eq!(FLASH_ENTRY_POINTS.len(), 2 * (4 * all + 6 * all + 2 * 3 + 2));
     }
 }

@@ -6,7 +6,7 @@
 
 mod fused;
 pub mod split;
-pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums};
+pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums, flash_paired_grad_tile};
 
 /// Shared memory that a block may have on every GPU from sm_80 on (sm_86, sm_89 and sm_120 have the least: 99 KiB).
 pub const FLASH_SHARED_LIMIT: u32 = 99 * 1024;
@@ -145,6 +145,8 @@ pub struct FlashGradTile {
     pub warps: u32,
     /// Rows of a warp: 16 or 32.
     pub warp_rows: u32,
+    /// Warps that share rows, and each have a part of the columns of a step, and of the sums: 1 or 2.
+    pub row_warps: u32,
     /// Columns a step, a multiple of 16. Two steps' operands are in shared memory: one is used, one is on its way.
     pub step: u32,
     /// Blocks a multiprocessor that the register allocation should leave room for.
@@ -159,7 +161,12 @@ impl FlashGradTile {
 
     /// Rows of a block.
     pub const fn block_rows(&self) -> u32 {
-        self.warps * self.warp_rows
+        self.warps / self.row_warps * self.warp_rows
+    }
+
+    /// Columns of a step whose scores a warp computes.
+    pub const fn warp_columns(&self) -> u32 {
+        self.step / self.row_warps
     }
 
     /// Byte offset of the block's own rows of `value_dim` columns in dynamic shared memory; those of `head_dim` lie before them.
@@ -233,7 +240,7 @@ pub const fn flash_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
         (192, 192) | (192, 128) | (256, 256) => (4, 16, 16),
         _ => panic!("no tile for these head dims"),
     };
-    FlashGradTile { head_dim, value_dim, warps, warp_rows, step, min_blocks: 1 }
+    FlashGradTile { head_dim, value_dim, warps, warp_rows, row_warps: 1, step, min_blocks: 1 }
 }
 
 /// `dq` and `dk/dv` where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What
@@ -307,7 +314,11 @@ const _: () = {
     let mut i = 0;
     while i < FLASH_GRAD_HEAD_DIMS.len() {
         let (head_dim, value_dim) = FLASH_GRAD_HEAD_DIMS[i];
-        let tiles = [flash_grad_tile(head_dim, value_dim), flash_general_grad_tile(head_dim, value_dim)];
+        let tiles = [
+            flash_grad_tile(head_dim, value_dim),
+            flash_general_grad_tile(head_dim, value_dim),
+            flash_paired_grad_tile(head_dim, value_dim),
+        ];
         let mut t = 0;
         while t < tiles.len() {
             let tile = tiles[t];

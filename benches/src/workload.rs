@@ -185,7 +185,7 @@ impl Role {
                 "flash_general_grad_value",
             ],
             Role::GradQuery => &["grad_query", "flash_grad_query", "flash_general_grad_query"],
-            Role::GradFused => &["flash_grad_fused"],
+            Role::GradFused => &["flash_grad_fused", "flash_general_grad_fused"],
             Role::GradConvert => &["flash_grad_convert"],
         }
     }
@@ -303,6 +303,7 @@ mod tests {
     #[case("flash_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
     #[case("flash_grad_query_bf16_d128_64", Some(Role::GradQuery))]
     #[case("flash_grad_fused_f16_d128", Some(Role::GradFused))]
+    #[case("flash_general_grad_fused_bf16_d192_128", Some(Role::GradFused))]
     #[case("flash_grad_convert_bf16", Some(Role::GradConvert))]
     #[case("flash_general_grad_key_value_f16_d64", Some(Role::GradKeyValue))]
     #[case("flash_general_grad_query_f16_d64", Some(Role::GradQuery))]

@@ -37,12 +37,13 @@ impl Swizzle {
     }
 }
 
-/// A lane's (row, first column of 8) in the 16 x 16 part of a tile that one `ldmatrix.x4` loads.
+/// A lane's (row, first column of 8) in the part of a tile that one `ldmatrix.x4` loads: 16 rows and columns, or, where the other
+/// operand of a product needs no more than 8 of either, 8 x 32 or 32 x 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixLane {
-    /// Row, 0..16.
+    /// Row, 0..16; or 0..8 or 0..32.
     pub row: u32,
-    /// Chunk of 8 columns, 0 or 1.
+    /// Chunk of 8 columns, 0 or 1; or 0..4 or 0.
     pub chunk: u32,
 }
 
@@ -60,6 +61,19 @@ impl MatrixLane {
     pub const fn columns_first(lane: u32) -> MatrixLane {
         MatrixLane { row: lane / 16 * 8 + lane % 8, chunk: lane / 8 % 2 }
     }
+
+    /// For 8 rows of the right operand, whose 32 columns are summed over: registers 0 and 1 are columns 0..16, 2 and 3 the others.
+    #[inline(always)]
+    pub const fn eight_rows(lane: u32) -> MatrixLane {
+        MatrixLane { row: lane % 8, chunk: lane / 8 }
+    }
+
+    /// For 8 columns of the right operand, whose 32 rows are summed over (`.trans`): registers 0 and 1 are rows 0..16, 2 and 3 the
+    /// others.
+    #[inline(always)]
+    pub const fn eight_columns(lane: u32) -> MatrixLane {
+        MatrixLane { row: lane, chunk: 0 }
+    }
 }
 
 /// A thread's place in a score or output tile of `mma.m16n8`: rows `first_row + 8 i` (two of each 16), and of every 8 columns
@@ -68,7 +82,7 @@ impl MatrixLane {
 pub struct MmaPlace {
     /// Row of the block's tile that holds the thread's first row.
     pub first_row: u32,
-    /// First column of the thread, 0, 2, 4 or 6.
+    /// First column of the thread: 0, 2, 4 or 6 behind the first one of its warp.
     pub first_column: u32,
 }
 
@@ -76,8 +90,13 @@ impl MmaPlace {
     /// The place of thread `thread` where each warp owns `warp_rows` rows.
     #[inline(always)]
     pub const fn new(thread: u32, warp_rows: u32) -> MmaPlace {
-        let (warp, lane) = (thread / 32, thread % 32);
-        MmaPlace { first_row: warp * warp_rows + lane / 4, first_column: lane % 4 * 2 }
+        Self::within(thread % 32, [thread / 32 * warp_rows, 0])
+    }
+
+    /// The place of a lane of a warp that owns the part of the tile from a row and a column on.
+    #[inline(always)]
+    pub const fn within(lane: u32, [row, column]: [u32; 2]) -> MmaPlace {
+        MmaPlace { first_row: row + lane / 4, first_column: column + lane % 4 * 2 }
     }
 
     /// Row of the tile of the thread's row `i`.
@@ -129,11 +148,17 @@ mod tests {
     fn no_matrix_load_has_a_bank_conflict() {
         for columns in COLUMNS {
             let swizzle = Swizzle::new(columns);
-            for chunk in (0..columns / 8).step_by(2) {
-                for lanes in [MatrixLane::rows_first, MatrixLane::columns_first] {
+            let kinds: [(fn(u32) -> MatrixLane, usize); 4] = [
+                (MatrixLane::rows_first, 2),
+                (MatrixLane::columns_first, 2),
+                (MatrixLane::eight_rows, 4),
+                (MatrixLane::eight_columns, 1),
+            ];
+            for (lanes, chunks) in kinds {
+                for chunk in (0..columns / 8).step_by(chunks) {
                     let addresses = std::array::from_fn(|lane| {
-                        let MatrixLane { row, chunk: half } = lanes(lane as u32);
-                        swizzle.at(row, chunk + half)
+                        let MatrixLane { row, chunk: within } = lanes(lane as u32);
+                        swizzle.at(row, chunk + within)
                     });
                     assert_eq!(wavefronts(&addresses, 16), 4, "{columns} {chunk}");
                 }
@@ -163,6 +188,12 @@ mod tests {
             let places: HashSet<_> = (0..32).map(|lane| (lanes(lane).row, lanes(lane).chunk)).collect();
             assert_eq!(places.len(), 32);
             assert!(places.iter().all(|&(row, chunk)| row < 16 && chunk < 2));
+        }
+        // Registers of a load are 8 lanes each: rows of 8 numbers.
+        for lane in 0..32 {
+            let (row, column) = (MatrixLane::eight_rows(lane), MatrixLane::eight_columns(lane));
+            assert_eq!((row.row, row.chunk), (lane % 8, lane / 8));
+            assert_eq!((column.row, column.chunk), (lane, 0));
         }
     }
 

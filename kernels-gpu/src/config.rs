@@ -7,7 +7,7 @@ use crate::tiles::mma_fragment::{MAX_TILES, MmaTiles};
 use flash_attention_abi::flash::split::{flash_split_general_tile, flash_split_tile};
 use flash_attention_abi::flash::{
     FlashGradTile, FlashTile, flash_forward_tile, flash_general_grad_tile, flash_general_tile,
-    flash_grad_tile,
+    flash_grad_tile, flash_paired_grad_tile,
 };
 use flash_attention_abi::tile::{
     BLOCK_COLUMNS, COLUMNS_PER_THREAD, WARP_COLUMNS, backward_tile, forward_tile,
@@ -147,8 +147,8 @@ pub trait FlashGradConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 
 
     /// 16-row tiles of a warp.
     const ROW_TILES: usize = (Self::TILE.warp_rows / 16) as usize;
-    /// 8-column tiles of a step.
-    const STEP_TILES: usize = (Self::TILE.step / 8) as usize;
+    /// 8-column tiles of a step that a warp owns.
+    const STEP_TILES: usize = (Self::TILE.warp_columns() / 8) as usize;
     /// The assumptions that the types make.
     const GRAD_VALID: () = {
         let widest = if Self::TILE.head_dim > Self::TILE.value_dim {
@@ -183,6 +183,15 @@ flash_grad_config! {
     FlashGeneralGrad, flash_general_grad_tile, true
 }
 
+flash_grad_config! {
+    /// The fused kernel whose warps share rows, for wide head dims.
+    FlashWideGrad, flash_paired_grad_tile, false
+}
+flash_grad_config! {
+    /// The same with everything else that may happen to scores and weights, for all head dims.
+    FlashGeneralFusedGrad, flash_paired_grad_tile, true
+}
+
 macro_rules! tensor_core_layout {
     ($($config:ident: $tiles:ident),*) => {$(
         impl<E: HalfElement, const HEAD_DIM: u32, const VALUE_DIM: u32> ScoreLayout for $config<E, HEAD_DIM, VALUE_DIM> {
@@ -214,7 +223,9 @@ tensor_core_layout!(
     FlashSplit: SCORE_TILES,
     FlashSplitGeneral: SCORE_TILES,
     FlashGrad: STEP_TILES,
-    FlashGeneralGrad: STEP_TILES
+    FlashGeneralGrad: STEP_TILES,
+    FlashWideGrad: STEP_TILES,
+    FlashGeneralFusedGrad: STEP_TILES
 );
 
 /// Tells the compiler what the host has checked: nothing is divided by zero, so that kernels contain no panic.

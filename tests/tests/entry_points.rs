@@ -64,9 +64,8 @@ fn every_entry_point_is_launched_and_right() {
     }
 }
 
-/// Problems for kernels of these head dims: two with a band alone, for the plain kernels without and with atomic additions, and
-/// one with every option.
-fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem; 3] {
+/// Problems for kernels of these head dims, without and with atomic additions: two with a band alone, and two with every option.
+fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem; 4] {
     let general = Problem {
         batch: 2,
         queries: 150,
@@ -82,9 +81,8 @@ fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem
         Problem { batch: 1, queries: general.queries, keys: general.keys, group: 2, ..Problem::default() };
     let window = [Some(90), None];
     let plain = Problem { head_dim, value_dim, dtype, window, causal: Causal::LowerRight, ..banded };
-    let [with, without] =
-        [false, true].map(|without| Problem { deterministic: Some(without), ..plain.clone() });
-    [without, with, general]
+    let of = |problem: &Problem, without| Problem { deterministic: Some(without), ..problem.clone() };
+    [of(&plain, true), of(&plain, false), of(&general, true), of(&general, false)]
 }
 
 /// Runs a problem on tensor cores and gives the kernels that did something: forward alone where its keys are divided, and backward

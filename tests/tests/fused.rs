@@ -1,12 +1,12 @@
-//! The fused backward kernel, whose blocks of keys add up dq atomically: the same gradients, and no load that is not needed.
+//! The fused backward kernels, whose blocks of keys add up dq atomically: the same gradients, and no load that is not needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flash_attention::{Backend, Causal, Device, Dtype, EmulatorOptions, Layout, Statistics};
+use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions, Layout, Statistics};
 use flash_attention_conformance::compare::{compare_all, errors, first_difference};
 use flash_attention_conformance::devices::{Target, devices, say};
 use flash_attention_conformance::golden::{self, File};
-use flash_attention_conformance::problem::{Lengths, Problem, Results};
+use flash_attention_conformance::problem::{Lengths, Pattern, Problem, Results};
 use flash_attention_conformance::tiles::{counted, met};
 use flash_attention_conformance::unfused::{Precision, unfused};
 use rstest::rstest;
@@ -19,14 +19,28 @@ fn checked() -> Target {
 
 /// The kernels for tensor cores that gave gradients since the last time, without type and columns.
 fn took(target: &Target) -> BTreeSet<&'static str> {
-    let kernels = ["grad_key_value", "grad_query", "grad_fused", "grad_convert"];
+    let kernels = ["grad_key", "grad_value", "grad_key_value", "grad_query", "grad_fused", "grad_convert"];
     let counted = target.device.take_stats().expect("an emulator counts");
-    let ran = |kernel: &&str| counted.keys().any(|name| name.starts_with(&format!("flash_{kernel}")));
+    let of = |name: &str| name.trim_start_matches("flash_").trim_start_matches("general_").to_owned();
+    let ran = |kernel: &&str| {
+        let is = |name: &str| {
+            name.strip_prefix(*kernel)
+                .is_some_and(|rest| rest.starts_with("_f16") || rest.starts_with("_bf16"))
+        };
+        counted.keys().any(|name| name.starts_with("flash_") && is(&of(name)))
+    };
     kernels.into_iter().filter(ran).collect()
 }
 
 const FUSED: [&str; 2] = ["grad_convert", "grad_fused"];
 const WITHOUT_ATOMICS: [&str; 2] = ["grad_key_value", "grad_query"];
+const WIDE_WITHOUT_ATOMICS: [&str; 3] = ["grad_key", "grad_query", "grad_value"];
+
+/// The kernels without atomic additions for a problem's columns.
+fn without_atomics(problem: &Problem) -> BTreeSet<&'static str> {
+    let wide = problem.head_dim.max(problem.value_dim) > 128;
+    if wide { WIDE_WITHOUT_ATOMICS.into() } else { WITHOUT_ATOMICS.into() }
+}
 
 /// One head of 16-bit elements.
 fn of(queries: usize, keys: usize, columns: [usize; 2]) -> Problem {
@@ -34,11 +48,11 @@ fn of(queries: usize, keys: usize, columns: [usize; 2]) -> Problem {
     Problem { queries, keys, head_dim, value_dim, dtype: Dtype::F16, ..Problem::default() }
 }
 
-/// The largest difference of dq, and what two roundings of sums in another order may differ by.
-fn apart(given: &Results, expected: &Results, dtype: Dtype) -> (f64, f64) {
+/// The largest difference of a gradient, and what two roundings of sums in another order may differ by.
+fn apart(given: &[f64], expected: &[f64], dtype: Dtype) -> (f64, f64) {
     let unit = if dtype == Dtype::F16 { 2f64.powi(-10) } else { 2f64.powi(-7) };
-    let largest = expected.dq.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
-    let pairs = given.dq.iter().zip(&expected.dq);
+    let largest = expected.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    let pairs = given.iter().zip(expected);
     let difference = pairs.fold(0.0f64, |most, (a, b)| most.max((a - b).abs()));
     // A unit in the last place of the largest; subnormal numbers of f16 are 2^-24 apart.
     (difference, (unit * largest).max(2f64.powi(-24)))
@@ -74,6 +88,85 @@ fn gradients_are_those_of_the_formulas_and_of_the_kernels_without_atomics(
     #[case] problem: Problem,
     #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
 ) {
+    let (given, expected) = both_ways(problem, dtype);
+    let [given, expected] = [given, expected].map(|results| Results { dq: vec![], ..results });
+    assert_eq!(first_difference(&given, &expected), None);
+}
+
+/// More than 128 columns: blocks of queries are not those of the kernels without atomics, and with them the order of sums.
+#[rstest]
+#[case::one_of_each(of(1, 1, [256, 256]))]
+#[case::several_blocks(Problem { group: 2, ..of(100, 200, [192, 192]) })]
+#[case::several_blocks_of_256(Problem { group: 2, ..of(100, 200, [256, 256]) })]
+#[case::narrow_values(Problem { batch: 2, ..of(70, 130, [192, 128]) })]
+#[case::padded_columns(of(40, 70, [136, 200]))]
+#[case::padded_columns_of_192(of(40, 70, [168, 144]))]
+#[case::padded_values(of(40, 70, [160, 104]))]
+#[case::causal(Problem { causal: Causal::UpperLeft, ..of(170, 180, [192, 128]) })]
+#[case::causal_with_dead_queries(Problem { causal: Causal::LowerRight, ..of(150, 70, [256, 256]) })]
+#[case::window(Problem { window: [Some(40), Some(9)], ..of(160, 190, [192, 192]) })]
+#[case::half_a_tile_of_queries(of(49, 65, [256, 256]))]
+#[case::log_sum_exp(Problem { dlse: true, scale: Some(0.6), ..of(40, 60, [256, 256]) })]
+#[case::lengths(Problem { batch: 3, lengths: Lengths::Keys(vec![130, 0, 1]), ..of(40, 130, [192, 192]) })]
+#[case::ragged(of(1, 1, [256, 256]).ragged(vec![[33, 129], [0, 70], [31, 40], [1, 1], [32, 0], [5, 9]]))]
+fn gradients_of_wide_heads_are_those_of_the_formulas(
+    #[case] problem: Problem,
+    #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+) {
+    let (given, expected) = both_ways(problem, dtype);
+    for (given, expected) in [(&given.dk, &expected.dk), (&given.dv, &expected.dv)] {
+        let (difference, allowed) = apart(given, expected, dtype);
+        assert!(difference <= allowed, "dk or dv differs by {difference}, and {allowed} is allowed");
+    }
+}
+
+/// Everything else that may happen to scores and weights, one by one and together.
+#[rstest]
+#[case::softcap(Problem { softcap: Some(3.0), ..of(70, 150, [64, 64]) })]
+#[case::softcap_of_256(Problem { softcap: Some(3.0), ..of(50, 70, [256, 256]) })]
+#[case::slopes(Problem { alibi: Some(true), group: 3, batch: 2, ..of(50, 100, [32, 32]) })]
+#[case::mask(Problem { mask: Some(([false; 3], Pattern::DeadRows)), ..of(70, 90, [96, 96]) })]
+#[case::mask_of_nothing(Problem { mask: Some(([true; 3], Pattern::Everything)), ..of(40, 70, [64, 128]) })]
+#[case::bias(Problem { bias: Some([true, false, false]), batch: 2, group: 2, ..of(40, 70, [128, 64]) })]
+#[case::sinks(Problem { sinks: true, ..of(60, 130, [128, 128]) })]
+#[case::dropout(Problem { dropout: DROPOUT, ..of(100, 190, [64, 64]) })]
+#[case::dropout_of_192(Problem { dropout: DROPOUT, ..of(50, 90, [192, 192]) })]
+#[case::dropout_of_256(Problem { dropout: DROPOUT, ..of(50, 90, [256, 256]) })]
+#[case::negative_scale(Problem { scale: Some(-0.8), ..of(40, 70, [192, 128]) })]
+#[case::causal(Problem { softcap: Some(5.0), causal: Causal::LowerRight, ..of(150, 70, [128, 128]) })]
+#[case::window(Problem { alibi: Some(false), window: [Some(40), Some(9)], ..of(160, 190, [64, 64]) })]
+#[case::lengths(
+    Problem { sinks: true, batch: 3, lengths: Lengths::Keys(vec![130, 0, 1]), ..of(40, 130, [64, 64]) }
+)]
+#[case::ragged(
+    Problem { softcap: Some(5.0), dropout: DROPOUT, group: 2, ..of(1, 1, [256, 256]) }
+        .ragged(vec![[33, 129], [0, 70], [31, 40], [1, 1], [32, 0], [5, 9]])
+)]
+#[case::everything(Problem {
+    softcap: Some(4.0),
+    alibi: Some(false),
+    mask: Some(([true, false, false], Pattern::Scattered)),
+    bias: Some([false; 3]),
+    sinks: true,
+    dropout: DROPOUT,
+    dlse: true,
+    batch: 2,
+    key_heads: 2,
+    group: 2,
+    causal: Causal::LowerRight,
+    ..of(70, 100, [128, 128])
+})]
+fn gradients_of_changed_scores_are_those_of_the_formulas(
+    #[case] problem: Problem,
+    #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+) {
+    both_ways(problem, dtype);
+}
+
+const DROPOUT: Option<Dropout> = Some(Dropout { p: 0.3, seed: 7, offset: 5 });
+
+/// What the fused kernel gives, and the kernels without atomics; both are near the formulas, and their dq to each other.
+fn both_ways(problem: Problem, dtype: Dtype) -> (Results, Results) {
     devices();
     let problem = Problem { dtype, seed: 11, deterministic: Some(false), ..problem };
     let (inputs, target) = (problem.inputs(), checked());
@@ -85,11 +178,10 @@ fn gradients_are_those_of_the_formulas_and_of_the_kernels_without_atomics(
 
     let without = Problem { deterministic: Some(true), ..problem };
     let expected = without.run_on(&target, &inputs).unwrap();
-    assert_eq!(took(&target), WITHOUT_ATOMICS.into());
-    let (difference, allowed) = apart(&given, &expected, dtype);
+    assert_eq!(took(&target), without_atomics(&without));
+    let (difference, allowed) = apart(&given.dq, &expected.dq, dtype);
     assert!(difference <= allowed, "dq differs by {difference}, and {allowed} is allowed");
-    let [given, expected] = [given, expected].map(|results| Results { dq: vec![], ..results });
-    assert_eq!(first_difference(&given, &expected), None);
+    (given, expected)
 }
 
 /// What the library chooses by itself.
@@ -121,8 +213,9 @@ fn golden_cases_are_right_by_both_ways() {
             took(&target)
         });
         assert!(without.is_disjoint(&FUSED.into()), "{name}: {without:?}");
-        // Where these kernels go backward at all, so does the fused one.
-        assert_eq!(with == FUSED.into(), without == WITHOUT_ATOMICS.into(), "{name}: {with:?}, {without:?}");
+        // Where these kernels go backward at all, so does a fused one.
+        let backward = without == WITHOUT_ATOMICS.into() || without == WIDE_WITHOUT_ATOMICS.into();
+        assert_eq!(with == FUSED.into(), backward, "{name}: {with:?}, {without:?}");
         *ways.entry(with == FUSED.into()).or_insert(0) += 1;
     }
     say(&format!("golden cases by the fused kernel: {}", ways.get(&true).unwrap_or(&0)));

@@ -218,7 +218,7 @@ fn problems(module: &Module, text: &str) -> Result<Vec<String>> {
             &["fma.rn.f32", "ld.global.nc", "shfl.sync.bfly.b32", "ex2.approx.ftz.f32", "lg2.approx.ftz.f32"]
         }
         Kind::Flash(FlashKernel::GradConvert) => &["ld.global.nc.v4.f32", "st.global.v4.b32"],
-        Kind::Flash(FlashKernel::GradFused) => &[
+        Kind::Flash(kernel) if kernel.is_fused() => &[
             "mma.sync.aligned.m16n8k16",
             "ldmatrix.sync.aligned.m8n8.x4.shared",
             "ldmatrix.sync.aligned.m8n8.x4.trans.shared",

@@ -170,12 +170,10 @@ pub(crate) fn fuses(problem: &Problem) -> bool {
     }
 }
 
-/// The shape, in f32, of the sums of dq that backward needs ([`GradSums`]), where it goes by the fused kernel: problems of a
-/// positive factor and a band alone, to 128 columns. The problem is one that [goes backward](goes_backward).
+/// The shape, in f32, of the sums of dq that backward needs ([`GradSums`]), where it goes by a fused kernel. The problem is one
+/// that [goes backward](goes_backward).
 pub(crate) fn sums_shape(problem: &Problem) -> Option<[usize; 4]> {
-    let plain = kernel(problem) == FlashKernel::Forward;
-    let dims = grad_head_dims(&problem.sizes).filter(|&(d, dv)| plain && !flash_grad_is_split(d, dv));
-    let (head_dim, _) = dims?;
+    let (head_dim, _) = grad_head_dims(&problem.sizes)?;
     let Sizes { batch, query_heads, queries, .. } = problem.sizes;
     let rows = GRAD_SUM_ROWS as usize;
     let (entries, tiles) = match problem.ragged {
@@ -194,17 +192,19 @@ pub(super) fn sums_param(problem: &Problem, sums: &Tensor) -> TensorParam {
     TensorParam { address: sums.address(), batch_stride, head_stride: stride(1), row_stride: stride(2) }
 }
 
-/// The launches behind `delta`: of `dk/dv`, or `dk` and `dv`, and of `dq`; or, where there are sums of dq, of the fused kernel and
+/// The launches behind `delta`: of `dk/dv`, or `dk` and `dv`, and of `dq`; or, where there are sums of dq, of a fused kernel and
 /// the rounding of the sums. The problem is one that [goes backward](goes_backward).
 pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<Vec<Launch>> {
     let storage: Storage = problem.dtype().storage().ok_or_else(too_large)?;
     let dims = grad_head_dims(&problem.sizes).ok_or_else(too_large)?;
     let general = kernel(problem) != FlashKernel::Forward;
-    let of_keys: &[FlashKernel] = match (flash_grad_is_split(dims.0, dims.1), general) {
-        (false, false) => &[FlashKernel::GradKeyValue],
-        (false, true) => &[FlashKernel::GeneralGradKeyValue],
-        (true, false) => &[FlashKernel::GradKey, FlashKernel::GradValue],
-        (true, true) => &[FlashKernel::GeneralGradKey, FlashKernel::GeneralGradValue],
+    let (of_keys, fused): (&[FlashKernel], _) = match (flash_grad_is_split(dims.0, dims.1), general) {
+        (false, false) => (&[FlashKernel::GradKeyValue], FlashKernel::GradFused),
+        (false, true) => (&[FlashKernel::GeneralGradKeyValue], FlashKernel::GeneralGradFused),
+        (true, false) => (&[FlashKernel::GradKey, FlashKernel::GradValue], FlashKernel::WideGradFused),
+        (true, true) => {
+            (&[FlashKernel::GeneralGradKey, FlashKernel::GeneralGradValue], FlashKernel::GeneralGradFused)
+        }
     };
     let of_queries = if general { FlashKernel::GeneralGradQuery } else { FlashKernel::GradQuery };
     let Sizes { batch, query_heads, key_heads, queries, keys, .. } = problem.sizes;
@@ -222,7 +222,7 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<Vec
     };
     if params.dq_sums.address != 0 {
         let sums = one(FlashKernel::GradConvert, [queries, GRAD_SUM_ROWS as usize], query_heads, 0)?;
-        return Ok(vec![of_rows(FlashKernel::GradFused, keys, key_heads)?, sums]);
+        return Ok(vec![of_rows(fused, keys, key_heads)?, sums]);
     }
     let of_keys = of_keys.iter().map(|&kernel| of_rows(kernel, keys, key_heads));
     of_keys.chain([of_rows(of_queries, queries, query_heads)]).collect()

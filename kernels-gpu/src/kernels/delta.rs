@@ -11,7 +11,6 @@ use crate::element::Element;
 use crate::pipeline::query_sums::QuerySums;
 use crate::pipeline::row::{PerQuery, QueryPairs, subtrahend};
 use crate::sequence::Sequence;
-use core::f32::consts::LOG2_E;
 use cuda_std::{float, thread, warp};
 use flash_attention_abi::BackwardParams;
 use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_OUT};
@@ -75,9 +74,9 @@ pub unsafe fn delta<E: Element>(params: &BackwardParams) {
             let delta = total - grad_lse;
             PerQuery::new(&params.delta, &sequence, head).store(query, delta);
             if params.dq_sums.address != 0 {
-                let lse = PerQuery::new(&params.lse, &sequence, head).get_or(query, 0.0);
+                let lse = PerQuery::new(&params.lse, &sequence, head).get_or(query, f32::NEG_INFINITY);
                 let sums = QuerySums::new(&params.dq_sums, &sequence, head);
-                sums.store_numbers(query, [lse * LOG2_E, delta]);
+                sums.store_numbers(query, [subtrahend(lse), delta]);
             }
             if params.lse_delta.address != 0 {
                 let lse = PerQuery::new(&params.lse, &sequence, head).get_or(query, f32::NEG_INFINITY);

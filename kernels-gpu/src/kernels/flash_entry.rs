@@ -4,9 +4,13 @@ use super::flash_forward::{self, flash_forward};
 use super::flash_grad_convert::flash_grad_convert;
 use super::flash_grad_key_value::{KeyAlone, KeyAndValue, ValueAlone};
 use super::{
-    flash_combine, flash_grad, flash_grad_fused, flash_grad_key_value, flash_grad_query, flash_split,
+    flash_combine, flash_grad, flash_grad_fused, flash_grad_fused_paired, flash_grad_key_value,
+    flash_grad_query, flash_split,
 };
-use crate::config::{FlashForward, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashSplit, FlashSplitGeneral};
+use crate::config::{
+    FlashForward, FlashGeneral, FlashGeneralFusedGrad, FlashGeneralGrad, FlashGrad, FlashSplit,
+    FlashSplitGeneral, FlashWideGrad,
+};
 use crate::element::{Bf16, F16};
 use cuda_std::kernel;
 use flash_attention_abi::flash::GRAD_CONVERT_THREADS;
@@ -71,6 +75,12 @@ macro_rules! entry_points {
     (@one GradFused $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         entry_points!(@backward GradFused FlashGrad flash_grad_fused [] $dtype $head_dim $value_dim $name);
     };
+    (@one WideGradFused $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@backward WideGradFused FlashWideGrad flash_grad_fused_paired [] $dtype $head_dim $value_dim $name);
+    };
+    (@one GeneralGradFused $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
+        entry_points!(@backward GeneralGradFused FlashGeneralFusedGrad flash_grad_fused_paired [] $dtype $head_dim $value_dim $name);
+    };
     (@one GeneralGradQuery $dtype:ident $head_dim:literal $value_dim:literal $name:ident) => {
         entry_points!(@backward GeneralGradQuery FlashGeneralGrad flash_grad_query [] $dtype $head_dim $value_dim $name);
     };
@@ -98,8 +108,11 @@ macro_rules! entry_points {
             ),
             collectives(
                 "bar.sync" = { $body::barriers(FlashKernel::$kernel) },
-                // One for each result on its way through shared memory.
-                "bar.warp.sync" = { FlashKernel::$kernel.grad_results() },
+                // One for each result on its way through shared memory, where no two warps share it.
+                "bar.warp.sync" = {
+                    let alone = FlashKernel::$kernel.grad_tile($head_dim, $value_dim).row_warps == 1;
+                    if alone { FlashKernel::$kernel.grad_results() } else { 0 }
+                },
                 "shfl.sync" = 0,
                 "mma.sync" = {
                     flash_grad::steps(FlashKernel::$kernel)

@@ -15,7 +15,8 @@ pub const fn steps(kernel: FlashKernel) -> u32 {
         | FlashKernel::GradKey
         | FlashKernel::GradValue
         | FlashKernel::GradQuery
-        | FlashKernel::GradFused => 2,
+        | FlashKernel::GradFused
+        | FlashKernel::WideGradFused => 2,
         _ => 1,
     }
 }

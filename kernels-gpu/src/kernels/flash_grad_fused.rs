@@ -169,7 +169,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<C, D, V> {
         let Queries { rules, sums, .. } = self;
         // SAFETY: each place is read between the barriers that bring and free it.
         unsafe {
-            let numbers = sums.numbers(block.place, first_query);
+            let numbers = sums.numbers(block.place, first_query, C::COLUMNS);
             block.arrive();
             if EDGE || next != NOWHERE {
                 block.copy_step_wide(&self.q, next, parity ^ 1, !EDGE);

@@ -11,6 +11,7 @@ pub mod flash_forward;
 pub mod flash_grad;
 pub mod flash_grad_convert;
 pub mod flash_grad_fused;
+pub mod flash_grad_fused_paired;
 pub mod flash_grad_key_value;
 pub mod flash_grad_query;
 pub mod flash_split;

@@ -68,14 +68,15 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         }
     }
 
+    /// The tiles of the block's own rows.
     #[inline(always)]
-    fn row_tiles(start: SharedAddr) -> (SwizzledTile<D>, SwizzledTile<V>) {
+    pub(super) fn row_tiles(start: SharedAddr) -> (SwizzledTile<D>, SwizzledTile<V>) {
         (SwizzledTile::new(start), SwizzledTile::new(start.offset(C::TILE.value_rows_offset())))
     }
 
     /// The tiles of an even (0) or odd (1) step.
     #[inline(always)]
-    fn step_tiles(start: SharedAddr, parity: u32) -> (SwizzledTile<D>, SwizzledTile<V>) {
+    pub(super) fn step_tiles(start: SharedAddr, parity: u32) -> (SwizzledTile<D>, SwizzledTile<V>) {
         let first = start.offset(C::TILE.steps_offset() + parity * C::TILE.step_bytes());
         (SwizzledTile::new(first), SwizzledTile::new(first.offset(C::TILE.step_values_offset())))
     }

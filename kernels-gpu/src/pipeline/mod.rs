@@ -16,6 +16,7 @@ use flash_attention_geometry::fragment::ThreadPlace;
 pub mod flash;
 pub mod flash_grad;
 pub mod flash_split;
+pub mod paired_grad;
 pub mod query_sums;
 pub mod row;
 pub mod score_grads;

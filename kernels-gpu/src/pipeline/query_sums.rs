@@ -44,7 +44,7 @@ impl QuerySums {
         self.tile_bytes - GRAD_SUM_ROWS * PAIR
     }
 
-    /// Writes the log-sum-exp, in units of log2, and the delta of a query.
+    /// Writes the log-sum-exp, as [`subtrahend`](super::row::subtrahend) prepares it, and the delta of a query.
     ///
     /// # Safety
     /// It is one of the sequence's, and this thread's alone; the workspace is writable.
@@ -55,24 +55,27 @@ impl QuerySums {
         unsafe { mem::st_global_v2_f32::<0>(self.tile(query).offset(u64::from(offset)), numbers) }
     }
 
-    /// The log-sum-exp, in units of log2, and the delta of the 8 columns that a thread owns of a tile's 32 queries; 0 behind the
-    /// last query.
+    /// The prepared log-sum-exp and the delta of the first `columns` (2, 4 or 8) columns that a thread owns of a tile's 32 queries; 0
+    /// behind the last query.
     ///
     /// # Safety
     /// The tile is one of the sequence's, written by `delta` before.
     #[inline(always)]
-    pub unsafe fn numbers(&self, place: MmaPlace, first_query: u32) -> [[f32; 2]; 8] {
+    pub unsafe fn numbers(&self, place: MmaPlace, first_query: u32, columns: usize) -> [[f32; 2]; 8] {
         let offset = self.numbers_offset() + place.first_column * PAIR;
         let first = self.tile(first_query).offset(u64::from(offset));
+        let mut pairs = [[0.0; 4]; 4];
         // SAFETY: the caller's. Pairs of columns lie 8 columns apart; each is one aligned load.
-        let pairs = unsafe {
-            [
-                mem::ld_global_nc_v4_f32::<0>(first),
-                mem::ld_global_nc_v4_f32::<64>(first),
-                mem::ld_global_nc_v4_f32::<128>(first),
-                mem::ld_global_nc_v4_f32::<192>(first),
-            ]
-        };
+        unsafe {
+            pairs[0] = mem::ld_global_nc_v4_f32::<0>(first);
+            if columns > 2 {
+                pairs[1] = mem::ld_global_nc_v4_f32::<64>(first);
+            }
+            if columns > 4 {
+                pairs[2] = mem::ld_global_nc_v4_f32::<128>(first);
+                pairs[3] = mem::ld_global_nc_v4_f32::<192>(first);
+            }
+        }
         let mut numbers = [[0.0; 2]; 8];
         for j in 0..8 {
             let pair = pairs[j / 2];
@@ -91,23 +94,54 @@ impl QuerySums {
         &self,
         first_query: u32,
         lane: u32,
-        [first_row, first_column]: [u32; 2],
+        part: [u32; 2],
         sum: &MmaTiles,
         [tiles, stride]: [usize; 2],
     ) {
-        let own = grad_sums::at(first_row, first_column) + lane;
-        let first = self.tile(first_query).offset(u64::from(own) * 4);
+        let first = self.part(first_query, lane, part);
         for n in 0..tiles {
-            let column = (n / 2 * stride * 16 + n % 2 * 8) as u32;
-            let to = first.offset(u64::from(grad_sums::at(0, column)) * 4);
-            let [a, b, c, d] = sum.tiles[n];
-            // SAFETY: the caller's. The next column and the row 8 further down are 128 and 256 bytes on.
-            unsafe {
-                atomic_add_f32::<0>(to, a);
-                atomic_add_f32::<128>(to, b);
-                atomic_add_f32::<256>(to, c);
-                atomic_add_f32::<384>(to, d);
-            }
+            // SAFETY: the caller's.
+            unsafe { Self::add_tile(first, (n / 2 * stride * 16 + n % 2 * 8) as u32, &sum.tiles[n]) }
+        }
+    }
+
+    /// The same where each 8 are followed by those of the other `stride - 1` groups.
+    ///
+    /// # Safety
+    /// As [`QuerySums::add`].
+    #[inline(always)]
+    pub unsafe fn add_eights(
+        &self,
+        first_query: u32,
+        lane: u32,
+        part: [u32; 2],
+        sum: &MmaTiles,
+        [tiles, stride]: [usize; 2],
+    ) {
+        let first = self.part(first_query, lane, part);
+        for n in 0..tiles {
+            // SAFETY: the caller's.
+            unsafe { Self::add_tile(first, (n * stride * 8) as u32, &sum.tiles[n]) }
+        }
+    }
+
+    /// The place of a lane's first number of a part of a tile.
+    #[inline(always)]
+    fn part(&self, first_query: u32, lane: u32, [first_row, first_column]: [u32; 2]) -> GlobalAddr {
+        let own = grad_sums::at(first_row, first_column) + lane;
+        self.tile(first_query).offset(u64::from(own) * 4)
+    }
+
+    /// Adds what a lane has of 16 rows and 8 columns, `column` further on.
+    #[inline(always)]
+    unsafe fn add_tile(first: GlobalAddr, column: u32, &[a, b, c, d]: &[f32; 4]) {
+        let to = first.offset(u64::from(grad_sums::at(0, column)) * 4);
+        // SAFETY: the caller's. The next column and the row 8 further down are 128 and 256 bytes on.
+        unsafe {
+            atomic_add_f32::<0>(to, a);
+            atomic_add_f32::<128>(to, b);
+            atomic_add_f32::<256>(to, c);
+            atomic_add_f32::<384>(to, d);
         }
     }
 

@@ -132,3 +132,102 @@ pub unsafe fn of_columns<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
     }
     result
 }
+
+/// Adds the products of a warp's 16 rows and 32 terms `a` and 8 columns of the right operand.
+///
+/// # Safety
+/// All lanes of the warp execute it together.
+#[inline(always)]
+unsafe fn add_eight<E: HalfElement>(sum: &mut [f32; 4], a: &[Left; 2], b: [u32; 4]) {
+    // SAFETY: the caller's.
+    unsafe {
+        E::multiply(sum, a[0], [b[0], b[1]]);
+        E::multiply(sum, a[1], [b[2], b[3]]);
+    }
+}
+
+/// As [`of_rows`], for 16 rows and any number of 8-column tiles; `right` is the lane's place by `MatrixLane::eight_rows`. The depth
+/// is even.
+///
+/// # Safety
+/// As [`of_rows`].
+#[inline(always)]
+pub unsafe fn of_rows_by_eight<E: HalfElement, const COLUMNS: u32>(
+    shape: Shape,
+    left: LanePlace,
+    right: LanePlace,
+) -> MmaTiles {
+    let mut result = MmaTiles::zero();
+    for k in 0..shape.depth / 2 {
+        // SAFETY: the caller's, here and below.
+        let a = unsafe {
+            [
+                mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(left, 0, 2 * k)),
+                mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(left, 0, 2 * k + 1)),
+            ]
+        };
+        for n in 0..shape.columns {
+            unsafe {
+                let b = mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(right, 8 * n, 2 * k));
+                add_eight::<E>(&mut result.tiles[n], &a, b);
+            }
+        }
+    }
+    result
+}
+
+/// As [`of_columns`], for 16 rows and any number of 8-column tiles, each `stride` pairs of them further on; `right` is the lane's
+/// place by `MatrixLane::eight_columns`. The depth is even.
+///
+/// # Safety
+/// As [`of_rows`].
+#[inline(always)]
+pub unsafe fn of_columns_by_eight<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
+    shape: Shape,
+    left: LanePlace,
+    right: LanePlace,
+    stride: usize,
+) -> MmaTiles {
+    let mut result = MmaTiles::zero();
+    for k in 0..shape.depth / 2 {
+        // SAFETY: the caller's, here and below.
+        let a = unsafe {
+            [
+                mem::ldmatrix_x4_trans::<0>(SwizzledTile::<LEFT>::part(left, 32 * k, 0)),
+                mem::ldmatrix_x4_trans::<0>(SwizzledTile::<LEFT>::part(left, 32 * k + 16, 0)),
+            ]
+        };
+        for n in 0..shape.columns {
+            unsafe {
+                let part = SwizzledTile::<RIGHT>::part(right, 32 * k, n * stride);
+                add_eight::<E>(&mut result.tiles[n], &a, mem::ldmatrix_x4_trans::<0>(part));
+            }
+        }
+    }
+    result
+}
+
+/// `sum += a * b`, where the terms lie side by side in the rows of `left`, of `LEFT` columns, and are the rows of `right`, of
+/// `RIGHT` columns, of which only every `stride`-th 16 are taken. For 16 rows.
+///
+/// # Safety
+/// As [`of_rows`].
+#[inline(always)]
+pub unsafe fn add_product<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
+    shape: Shape,
+    sum: &mut MmaTiles,
+    left: LanePlace,
+    right: LanePlace,
+    stride: usize,
+) {
+    for k in 0..shape.depth {
+        // SAFETY: the caller's, here and below.
+        let a = unsafe { [mem::ldmatrix_x4::<0>(SwizzledTile::<LEFT>::part(left, 0, k)), [0; 4]] };
+        for pair in 0..shape.columns / 2 {
+            unsafe {
+                let part = SwizzledTile::<RIGHT>::part(right, 16 * k, pair * stride);
+                add_pair::<E>(shape, sum, &a, pair, mem::ldmatrix_x4_trans::<0>(part));
+            }
+        }
+    }
+}

@@ -148,6 +148,36 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
     }
 }
 
+impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
+    /// Writes rows `begin .. begin + rows` of the tile to those from `first_row + begin` on of an operand, by as many threads, 16
+    /// bytes each.
+    ///
+    /// # Safety
+    /// These threads have written theirs before a barrier, and all call this; the operand is writable, aligned to 16 bytes, and these
+    /// rows belong to this block alone.
+    #[inline(always)]
+    pub unsafe fn store_rows<E: Element>(
+        &self,
+        operand: &Operand<E>,
+        first_row: u32,
+        [begin, rows]: [u32; 2],
+        [thread, threads]: [u32; 2],
+    ) {
+        let chunks = COLUMNS / 8;
+        for piece in 0..rows * chunks / threads {
+            let index = piece * threads + thread;
+            let (row, chunk) = (begin + index / chunks, index % chunks);
+            if operand.contains(first_row + row, chunk * 8) {
+                // SAFETY: the caller's; aligned rows are made of whole pieces.
+                unsafe {
+                    let values = mem::ld_shared_v4_u32::<0>(self.chunk(row, chunk));
+                    mem::st_global_v4_u32::<0>(operand.at(first_row + row, chunk * 8), values);
+                }
+            }
+        }
+    }
+}
+
 /// Rounds and writes a warp's rows of a result, by way of shared memory, so that lanes write 16 bytes side by side.
 ///
 /// `rows` are the 16-row tiles of each warp, whose rows lie at `start`, `COLUMNS` columns each.
@@ -167,7 +197,7 @@ pub unsafe fn store_tiles<E: HalfElement, const COLUMNS: u32>(
     let tile = SwizzledTile::<COLUMNS>::new(start);
     let warp_rows = 16 * rows as u32;
     let place = MmaPlace::new(thread, warp_rows);
-    let (columns, chunks) = ((COLUMNS / 8) as usize, COLUMNS / 8);
+    let columns = (COLUMNS / 8) as usize;
     for m in 0..rows {
         for n in 0..columns {
             for half in 0..2 {
@@ -182,16 +212,6 @@ pub unsafe fn store_tiles<E: HalfElement, const COLUMNS: u32>(
     }
     // SAFETY: the whole warp is here.
     unsafe { warp::sync_warp(u32::MAX) };
-    let (warp, lane) = (thread / 32, thread % 32);
-    for piece in 0..warp_rows * chunks / 32 {
-        let index = piece * 32 + lane;
-        let (row, chunk) = (warp * warp_rows + index / chunks, index % chunks);
-        if operand.contains(first_row + row, chunk * 8) {
-            // SAFETY: written before the warp's barrier; aligned rows are made of whole pieces.
-            unsafe {
-                let values = mem::ld_shared_v4_u32::<0>(tile.chunk(row, chunk));
-                mem::st_global_v4_u32::<0>(operand.at(first_row + row, chunk * 8), values);
-            }
-        }
-    }
+    // SAFETY: written before the warp's barrier; the rest is the caller's.
+    unsafe { tile.store_rows(operand, first_row, [thread / 32 * warp_rows, warp_rows], [thread % 32, 32]) }
 }

@@ -1,0 +1,202 @@
+//! `dk`, `dv` and the sums of `dq` on tensor cores (sm_80) where a warp has no registers for dk and dv of its own rows: wide
+//! heads, and whatever general scores need beside them.
+//!
+//! As [`flash_grad_fused`](super::flash_grad_fused), but two warps share 16 keys ([`PairedBlock`]): each computes half of their
+//! scores and half of the columns of dk and dv, so that P goes through shared memory too.
+//!
+//! | | |
+//! |---|---|
+//! | grid | key blocks x key heads x batch |
+//! | stays | K and V in shared memory, dK and dV in registers |
+//! | streams | Q (two buffers) and dO (one) by asynchronous copies |
+//! | bound by | shared memory, then tensor cores; 5 products a step |
+
+use super::flash_grad::{self, Edge};
+use super::key_block::KeyBlock;
+use crate::config::{FlashGradConfig, assume_checked};
+use crate::pipeline::NOWHERE;
+use crate::pipeline::flash::EdgesFirst;
+use crate::pipeline::flash_grad::Pair;
+use crate::pipeline::paired_grad::PairedBlock;
+use crate::pipeline::query_sums::QuerySums;
+use crate::score::{KeyRows, TilePlace};
+use crate::sequence::Sequence;
+use crate::tiles::mma_fragment::MmaTiles;
+use crate::tiles::operand::Operand;
+use cuda_std::{hint, thread};
+use flash_attention_abi::flash::{GRAD_SUM_ROWS, GradSums};
+use flash_attention_abi::{BackwardParams, FlashKernel};
+use flash_attention_geometry::mma::MmaPlace;
+
+/// Barriers in the source: three in each step, one before a head's first, and two while results go through shared memory.
+pub const fn barriers(kernel: FlashKernel) -> u32 {
+    3 * flash_grad::steps(kernel) + 3
+}
+
+/// The kernel, for padded columns `D` of q and k and `V` of v.
+///
+/// # Safety
+/// Launched as the host's plan says, on tensors that are as `params` describes them.
+#[inline(always)]
+pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V: u32>(
+    params: &BackwardParams,
+) {
+    let problem = &params.problem;
+    // SAFETY: the caller's.
+    unsafe { assume_checked(problem) };
+    let rows = C::TILE.block_rows();
+    // SAFETY: the caller's.
+    let Some(work) = (unsafe { KeyBlock::of_this_block(problem, rows) }) else { return };
+    let k = work.sequence.of_keys(&params.k, work.head, problem.head_dim, true);
+    let v = work.sequence.of_keys(&params.v, work.head, problem.value_dim, true);
+    let block = PairedBlock::<C, D, V>::of_thread(thread::thread_idx_x());
+    let mut sums = [MmaTiles::zero(); 2];
+    // SAFETY: all threads take the same way through heads and blocks.
+    unsafe {
+        block.copies.copy_rows(Pair { wide: &k, value: &v }, work.first);
+        for head in work.query_heads(problem) {
+            add_head::<C, D, V>(params, &block, &work, head, &mut sums);
+        }
+        block.copies.arrive();
+        let KeyBlock { sequence, head, first, .. } = KeyBlock::anew(problem, rows);
+        let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
+        let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
+        let thread = hint::opaque(thread::thread_idx_x());
+        PairedBlock::<C, D, V>::store_sums(thread, problem.scale, &mut sums, [&dk, &dv], first);
+    }
+}
+
+/// What one query head adds to the gradients of the block's keys, and those keys to its dQ.
+#[inline(always)]
+unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
+    params: &BackwardParams,
+    block: &PairedBlock<C, D, V>,
+    work: &KeyBlock,
+    head: u32,
+    sums: &mut [MmaTiles; 2],
+) {
+    let (problem, first_key) = (&params.problem, work.first);
+    // SAFETY: the caller's.
+    let sequence = unsafe { Sequence::new(problem, hint::opaque(work.sequence.batch)) };
+    // SAFETY: the caller's.
+    let edge = unsafe { Edge::<C>::new(params, &sequence, head) };
+    let range = edge.rules().query_blocks(first_key, work.last, sequence.queries, C::TILE.step);
+    // Rows of keys that are padding see nothing: where the block has some, every step is at an edge.
+    let padded = work.last - first_key < C::TILE.block_rows();
+    let range = if C::GENERAL || padded { range.without_plain() } else { range };
+    let order = EdgesFirst::new(range, C::TILE.step);
+    let queries = Queries::<C, D, V> {
+        params,
+        block,
+        q: sequence.of_queries(&params.q, head, problem.head_dim, true),
+        dout: sequence.of_queries(&params.dout, head, problem.value_dim, true),
+        sums: QuerySums::of_bytes(&params.dq_sums, &sequence, head, GradSums { head_dim: D }.tile_bytes()),
+        sequence,
+        head,
+        first_key,
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        // The head before may still use the place of the first step, and its last copies may still be on their way there.
+        block.copies.arrive();
+        let first = Pair { wide: &queries.q, value: &queries.dout };
+        block.copies.copy_step(&first, order.first(0), 0, false);
+        let mut parity = 0;
+        for index in 0..order.edges {
+            queries.advance::<true>([order.first(index), order.first(index + 1)], parity, sums);
+            parity ^= 1;
+        }
+        if !C::GENERAL {
+            for index in range.plain_begin..range.plain_end {
+                let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
+                queries.advance::<false>([index * C::TILE.step, next], parity, sums);
+                parity ^= 1;
+            }
+        }
+    }
+}
+
+/// What a block of keys needs of one query head.
+struct Queries<'a, C: FlashGradConfig, const D: u32, const V: u32> {
+    params: &'a BackwardParams,
+    block: &'a PairedBlock<C, D, V>,
+    q: Operand<C::Element>,
+    dout: Operand<C::Element>,
+    sums: QuerySums,
+    sequence: Sequence,
+    head: u32,
+    first_key: u32,
+}
+
+impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<'_, C, D, V> {
+    /// Meets the queries `first ..`, which are on their way, and sends for `next ..`. Where no score is at an edge all of both
+    /// exist, or `next` is nowhere.
+    ///
+    /// # Safety
+    /// All threads of the block call this together.
+    #[inline(always)]
+    unsafe fn advance<const EDGE: bool>(
+        &self,
+        [first_query, next]: [u32; 2],
+        parity: u32,
+        [grad_key, grad_value]: &mut [MmaTiles; 2],
+    ) {
+        let Queries { block, sums, .. } = self;
+        // Steps of 16 queries are halves of a tile of sums.
+        let within = if C::TILE.step < GRAD_SUM_ROWS { first_query % GRAD_SUM_ROWS } else { 0 };
+        let place = MmaPlace { first_column: block.place.first_column + within, ..block.place };
+        let more = EDGE || next != NOWHERE;
+        // SAFETY: each place is read between the barriers that bring and free it.
+        unsafe {
+            let numbers = sums.numbers(place, first_query, C::COLUMNS);
+            block.copies.arrive();
+            if more {
+                block.copies.copy_step_wide(&self.q, next, parity ^ 1, !EDGE);
+            }
+            self.exchange::<EDGE>(first_query, parity, &numbers);
+            thread::sync_threads();
+            // dV += Pᵀ dO
+            block.add_value(grad_value);
+            thread::sync_threads();
+            if more {
+                block.copies.copy_step_value(&self.dout, next, !EDGE);
+            }
+            // dK += dSᵀ Q, dQ += dS K
+            block.add_wide(grad_key, parity);
+            let part = block.query_gradients();
+            let [row, column] = block.part;
+            let part_of = [row + within, column];
+            sums.add_eights(first_query, block.lane, part_of, &part, PairedBlock::<C, D, V>::PART);
+        }
+    }
+
+    /// Leaves the weights and the gradients of scores of the warp's keys and queries for the other warps.
+    ///
+    /// # Safety
+    /// The step has arrived, and nobody reads those of the step before any more; all lanes of the warp execute it together.
+    #[inline(always)]
+    unsafe fn exchange<const EDGE: bool>(&self, first_query: u32, parity: u32, numbers: &[[f32; 2]; 8]) {
+        let Queries { params, block, sequence, head, first_key, .. } = self;
+        // SAFETY: the caller's.
+        unsafe {
+            let edge = Edge::<C>::of_step(params, sequence, *head);
+            let tile = TilePlace { thread: block.place, first_query, first_key: *first_key, plain: false };
+            let kept = edge.kept::<KeyRows>(tile);
+            // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
+            let mut slopes = block.scores(parity);
+            let mut weights = if EDGE {
+                edge.weights::<KeyRows>(&mut slopes, tile, |_, j| numbers[j][0])
+            } else {
+                flash_grad::weights::<C>(&mut slopes, edge.rules().scale_log2(), |_, j| numbers[j][0]);
+                slopes
+            };
+            edge.drop(kept, &mut weights);
+            block.store_weights(&weights);
+            // dPᵀ = V dOᵀ, dSᵀ = Pᵀ (dPᵀ - delta)
+            let mut grads = block.weight_gradients();
+            edge.drop(kept, &mut grads);
+            flash_grad::scores::<C>(&mut grads, &mut slopes, |_, j| numbers[j][1]);
+            block.store_grads(&grads);
+        }
+    }
+}
