@@ -8,15 +8,15 @@ use crate::tiles::mma_fragment::MmaTiles;
 use cuda_std::{float, hint};
 use flash_attention_abi::{BackwardParams, FlashKernel, TensorParam};
 
-/// Steps in the source of a kernel: one over blocks at the edges, and but for the general ones one over plain blocks.
+/// Steps in the source of a kernel: one over blocks at the edges, and one over plain blocks; in the general and the wide fused ones
+/// one over all.
 pub const fn steps(kernel: FlashKernel) -> u32 {
     match kernel {
         FlashKernel::GradKeyValue
         | FlashKernel::GradKey
         | FlashKernel::GradValue
         | FlashKernel::GradQuery
-        | FlashKernel::GradFused
-        | FlashKernel::WideGradFused => 2,
+        | FlashKernel::GradFused => 2,
         _ => 1,
     }
 }
@@ -98,7 +98,9 @@ impl<C: FlashGradConfig> Edge<C> {
     ) -> MmaTiles {
         if !C::GENERAL {
             weights::<C>(scores, self.rules.scale_log2(), lse);
-            hide::<C, O>(&self.rules, scores, tile);
+            if !tile.plain {
+                hide::<C, O>(&self.rules, scores, tile);
+            }
             return *scores;
         }
         let mut all = MmaTiles::zero();

@@ -15,8 +15,7 @@ use super::flash_grad::{self, Edge};
 use super::key_block::KeyBlock;
 use crate::config::{FlashGradConfig, assume_checked};
 use crate::pipeline::NOWHERE;
-use crate::pipeline::flash::EdgesFirst;
-use crate::pipeline::flash_grad::Pair;
+use crate::pipeline::flash_grad::{GradBlock, Pair};
 use crate::pipeline::paired_grad::PairedBlock;
 use crate::pipeline::query_sums::QuerySums;
 use crate::score::{KeyRows, TilePlace};
@@ -28,9 +27,9 @@ use flash_attention_abi::flash::{GRAD_SUM_ROWS, GradSums};
 use flash_attention_abi::{BackwardParams, FlashKernel};
 use flash_attention_geometry::mma::MmaPlace;
 
-/// Barriers in the source: three in each step, one before a head's first, and two while results go through shared memory.
-pub const fn barriers(kernel: FlashKernel) -> u32 {
-    3 * flash_grad::steps(kernel) + 3
+/// Barriers in the source: three in the step, one before a head's first, and two while results go through shared memory.
+pub const fn barriers(_: FlashKernel) -> u32 {
+    3 + 1 + 2
 }
 
 /// The kernel, for padded columns `D` of q and k and `V` of v.
@@ -49,15 +48,20 @@ pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V:
     let Some(work) = (unsafe { KeyBlock::of_this_block(problem, rows) }) else { return };
     let k = work.sequence.of_keys(&params.k, work.head, problem.head_dim, true);
     let v = work.sequence.of_keys(&params.v, work.head, problem.value_dim, true);
-    let block = PairedBlock::<C, D, V>::of_thread(thread::thread_idx_x());
     let mut sums = [MmaTiles::zero(); 2];
     // SAFETY: all threads take the same way through heads and blocks.
     unsafe {
-        block.copies.copy_rows(Pair { wide: &k, value: &v }, work.first);
-        for head in work.query_heads(problem) {
-            add_head::<C, D, V>(params, &block, &work, head, &mut sums);
+        let copies = GradBlock::<C, D, V>::new();
+        copies.copy_rows(Pair { wide: &k, value: &v }, work.first);
+        // A block of padding meets no query.
+        if work.first < work.last {
+            let mut index = 0;
+            while index < hint::opaque(problem.query_heads) / problem.key_heads {
+                add_head::<C, D, V>(params, index, &mut sums);
+                index += 1;
+            }
         }
-        block.copies.arrive();
+        copies.arrive();
         let KeyBlock { sequence, head, first, .. } = KeyBlock::anew(problem, rows);
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
@@ -66,28 +70,26 @@ pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V:
     }
 }
 
-/// What one query head adds to the gradients of the block's keys, and those keys to its dQ.
+/// What the query head of this index in its group adds to the gradients of the block's keys, and those keys to its dQ.
 #[inline(always)]
 unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     params: &BackwardParams,
-    block: &PairedBlock<C, D, V>,
-    work: &KeyBlock,
-    head: u32,
+    index: u32,
     sums: &mut [MmaTiles; 2],
 ) {
-    let (problem, first_key) = (&params.problem, work.first);
+    let problem = &params.problem;
     // SAFETY: the caller's.
-    let sequence = unsafe { Sequence::new(problem, hint::opaque(work.sequence.batch)) };
+    let work = unsafe { KeyBlock::anew(problem, C::TILE.block_rows()) };
+    let KeyBlock { sequence, first: first_key, .. } = work;
+    let head = work.head * (problem.query_heads / problem.key_heads) + index;
     // SAFETY: the caller's.
     let edge = unsafe { Edge::<C>::new(params, &sequence, head) };
     let range = edge.rules().query_blocks(first_key, work.last, sequence.queries, C::TILE.step);
     // Rows of keys that are padding see nothing: where the block has some, every step is at an edge.
-    let padded = work.last - first_key < C::TILE.block_rows();
-    let range = if C::GENERAL || padded { range.without_plain() } else { range };
-    let order = EdgesFirst::new(range, C::TILE.step);
+    let range = if work.last - first_key < C::TILE.block_rows() { range.without_plain() } else { range };
     let queries = Queries::<C, D, V> {
         params,
-        block,
+        block: PairedBlock::of_thread(hint::opaque(thread::thread_idx_x())),
         q: sequence.of_queries(&params.q, head, problem.head_dim, true),
         dout: sequence.of_queries(&params.dout, head, problem.value_dim, true),
         sums: QuerySums::of_bytes(&params.dq_sums, &sequence, head, GradSums { head_dim: D }.tile_bytes()),
@@ -95,23 +97,17 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
         head,
         first_key,
     };
+    let first_of = |block| if block < range.end { block * C::TILE.step } else { NOWHERE };
     // SAFETY: the caller's.
     unsafe {
         // The head before may still use the place of the first step, and its last copies may still be on their way there.
-        block.copies.arrive();
+        queries.block.copies.arrive();
         let first = Pair { wide: &queries.q, value: &queries.dout };
-        block.copies.copy_step(&first, order.first(0), 0, false);
+        queries.block.copies.copy_step(&first, first_of(range.begin), 0, false);
         let mut parity = 0;
-        for index in 0..order.edges {
-            queries.advance::<true>([order.first(index), order.first(index + 1)], parity, sums);
+        for block in range.begin..range.end {
+            queries.advance([first_of(block), first_of(block + 1)], range.is_plain(block), parity, sums);
             parity ^= 1;
-        }
-        if !C::GENERAL {
-            for index in range.plain_begin..range.plain_end {
-                let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
-                queries.advance::<false>([index * C::TILE.step, next], parity, sums);
-                parity ^= 1;
-            }
         }
     }
 }
@@ -119,7 +115,7 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
 /// What a block of keys needs of one query head.
 struct Queries<'a, C: FlashGradConfig, const D: u32, const V: u32> {
     params: &'a BackwardParams,
-    block: &'a PairedBlock<C, D, V>,
+    block: PairedBlock<C, D, V>,
     q: Operand<C::Element>,
     dout: Operand<C::Element>,
     sums: QuerySums,
@@ -129,15 +125,15 @@ struct Queries<'a, C: FlashGradConfig, const D: u32, const V: u32> {
 }
 
 impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<'_, C, D, V> {
-    /// Meets the queries `first ..`, which are on their way, and sends for `next ..`. Where no score is at an edge all of both
-    /// exist, or `next` is nowhere.
+    /// Meets the queries `first ..`, which are on their way, and sends for `next ..`. If `plain`, no score is at an edge.
     ///
     /// # Safety
     /// All threads of the block call this together.
     #[inline(always)]
-    unsafe fn advance<const EDGE: bool>(
+    unsafe fn advance(
         &self,
         [first_query, next]: [u32; 2],
+        plain: bool,
         parity: u32,
         [grad_key, grad_value]: &mut [MmaTiles; 2],
     ) {
@@ -145,22 +141,18 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<'_, C, D, V> {
         // Steps of 16 queries are halves of a tile of sums.
         let within = if C::TILE.step < GRAD_SUM_ROWS { first_query % GRAD_SUM_ROWS } else { 0 };
         let place = MmaPlace { first_column: block.place.first_column + within, ..block.place };
-        let more = EDGE || next != NOWHERE;
+        let tile = TilePlace { thread: block.place, first_query, first_key: self.first_key, plain };
         // SAFETY: each place is read between the barriers that bring and free it.
         unsafe {
             let numbers = sums.numbers(place, first_query, C::COLUMNS);
             block.copies.arrive();
-            if more {
-                block.copies.copy_step_wide(&self.q, next, parity ^ 1, !EDGE);
-            }
-            self.exchange::<EDGE>(first_query, parity, &numbers);
+            block.copies.copy_step_wide(&self.q, next, parity ^ 1, false);
+            self.exchange(tile, parity, &numbers);
             thread::sync_threads();
             // dV += Pᵀ dO
             block.add_value(grad_value);
             thread::sync_threads();
-            if more {
-                block.copies.copy_step_value(&self.dout, next, !EDGE);
-            }
+            block.copies.copy_step_value(&self.dout, next, false);
             // dK += dSᵀ Q, dQ += dS K
             block.add_wide(grad_key, parity);
             let part = block.query_gradients();
@@ -175,21 +167,15 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<'_, C, D, V> {
     /// # Safety
     /// The step has arrived, and nobody reads those of the step before any more; all lanes of the warp execute it together.
     #[inline(always)]
-    unsafe fn exchange<const EDGE: bool>(&self, first_query: u32, parity: u32, numbers: &[[f32; 2]; 8]) {
-        let Queries { params, block, sequence, head, first_key, .. } = self;
+    unsafe fn exchange(&self, tile: TilePlace<MmaPlace>, parity: u32, numbers: &[[f32; 2]; 8]) {
+        let Queries { params, block, sequence, head, .. } = self;
         // SAFETY: the caller's.
         unsafe {
             let edge = Edge::<C>::of_step(params, sequence, *head);
-            let tile = TilePlace { thread: block.place, first_query, first_key: *first_key, plain: false };
             let kept = edge.kept::<KeyRows>(tile);
             // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
             let mut slopes = block.scores(parity);
-            let mut weights = if EDGE {
-                edge.weights::<KeyRows>(&mut slopes, tile, |_, j| numbers[j][0])
-            } else {
-                flash_grad::weights::<C>(&mut slopes, edge.rules().scale_log2(), |_, j| numbers[j][0]);
-                slopes
-            };
+            let mut weights = edge.weights::<KeyRows>(&mut slopes, tile, |_, j| numbers[j][0]);
             edge.drop(kept, &mut weights);
             block.store_weights(&weights);
             // dPᵀ = V dOᵀ, dSᵀ = Pᵀ (dPᵀ - delta)

@@ -94,7 +94,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
     /// A place, in the general kernels hidden from the optimiser, as in [`GradBlock`].
     #[inline(always)]
     fn at(place: LanePlace) -> LanePlace {
-        if C::GENERAL { place.hidden() } else { place }
+        place.hidden()
     }
 
     const fn scores_shape(depth: u32) -> Shape {
