@@ -36,7 +36,16 @@ impl Sequence {
     /// Offsets and lengths, where the problem has them, are readable.
     #[inline(always)]
     pub unsafe fn new(problem: &ProblemParams, batch: u32) -> Self {
-        let (queries, keys) = (problem.queries, problem.keys);
+        // SAFETY: the caller's.
+        unsafe { Self::of_sizes(problem, batch, [problem.queries, problem.keys]) }
+    }
+
+    /// The same from the problem's queries and keys, however they were come by.
+    ///
+    /// # Safety
+    /// As [`Sequence::new`].
+    #[inline(always)]
+    pub unsafe fn of_sizes(problem: &ProblemParams, batch: u32, [queries, keys]: [u32; 2]) -> Self {
         let mut sequence = Sequence { batch, queries, keys, key_rows: keys, first_query: 0, first_key: 0 };
         // SAFETY: the caller's.
         unsafe {

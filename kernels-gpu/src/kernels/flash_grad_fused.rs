@@ -66,8 +66,8 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
         let block = GradBlock::<C, D, V>::new();
         block.copy_rows(Pair { wide: &k, value: &v }, work.first);
         // A block of padding meets no query.
+        let mut index = 0;
         if !padding {
-            let mut index = 0;
             while index < hint::opaque(problem.query_heads) / problem.key_heads {
                 add_head::<C, D, V>(params, &block, index, &mut sums);
                 index += 1;
@@ -76,11 +76,7 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
         let block = GradBlock::<C, D, V>::of_thread(hint::opaque(thread::thread_idx_x()));
         block.arrive();
         let [mut grad_key, grad_value] = sums;
-        let KeyBlock { mut sequence, head, first, .. } = KeyBlock::anew(problem, rows);
-        // What is known from the kernel's start stays in a register until here, and there is none left for it.
-        if problem.query_offsets == 0 {
-            sequence.key_rows = hint::opaque(problem.keys);
-        }
+        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, index);
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
         block.store_wide(&mut grad_key, problem.scale, &dk, first);
@@ -99,7 +95,7 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     let problem = &params.problem;
     let none = TensorParam::default();
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::anew(problem, C::TILE.block_rows()) };
+    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), index) };
     let KeyBlock { sequence, first: first_key, last: last_key, .. } = work;
     let head = work.head * (problem.query_heads / problem.key_heads) + index;
     // SAFETY: the caller's.

@@ -54,15 +54,15 @@ pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V:
         let copies = GradBlock::<C, D, V>::new();
         copies.copy_rows(Pair { wide: &k, value: &v }, work.first);
         // A block of padding meets no query.
+        let mut index = 0;
         if work.first < work.last {
-            let mut index = 0;
             while index < hint::opaque(problem.query_heads) / problem.key_heads {
                 add_head::<C, D, V>(params, index, &mut sums);
                 index += 1;
             }
         }
         copies.arrive();
-        let KeyBlock { sequence, head, first, .. } = KeyBlock::anew(problem, rows);
+        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, index);
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
         let thread = hint::opaque(thread::thread_idx_x());
@@ -79,7 +79,7 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
 ) {
     let problem = &params.problem;
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::anew(problem, C::TILE.block_rows()) };
+    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), index) };
     let KeyBlock { sequence, first: first_key, .. } = work;
     let head = work.head * (problem.query_heads / problem.key_heads) + index;
     // SAFETY: the caller's.

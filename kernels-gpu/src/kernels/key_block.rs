@@ -39,11 +39,28 @@ impl KeyBlock {
     /// As [`KeyBlock::of_this_block`].
     #[inline(always)]
     pub unsafe fn anew(problem: &ProblemParams, rows: u32) -> Self {
-        let blocks = problem.keys.div_ceil(rows);
-        let index = hint::opaque(thread::block_idx_x());
-        let Work { block, head, batch } = Work::decode(index, blocks, problem.key_heads);
         // SAFETY: the caller's.
-        let sequence = unsafe { Sequence::new(problem, batch) };
+        unsafe { Self::of_zero(problem, rows, 0) }
+    }
+
+    /// The same, made with a number below 2^31, of which nothing but a 0 remains. The assembler does not know that, and so does not
+    /// keep anything for this from a place where it did not have the number yet.
+    ///
+    /// # Safety
+    /// As [`KeyBlock::anew`].
+    #[inline(always)]
+    pub unsafe fn behind(problem: &ProblemParams, rows: u32, number: u32) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self::of_zero(problem, rows, hint::opaque(number) >> 31) }
+    }
+
+    #[inline(always)]
+    unsafe fn of_zero(problem: &ProblemParams, rows: u32, zero: u32) -> Self {
+        let [queries, keys] = [problem.queries + zero, problem.keys + zero];
+        let index = hint::opaque(thread::block_idx_x());
+        let Work { block, head, batch } = Work::decode(index, keys.div_ceil(rows), problem.key_heads + zero);
+        // SAFETY: the caller's.
+        let sequence = unsafe { Sequence::of_sizes(problem, batch, [queries, keys]) };
         let first = block * rows;
         KeyBlock { sequence, head, first, last: sequence.keys.min(first + rows) }
     }
