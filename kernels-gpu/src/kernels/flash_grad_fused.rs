@@ -65,18 +65,19 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
     unsafe {
         let block = GradBlock::<C, D, V>::new();
         block.copy_rows(Pair { wide: &k, value: &v }, work.first);
+        // Twice the number of heads that are done, and whether the next step is an odd one: one register for both.
+        let mut turn = 0;
         // A block of padding meets no query.
-        let mut index = 0;
         if !padding {
-            while index < hint::opaque(problem.query_heads) / problem.key_heads {
-                add_head::<C, D, V>(params, &block, index, &mut sums);
-                index += 1;
+            while turn / 2 < hint::opaque(problem.query_heads) / problem.key_heads {
+                add_head::<C, D, V>(params, &block, &mut turn, &mut sums);
+                turn = (turn | 1) + 1;
             }
         }
         let block = GradBlock::<C, D, V>::of_thread(hint::opaque(thread::thread_idx_x()));
         block.arrive();
         let [mut grad_key, grad_value] = sums;
-        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, index);
+        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, turn);
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
         block.store_wide(&mut grad_key, problem.scale, &dk, first);
@@ -84,20 +85,20 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
     }
 }
 
-/// What the query head of this index in its group adds to the gradients of the block's keys, and those keys to its dQ.
+/// What the query head of index `turn / 2` in its group adds to the gradients of the block's keys, and those keys to its dQ.
 #[inline(always)]
 unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     params: &BackwardParams,
     block: &GradBlock<C, D, V>,
-    index: u32,
+    turn: &mut u32,
     sums: &mut [MmaTiles; 2],
 ) {
     let problem = &params.problem;
     let none = TensorParam::default();
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), index) };
+    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), *turn) };
     let KeyBlock { sequence, first: first_key, last: last_key, .. } = work;
-    let head = work.head * (problem.query_heads / problem.key_heads) + index;
+    let head = work.head * (problem.query_heads / problem.key_heads) + *turn / 2;
     // SAFETY: the caller's.
     let rules = unsafe { ScoreRules::<C::Element>::new(problem, &none, &none, &sequence, head) };
     let range = rules.query_blocks(first_key, last_key, sequence.queries, C::TILE.step);
@@ -117,23 +118,22 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
         // The head before may still use the place of the first step, and its last copies may still be on their way there.
         block.arrive();
         block.copy_step(&Pair { wide: &queries.q, value: &queries.dout }, order.first(0), 0, false);
-        let mut parity = 0;
         for index in 0..order.edges {
             let shared = ScoreGrads::new(hint::opaque(thread::thread_idx_x()));
             queries.advance::<true>(
                 block,
                 &shared,
                 [order.first(index), order.first(index + 1)],
-                parity,
+                *turn % 2,
                 sums,
             );
-            parity ^= 1;
+            *turn ^= 1;
         }
         let shared = ScoreGrads::new(hint::opaque(thread::thread_idx_x()));
         for index in range.plain_begin..range.plain_end {
             let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
-            queries.advance::<false>(block, &shared, [index * C::TILE.step, next], parity, sums);
-            parity ^= 1;
+            queries.advance::<false>(block, &shared, [index * C::TILE.step, next], *turn % 2, sums);
+            *turn ^= 1;
         }
     }
 }

@@ -53,16 +53,17 @@ pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V:
     unsafe {
         let copies = GradBlock::<C, D, V>::new();
         copies.copy_rows(Pair { wide: &k, value: &v }, work.first);
+        // Twice the number of heads that are done, and whether the next step is an odd one: one register for both.
+        let mut turn = 0;
         // A block of padding meets no query.
-        let mut index = 0;
         if work.first < work.last {
-            while index < hint::opaque(problem.query_heads) / problem.key_heads {
-                add_head::<C, D, V>(params, index, &mut sums);
-                index += 1;
+            while turn / 2 < hint::opaque(problem.query_heads) / problem.key_heads {
+                add_head::<C, D, V>(params, &mut turn, &mut sums);
+                turn = (turn | 1) + 1;
             }
         }
         copies.arrive();
-        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, index);
+        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, turn);
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
         let thread = hint::opaque(thread::thread_idx_x());
@@ -70,18 +71,18 @@ pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V:
     }
 }
 
-/// What the query head of this index in its group adds to the gradients of the block's keys, and those keys to its dQ.
+/// What the query head of index `turn / 2` in its group adds to the gradients of the block's keys, and those keys to its dQ.
 #[inline(always)]
 unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     params: &BackwardParams,
-    index: u32,
+    turn: &mut u32,
     sums: &mut [MmaTiles; 2],
 ) {
     let problem = &params.problem;
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), index) };
+    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), *turn) };
     let KeyBlock { sequence, first: first_key, .. } = work;
-    let head = work.head * (problem.query_heads / problem.key_heads) + index;
+    let head = work.head * (problem.query_heads / problem.key_heads) + *turn / 2;
     // SAFETY: the caller's.
     let edge = unsafe { Edge::<C>::new(params, &sequence, head) };
     let range = edge.rules().query_blocks(first_key, work.last, sequence.queries, C::TILE.step);
@@ -104,10 +105,9 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
         queries.block.copies.arrive();
         let first = Pair { wide: &queries.q, value: &queries.dout };
         queries.block.copies.copy_step(&first, first_of(range.begin), 0, false);
-        let mut parity = 0;
         for block in range.begin..range.end {
-            queries.advance([first_of(block), first_of(block + 1)], range.is_plain(block), parity, sums);
-            parity ^= 1;
+            queries.advance([first_of(block), first_of(block + 1)], range.is_plain(block), *turn % 2, sums);
+            *turn ^= 1;
         }
     }
 }
