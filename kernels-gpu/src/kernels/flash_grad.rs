@@ -45,10 +45,23 @@ impl<C: FlashGradConfig> Edge<C> {
     /// What the problem gives is readable as it says.
     #[inline(always)]
     pub unsafe fn new(params: &BackwardParams, sequence: &Sequence, head: u32) -> Self {
-        let (problem, none) = (&params.problem, TensorParam::default());
-        let (mask, bias) = if C::GENERAL { (&params.mask, &params.bias) } else { (&none, &none) };
         // SAFETY: the caller's.
-        let rules = unsafe { ScoreRules::new(problem, mask, bias, sequence, head) };
+        unsafe { Self::behind(params, sequence, head, 0) }
+    }
+
+    /// The same, made with a number as in [`KeyBlock::behind`](super::key_block::KeyBlock::behind).
+    ///
+    /// # Safety
+    /// As [`Edge::new`].
+    #[inline(always)]
+    pub unsafe fn behind(params: &BackwardParams, sequence: &Sequence, head: u32, number: u32) -> Self {
+        let problem = &params.problem;
+        let of = |tensor: &TensorParam| {
+            let address = tensor.address + u64::from(number >> 31);
+            if C::GENERAL { TensorParam { address, ..*tensor } } else { TensorParam::default() }
+        };
+        // SAFETY: the caller's.
+        let rules = unsafe { ScoreRules::new(problem, &of(&params.mask), &of(&params.bias), sequence, head) };
         Edge { rules, dropout: Dropout::new(problem, sequence, head) }
     }
 

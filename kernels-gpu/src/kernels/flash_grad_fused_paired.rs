@@ -84,7 +84,7 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     let KeyBlock { sequence, first: first_key, .. } = work;
     let head = work.head * (problem.query_heads / problem.key_heads) + *turn / 2;
     // SAFETY: the caller's.
-    let edge = unsafe { Edge::<C>::new(params, &sequence, head) };
+    let edge = unsafe { Edge::<C>::behind(params, &sequence, head, hint::opaque(*turn)) };
     let range = edge.rules().query_blocks(first_key, work.last, sequence.queries, C::TILE.step);
     // Rows of keys that are padding see nothing: where the block has some, every step is at an edge.
     let range = if work.last - first_key < C::TILE.block_rows() { range.without_plain() } else { range };
@@ -155,10 +155,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<'_, C, D, V> {
             block.copies.copy_step_value(&self.dout, next, false);
             // dK += dSᵀ Q, dQ += dS K
             block.add_wide(grad_key, parity);
-            let part = block.query_gradients();
-            let [row, column] = block.part;
-            let part_of = [row + within, column];
-            sums.add_eights(first_query, block.lane, part_of, &part, PairedBlock::<C, D, V>::PART);
+            block.add_query_gradients(sums, first_query);
         }
     }
 

@@ -7,6 +7,7 @@
 use crate::config::FlashGradConfig;
 use crate::element::HalfElement;
 use crate::pipeline::flash_grad::GradBlock;
+use crate::pipeline::query_sums::QuerySums;
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::mma_product::{self, Shape};
 use crate::tiles::operand::Operand;
@@ -22,10 +23,6 @@ pub struct PairedBlock<C, const D: u32, const V: u32> {
     pub copies: GradBlock<C, D, V>,
     /// What the thread owns of a step's scores.
     pub place: MmaPlace,
-    /// The thread's lane.
-    pub lane: u32,
-    /// The first query and the first column of the warp's part of dQ.
-    pub part: [u32; 2],
     /// The lane's places in the warp's rows of K and V.
     rows: (LanePlace, LanePlace),
     /// In the warp's queries of the first step's Q and dO, where columns are summed over.
@@ -46,12 +43,6 @@ const fn to_weights<C: FlashGradConfig>() -> u32 {
 }
 
 impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
-    /// 8-column tiles of a warp's part of dQ.
-    const PART_TILES: usize = (C::TILE.group_columns() / 8) as usize;
-    /// Groups of warps that share its columns: of as many 8-column tiles one is the warp's.
-    const GROUPS: usize = C::TILE.column_groups() as usize;
-    /// Both, as `QuerySums::add_eights` takes them.
-    pub const PART: [usize; 2] = [Self::PART_TILES, Self::GROUPS];
     /// 16-query parts of a step.
     const DEPTH: usize = (C::TILE.step / 16) as usize;
 
@@ -64,8 +55,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         let (warp, lane) = (thread / 32, thread % 32);
         // Warps of a half are neighbours; as to dQ, warps of as many 16 queries are.
         let (group, half) = (warp % (C::TILE.warps / 2), warp / (C::TILE.warps / 2));
-        let parts = Self::DEPTH as u32;
-        let (query_part, column_group) = (warp % parts, warp / parts);
+        let (query_part, column_group) = Self::part_of(warp);
         let first = [group * 16, half * C::TILE.warp_columns()];
 
         let (k, v) = GradBlock::<C, D, V>::row_tiles(start);
@@ -78,8 +68,6 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         PairedBlock {
             copies,
             place,
-            lane,
-            part: [16 * query_part, 8 * column_group],
             rows: (k.place(first[0], by_rows), v.place(first[0], by_rows)),
             columns: (q.place(first[1], eight_rows), dout.place(first[1], eight_rows)),
             sums: (q.place(0, right(by_rows, 2 * half)), dout.place(0, right(by_rows, 2 * half))),
@@ -91,7 +79,14 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         }
     }
 
-    /// A place, in the general kernels hidden from the optimiser, as in [`GradBlock`].
+    /// The part of a warp of dQ: which 16 queries, and which columns.
+    #[inline(always)]
+    fn part_of(warp: u32) -> (u32, u32) {
+        let parts = Self::DEPTH as u32;
+        (warp % parts, warp / parts)
+    }
+
+    /// A place hidden from the optimiser: it would compute all those that follow from it before the loop and keep them in registers.
     #[inline(always)]
     fn at(place: LanePlace) -> LanePlace {
         place.hidden()
@@ -194,22 +189,30 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         }
     }
 
-    /// `dSᵀ K` over all keys of the block: the warp's queries and columns.
+    /// Adds `dSᵀ K` over all keys of the block, of the warp's queries and columns, to the sums of the step that begins at a query.
     ///
     /// # Safety
-    /// As [`PairedBlock::add_wide`].
+    /// As [`PairedBlock::add_wide`] and [`QuerySums::add`].
     #[inline(always)]
-    pub unsafe fn query_gradients(&self) -> MmaTiles {
-        let shape = Shape { rows: 1, columns: Self::PART_TILES, depth: (C::TILE.block_rows() / 16) as usize };
+    pub unsafe fn add_query_gradients(&self, sums: &QuerySums, first_query: u32) {
+        let (tiles, groups) = ((C::TILE.group_columns() / 8) as usize, C::TILE.column_groups() as usize);
+        let shape = Shape { rows: 1, columns: tiles, depth: (C::TILE.block_rows() / 16) as usize };
         let (left, right) = (Self::at(self.by_queries), Self::at(self.keys));
+        // With steps of 16, halves of a tile of sums, registers are so short that this is computed anew in each step: the assembler
+        // does not know that a query is below 2^31.
+        let halves = C::TILE.step < GRAD_SUM_ROWS;
+        let thread = thread::thread_idx_x() + if halves { first_query >> 31 } else { 0 };
+        let (query_part, column_group) = Self::part_of(thread / 32);
+        let row = 16 * query_part + if halves { first_query % GRAD_SUM_ROWS } else { 0 };
         // SAFETY: the caller's.
         unsafe {
-            mma_product::of_columns_by_eight::<C::Element, GRAD_SUM_ROWS, D>(
+            let part = mma_product::of_columns_by_eight::<C::Element, GRAD_SUM_ROWS, D>(
                 shape,
                 left,
                 right,
-                Self::GROUPS / 2,
-            )
+                groups / 2,
+            );
+            sums.add_eights(first_query, thread % 32, [row, 8 * column_group], &part, [tiles, groups]);
         }
     }
 
