@@ -195,10 +195,9 @@ pub struct Options {
     /// Whether backward computes the gradient of the bias, if there is one. Default: yes.
     pub bias_gradient: bool,
     /// Whether backward gives the same bits every time (PyTorch's `use_deterministic_algorithms`, flash-attn's
-    /// `deterministic`). `Some(true)`: no kernel adds atomically. `Some(false)`: where `Flash` has a kernel that adds up the
-    /// gradient of q atomically, it is taken: to 128 columns, with a scale above 0, and without mask, bias, softcap, ALiBi, sinks and
-    /// dropout. The last bits of dq, and of nothing else, then vary. Default: none, which is that kernel where some query may see more
-    /// than [`FUSED_KEYS`](crate::FUSED_KEYS) keys.
+    /// `deterministic`). `Some(true)`: no kernel adds atomically. `Some(false)`: wherever `Flash` goes backward it does so by a kernel
+    /// that adds up the gradient of q atomically. The last bits of dq, and of nothing else, then vary. Default: none, which is such a
+    /// kernel where some query may see more than [`FUSED_KEYS`](crate::FUSED_KEYS) keys.
     pub deterministic: Option<bool>,
     /// Who hears how far the launches have come. Default: no one.
     pub progress: Option<OnProgress>,

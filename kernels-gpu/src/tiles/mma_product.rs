@@ -159,7 +159,7 @@ pub unsafe fn of_rows_by_eight<E: HalfElement, const COLUMNS: u32>(
 ) -> MmaTiles {
     let mut result = MmaTiles::zero();
     for k in 0..shape.depth / 2 {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: the caller's.
         let a = unsafe {
             [
                 mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(left, 0, 2 * k)),
@@ -167,6 +167,7 @@ pub unsafe fn of_rows_by_eight<E: HalfElement, const COLUMNS: u32>(
             ]
         };
         for n in 0..shape.columns {
+            // SAFETY: the caller's.
             unsafe {
                 let b = mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(right, 8 * n, 2 * k));
                 add_eight::<E>(&mut result.tiles[n], &a, b);
@@ -190,7 +191,7 @@ pub unsafe fn of_columns_by_eight<E: HalfElement, const LEFT: u32, const RIGHT: 
 ) -> MmaTiles {
     let mut result = MmaTiles::zero();
     for k in 0..shape.depth / 2 {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: the caller's.
         let a = unsafe {
             [
                 mem::ldmatrix_x4_trans::<0>(SwizzledTile::<LEFT>::part(left, 32 * k, 0)),
@@ -198,6 +199,7 @@ pub unsafe fn of_columns_by_eight<E: HalfElement, const LEFT: u32, const RIGHT: 
             ]
         };
         for n in 0..shape.columns {
+            // SAFETY: the caller's.
             unsafe {
                 let part = SwizzledTile::<RIGHT>::part(right, 32 * k, n * stride);
                 add_eight::<E>(&mut result.tiles[n], &a, mem::ldmatrix_x4_trans::<0>(part));
@@ -221,9 +223,10 @@ pub unsafe fn add_product<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
     stride: usize,
 ) {
     for k in 0..shape.depth {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: the caller's.
         let a = unsafe { [mem::ldmatrix_x4::<0>(SwizzledTile::<LEFT>::part(left, 0, k)), [0; 4]] };
         for pair in 0..shape.columns / 2 {
+            // SAFETY: the caller's.
             unsafe {
                 let part = SwizzledTile::<RIGHT>::part(right, 16 * k, pair * stride);
                 add_pair::<E>(shape, sum, &a, pair, mem::ldmatrix_x4_trans::<0>(part));

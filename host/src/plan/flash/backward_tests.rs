@@ -54,17 +54,34 @@ fn many_keys_in_sight_are_added_up_atomically_unless_the_caller_decides(
 }
 
 #[test]
-fn what_the_fused_kernel_does_not_compute_has_no_atomic_additions() {
+fn there_is_a_fused_kernel_for_changed_scores_and_for_wide_heads() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::F16, &[1, 2, 300, 64]);
+    let wide = run.tensor(Dtype::F16, &[1, 2, 300, 192]);
+    let with = |call: Sdpa<'_>, dout: &Tensor| {
+        let launches = backward(&run, call.deterministic(false), dout);
+        let [delta, fused, convert] = &launches[..] else { panic!("{:?}", names(&launches)) };
+        assert_eq!([delta.entry, convert.entry], ["delta_f16", "flash_grad_convert_f16"]);
+        (fused.entry, fused.grid, fused.block, fused.shared_bytes)
+    };
+    // Blocks of 64 keys and 8 warps. K and V of 8 KiB, two steps of Q and dO of 4 KiB each, weights and gradients of scores of 4.
+    let general = with(sdpa(&q, &q, &q).softcap(3.0), &q);
+    assert_eq!(general, ("flash_general_grad_fused_f16_d64", 5 * 2, 256, 40 << 10));
+    let plain = with(sdpa(&wide, &wide, &wide), &wide);
+    assert_eq!(plain, ("flash_grad_fused_f16_d192", 5 * 2, 256, 96 << 10));
+    let both = with(sdpa(&wide, &wide, &wide).softcap(3.0), &wide);
+    assert_eq!(both.0, "flash_general_grad_fused_f16_d192");
+}
+
+#[test]
+fn what_no_fused_kernel_computes_has_no_atomic_additions() {
     let run = Run::new();
     let q = run.tensor(Dtype::F16, &[1, 2, 300, 64]);
     let plain = || sdpa(&q, &q, &q).deterministic(false);
-    let wide = run.tensor(Dtype::F16, &[1, 2, 300, 192]);
     let floats = run.tensor(Dtype::F32, &[1, 2, 300, 64]);
     // Rows of 64 columns that begin 8 bytes behind a multiple of 16.
     let late = run.tensor(Dtype::F16, &[1, 2, 300, 72]).narrow(3, 4, 64).unwrap();
     let launches = [
-        backward(&run, plain().softcap(3.0), &q),
-        backward(&run, sdpa(&wide, &wide, &wide).deterministic(false), &wide),
         backward(&run, sdpa(&floats, &floats, &floats).deterministic(false), &floats),
         backward(&run, plain(), &late),
     ];
