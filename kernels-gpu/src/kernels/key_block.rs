@@ -44,7 +44,12 @@ impl KeyBlock {
         let Work { block, head, batch } = Work::decode(index, blocks, problem.key_heads);
         // SAFETY: the caller's.
         let sequence = unsafe { Sequence::new(problem, batch) };
-        let first = block * rows;
+        Self::of_keys(sequence, head, block * rows, rows)
+    }
+
+    /// That of `rows` keys from `first` on.
+    #[inline(always)]
+    pub fn of_keys(sequence: Sequence, head: u32, first: u32, rows: u32) -> Self {
         KeyBlock { sequence, head, first, last: sequence.keys.min(first + rows) }
     }
 
