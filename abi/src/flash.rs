@@ -5,6 +5,7 @@
 //! registers, and weights go from the first product to the second without leaving them.
 
 mod fused;
+mod launch;
 pub mod split;
 pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums, flash_paired_grad_tile};
 

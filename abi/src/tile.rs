@@ -34,6 +34,9 @@ pub const OPERAND_PAD: u32 = 4;
 /// consecutive scalars fill the 32 banks.
 pub const PROBABILITY_PAD: u32 = 8;
 
+/// Bytes of the numbers that all threads of a block need now and then, in shared memory instead of in their registers.
+pub const NOTE_BYTES: u32 = 128;
+
 /// How one kernel divides its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileConfig {
@@ -79,7 +82,7 @@ impl TileConfig {
 
     /// Dynamic shared memory of a block.
     pub const fn shared_bytes(&self) -> u32 {
-        self.rows_bytes() + self.columns_bytes() + self.probability_bytes()
+        self.rows_bytes() + self.columns_bytes() + self.probability_bytes() + NOTE_BYTES
     }
 }
 

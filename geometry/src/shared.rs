@@ -1,6 +1,6 @@
 //! Where a tile's element lies in shared memory, and how many wavefronts an access takes.
 
-use flash_attention_abi::tile::{BLOCK_COLUMNS, OPERAND_PAD, PROBABILITY_PAD, TileConfig};
+use flash_attention_abi::tile::{BLOCK_COLUMNS, NOTE_BYTES, OPERAND_PAD, PROBABILITY_PAD, TileConfig};
 
 /// A row-major f32 tile in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl TileLayout {
     }
 }
 
-/// The tiles of a kernel in dynamic shared memory.
+/// The tiles of a kernel in dynamic shared memory, behind [`NOTE_BYTES`] of single numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedPlan {
     /// The block's own operand.
@@ -33,15 +33,16 @@ pub struct SharedPlan {
 }
 
 impl SharedPlan {
-    /// The layout for a tile configuration; it fills [`TileConfig::shared_bytes`] exactly.
+    /// The layout for a tile configuration; with the numbers it fills [`TileConfig::shared_bytes`] exactly.
     pub const fn new(tile: &TileConfig) -> SharedPlan {
         let row_columns = if tile.resident { tile.head_dim } else { tile.slice };
+        let columns = NOTE_BYTES + tile.rows_bytes();
         SharedPlan {
-            rows: TileLayout { offset: 0, row_bytes: (row_columns + OPERAND_PAD) * 4 },
-            columns: TileLayout { offset: tile.rows_bytes(), row_bytes: (tile.slice + OPERAND_PAD) * 4 },
-            slab: TileLayout { offset: tile.rows_bytes(), row_bytes: (tile.head_dim + OPERAND_PAD) * 4 },
+            rows: TileLayout { offset: NOTE_BYTES, row_bytes: (row_columns + OPERAND_PAD) * 4 },
+            columns: TileLayout { offset: columns, row_bytes: (tile.slice + OPERAND_PAD) * 4 },
+            slab: TileLayout { offset: columns, row_bytes: (tile.head_dim + OPERAND_PAD) * 4 },
             probability: TileLayout {
-                offset: tile.rows_bytes() + tile.columns_bytes(),
+                offset: columns + tile.columns_bytes(),
                 row_bytes: (BLOCK_COLUMNS + PROBABILITY_PAD) * 4,
             },
         }
@@ -124,7 +125,7 @@ mod tests {
     fn the_plan_fills_shared_memory_exactly_and_tiles_are_aligned_to_16_bytes() {
         for tile in tiles() {
             let plan = SharedPlan::new(&tile);
-            assert_eq!(plan.rows.offset, 0);
+            assert_eq!(plan.rows.offset, NOTE_BYTES);
             assert_eq!(plan.probability.at(tile.block_rows(), 0), tile.shared_bytes());
             for layout in [plan.rows, plan.columns, plan.slab, plan.probability] {
                 assert!(layout.offset.is_multiple_of(16) && layout.row_bytes.is_multiple_of(16));

@@ -11,6 +11,7 @@ use alibi::Alibi;
 use bias::Bias;
 use core::f32::consts::LOG2_E;
 use cuda_std::hint;
+use cuda_std::mem::GlobalAddr;
 use flash_attention_abi::{ProblemParams, TensorParam};
 use flash_attention_geometry::band::{Band, BlockRange};
 use per_score::PerScore;
@@ -123,6 +124,19 @@ impl<P: Copy> TilePlace<P> {
     }
 }
 
+/// What [`ScoreRules`] have of their batch entry and head, beside what the problem says.
+#[derive(Clone, Copy)]
+pub struct HeadRules {
+    /// The sequence's bounds, and the band in it.
+    pub inside: Inside,
+    /// ALiBi's slope.
+    pub slope: f32,
+    /// Address of the head's mask.
+    pub mask: GlobalAddr,
+    /// Address of its bias.
+    pub bias: GlobalAddr,
+}
+
 /// Everything that happens to raw scores before the softmax, for one head of one batch entry.
 pub struct ScoreRules<E> {
     /// Factor that scales raw scores and turns them into units of log2, where the softcap does not.
@@ -160,6 +174,31 @@ impl<E: Element> ScoreRules<E> {
                 Inside::new(sequence, band),
                 Boolean::new(PerScore::new(mask, sequence.batch, head, 1)),
             ),
+        }
+    }
+
+    /// What they have of their head.
+    #[inline(always)]
+    pub fn of_head(&self) -> HeadRules {
+        let (inside, boolean) = self.visible;
+        HeadRules { inside, slope: self.alibi.slope, mask: boolean.tensor.base, bias: self.bias.tensor.base }
+    }
+
+    /// The rules that have this of their head.
+    #[inline(always)]
+    pub fn with_head(
+        problem: &ProblemParams,
+        mask: &TensorParam,
+        bias: &TensorParam,
+        of_head: HeadRules,
+    ) -> Self {
+        let Inside { queries, keys, .. } = of_head.inside;
+        ScoreRules {
+            scale_log2: problem.scale * LOG2_E,
+            softcap: Softcap::new(problem),
+            alibi: Alibi::with_slope(problem, of_head.slope, keys as i32 - queries as i32),
+            bias: Bias::new(PerScore::at_address(of_head.bias, bias, E::BYTES)),
+            visible: (of_head.inside, Boolean::new(PerScore::at_address(of_head.mask, mask, 1))),
         }
     }
 

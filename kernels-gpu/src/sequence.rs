@@ -63,6 +63,18 @@ impl Sequence {
         sequence
     }
 
+    /// All that it is, as numbers.
+    #[inline(always)]
+    pub fn to_numbers(&self) -> [u32; 6] {
+        [self.batch, self.queries, self.keys, self.key_rows, self.first_query, self.first_key]
+    }
+
+    /// What [`Sequence::to_numbers`] was asked of.
+    #[inline(always)]
+    pub fn from_numbers([batch, queries, keys, key_rows, first_query, first_key]: [u32; 6]) -> Self {
+        Sequence { batch, queries, keys, key_rows, first_query, first_key }
+    }
+
     /// Queries of the whole problem, one head: the rows of a packed tensor, or those of one batch entry after the other.
     ///
     /// # Safety

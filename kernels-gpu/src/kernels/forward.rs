@@ -7,22 +7,24 @@
 //! | streams | K in slices of columns, V in slabs of rows, one block of 64 keys after the other |
 //! | bound by | FMA issue: at head dim 64, 128 FMA per 12 shared loads in S and per 12 in O |
 
+use super::head_notes::HeadNotes;
 use super::query_block::QueryBlock;
 use crate::config::{KernelConfig, assume_checked};
 use crate::pipeline::row::{LanesOfARow, PerQuery};
 use crate::pipeline::{Block, NOWHERE};
-use crate::score::dropout::Dropout;
 use crate::score::{QueryRows, TilePlace};
 use crate::softmax::OnlineSoftmax;
 use crate::tiles::fragment::Output;
 use core::f32::consts::LOG2_E;
 use cuda_std::mem::{self, GlobalAddr};
+use cuda_std::thread;
 use flash_attention_abi::ForwardParams;
-use flash_attention_abi::params::{ALIGNED_K, ALIGNED_OUT, ALIGNED_Q, ALIGNED_V};
+use flash_attention_abi::params::ALIGNED_OUT;
 use flash_attention_abi::tile::BLOCK_COLUMNS;
 
-/// Barriers in the source: two around the use of each slice of K, two around that of each slab of V.
-pub const BARRIERS: u32 = 4;
+/// Barriers in the source: two around the use of each slice of K, two around that of each slab of V, and one
+/// behind what is noted down.
+pub const BARRIERS: u32 = 5;
 
 /// Shuffles in the source for each row of a thread: three for the maximum, three for the sum.
 pub const SHUFFLES_A_ROW: u32 = 6;
@@ -39,50 +41,66 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
     // SAFETY: the caller's.
     let Some(work) = (unsafe { QueryBlock::of_this_block(problem, C::BLOCK_ROWS) }) else { return };
     let QueryBlock { sequence, head, key_head, first: first_query, .. } = work;
-    let aligned = |bit| problem.aligned & bit != 0;
-    let q = sequence.of_queries(&params.q, head, problem.head_dim, aligned(ALIGNED_Q));
-    let k = sequence.of_keys(&params.k, key_head, problem.head_dim, aligned(ALIGNED_K));
-    let v = sequence.of_keys(&params.v, key_head, problem.value_dim, aligned(ALIGNED_V));
-    let out = sequence.of_queries(&params.out, head, problem.value_dim, aligned(ALIGNED_OUT));
     // SAFETY: the caller's.
     let (rules, range) =
         unsafe { work.rules::<C::Element>(problem, &params.mask, &params.bias, BLOCK_COLUMNS) };
-    let dropout = Dropout::new(problem, &sequence, head);
 
     // Beyond the last visible block nothing is fetched early.
     let first_row = |block| if block < range.end { block * BLOCK_COLUMNS } else { NOWHERE };
 
     let tiles = Block::<C>::new();
+    let notes = HeadNotes::<_, C::Element>::new(params, tiles.notes);
+    if tiles.thread == 0 {
+        // SAFETY: nobody reads them before the barrier.
+        unsafe {
+            notes.write_work(&sequence, head, first_query);
+            notes.write_head(&sequence, head, key_head, &rules);
+            notes.write_plain(&range);
+        }
+    }
+    thread::sync_threads();
     let mut output = Output::zero();
     // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys.
     unsafe {
         let mut softmax = softmax::<C>(problem.sinks, head, tiles.place.lane_column == 0);
-        tiles.keep_rows(&q, first_query);
-        let mut stage = tiles.fetch_slice(&k, first_row(range.begin));
-        for block in range.begin..range.end {
+        tiles.keep_rows(&notes.q(), first_query);
+        let mut stage = tiles.fetch_slice(&notes.k(), first_row(range.begin));
+        let mut block = range.begin;
+        while block < range.end {
             let first_key = block * BLOCK_COLUMNS;
-            let tile =
-                TilePlace { thread: tiles.place, first_query, first_key, plain: range.is_plain(block) };
-
             // S = Q Kᵀ
-            let mut scores = tiles.scores_of_kept_rows(&k, &mut stage, first_key, first_row(block + 1));
+            let mut scores =
+                tiles.scores_of_kept_rows(&notes.k(), &mut stage, first_key, first_row(block + 1));
+            let v = notes.v();
             let values = tiles.fetch_slab(&v, first_key);
-            rules.apply::<C, QueryRows>(&mut scores, tile);
+            let tile = TilePlace {
+                thread: tiles.place,
+                first_query: notes.first(),
+                first_key,
+                plain: notes.is_plain(block),
+            };
+            notes.rules().apply::<C, QueryRows>(&mut scores, tile);
 
             // P = softmax step
             let shrink = softmax.update_max(&mut scores, true);
             softmax.exponentiate(&mut scores, true);
             output.scale_rows::<C>(C::OUTPUT_COLUMNS, &shrink);
+            let dropout = notes.dropout();
             dropout.apply::<C>(dropout.kept::<C, QueryRows>(tile), &mut scores);
             tiles.put_weights(&scores);
 
             // O += P V
             tiles.add_weighted(&mut output, &v, values, first_key);
+            block += 1;
         }
         let finished = softmax.finalize();
-        tiles.store_output(&output, &finished.inverse_sum, &out, first_query);
+        let tiles = tiles.anew(notes.zero());
+        let (sequence, head, first) = (notes.sequence(), notes.head(), notes.first());
+        let aligned = problem.aligned & ALIGNED_OUT != 0;
+        let out = sequence.of_queries(&params.out, head, problem.value_dim, aligned);
+        tiles.store_output(&output, &finished.inverse_sum, &out, first);
         let lse = PerQuery::new(&params.lse, &sequence, head);
-        lse.store_rows::<C>(&finished.lse, tiles.place, first_query, tiles.place.lane_column == 0);
+        lse.store_rows::<C>(&finished.lse, tiles.place, first, tiles.place.lane_column == 0);
     }
 }
 

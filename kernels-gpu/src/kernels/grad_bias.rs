@@ -10,19 +10,18 @@
 //! | streams | Q and K, dO and V in slices of columns |
 //! | bound by | FMA issue; 2 products a block |
 
+use super::grad_notes::GradNotes;
 use super::gradient::{self, GradientOf};
 use crate::config::{KernelConfig, assume_checked};
 use crate::element::Element;
 use crate::pipeline::Block;
-use crate::pipeline::row::{PerQuery, subtrahend};
-use crate::score::dropout::Dropout;
+use crate::pipeline::row::subtrahend;
 use crate::score::{QueryRows, ScoreRules, TilePlace};
 use crate::sequence::Sequence;
 use crate::tiles::fragment::Scores;
 use crate::tiles::operand::Operand;
 use cuda_std::thread;
 use flash_attention_abi::BackwardParams;
-use flash_attention_abi::params::{ALIGNED_DOUT, ALIGNED_K, ALIGNED_Q, ALIGNED_V};
 use flash_attention_abi::tile::BLOCK_COLUMNS;
 use flash_attention_geometry::grid::Work;
 
@@ -64,8 +63,9 @@ impl BiasTile {
     }
 }
 
-/// Barriers in the source: two around the use of each piece, in two products, and one before the sums over rows.
-pub const BARRIERS: u32 = 5;
+/// Barriers in the source: two around the use of each piece, in two products, two behind what is noted down, and
+/// one before the sums over rows.
+pub const BARRIERS: u32 = 7;
 
 /// The kernel.
 ///
@@ -79,6 +79,11 @@ pub unsafe fn grad_bias<C: KernelConfig>(params: &BackwardParams) {
     let tile = BiasTile::of_this_block(params, C::BLOCK_ROWS);
     let block = Block::<C>::new();
     let batches = if problem.bias_batch == 1 { 0..problem.batch } else { tile.batch..tile.batch + 1 };
+    if block.thread == 0 {
+        // SAFETY: nobody reads it before the barrier.
+        unsafe { GradNotes::<C::Element>::new(params, block.notes).write_zero() }
+    }
+    thread::sync_threads();
     let mut total = Scores::zero();
     for batch in batches {
         let heads = if problem.bias_heads == 1 { 0..problem.query_heads } else { tile.head..tile.head + 1 };
@@ -117,6 +122,11 @@ unsafe fn score_gradient<C: KernelConfig>(
     first_key: u32,
 ) -> Scores {
     let problem = &params.problem;
+    let notes = GradNotes::<C::Element>::new(params, tiles.notes);
+    // Batch entry and head as no assembler can know them: it would keep the places of both in all tensors in registers.
+    // SAFETY: noted down before a barrier.
+    let zero = unsafe { notes.zero() };
+    let (batch, head) = (batch + zero, head + zero);
     let key_head = head / (problem.query_heads / problem.key_heads);
     // SAFETY: the caller's.
     let sequence = unsafe { Sequence::new(problem, batch) };
@@ -132,25 +142,26 @@ unsafe fn score_gradient<C: KernelConfig>(
     if key_block < range.begin || range.end <= key_block {
         return Scores::zero(); // The whole block: nothing of the tile is visible.
     }
-    let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
-    let aligned = |bit| problem.aligned & bit != 0;
-    let q = sequence.of_queries(&params.q, head, head_dim, aligned(ALIGNED_Q));
-    let dout = sequence.of_queries(&params.dout, head, value_dim, aligned(ALIGNED_DOUT));
-    let k = sequence.of_keys(&params.k, key_head, head_dim, aligned(ALIGNED_K));
-    let v = sequence.of_keys(&params.v, key_head, value_dim, aligned(ALIGNED_V));
+    if tiles.thread == 0 {
+        // SAFETY: what was noted down of the head before has been read before the last product ended.
+        unsafe {
+            notes.write_sequence(&sequence);
+            notes.write_all(&sequence, head, key_head, &rules);
+        }
+    }
+    thread::sync_threads();
     let tile = TilePlace { thread: tiles.place, first_query, first_key, plain: false };
-    let dropout = Dropout::new(problem, &sequence, head);
     // SAFETY: the caller's.
     unsafe {
-        let lse = PerQuery::new(&params.lse, &sequence, head);
-        let lse = lse.of_rows::<C>(tiles.place, first_query, f32::NEG_INFINITY).map(subtrahend);
-        let delta = PerQuery::new(&params.delta, &sequence, head);
-        let delta = delta.of_rows::<C>(tiles.place, first_query, 0.0);
-        let mut weights = tiles.scores(&q, first_query, &k, first_key);
-        let of = GradientOf::Biased;
+        let mut weights = tiles.scores(&notes.q(), first_query, &notes.k(), first_key);
+        let lse = notes.lse().of_rows::<C>(tiles.place, first_query, f32::NEG_INFINITY).map(subtrahend);
+        let (of, rules) = (GradientOf::Biased, notes.rules());
         gradient::weights::<C, QueryRows, _>(of, &rules, &mut weights, tile, |i, _| lse[i], |_, _, _| ());
-        let mut grads = tiles.scores(&dout, first_query, &v, first_key);
-        dropout.apply::<C>(dropout.kept::<C, QueryRows>(tile), &mut grads);
+        let dropout = notes.dropout();
+        let kept = dropout.kept::<C, QueryRows>(tile);
+        let delta = notes.delta().of_rows::<C>(tiles.place, first_query, 0.0);
+        let mut grads = tiles.scores(&notes.dout(), first_query, &notes.v(), first_key);
+        dropout.apply::<C>(kept, &mut grads);
         gradient::scores::<C>(&mut grads, &weights, |i, _| delta[i]);
         grads
     }

@@ -61,7 +61,12 @@ impl KeyBlock {
         let Work { block, head, batch } = Work::decode(index, keys.div_ceil(rows), problem.key_heads + zero);
         // SAFETY: the caller's.
         let sequence = unsafe { Sequence::of_sizes(problem, batch, [queries, keys]) };
-        let first = block * rows;
+        Self::of_keys(sequence, head, block * rows, rows)
+    }
+
+    /// That of `rows` keys from `first` on.
+    #[inline(always)]
+    pub fn of_keys(sequence: Sequence, head: u32, first: u32, rows: u32) -> Self {
         KeyBlock { sequence, head, first, last: sequence.keys.min(first + rows) }
     }
 

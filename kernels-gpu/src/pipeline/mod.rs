@@ -5,6 +5,7 @@
 
 use crate::config::KernelConfig;
 use crate::tiles::fragment::{Output, RowVector, Scores};
+use crate::tiles::notes::Notes;
 use crate::tiles::operand::Operand;
 use crate::tiles::product::{self, ScoreWriter};
 use crate::tiles::shared_tile::SharedTile;
@@ -34,6 +35,8 @@ pub struct Block<C> {
     columns: SharedTile,
     slab: SharedTile,
     weights: SharedTile,
+    /// Where the block notes down what registers would be wasted on.
+    pub notes: Notes,
     config: PhantomData<C>,
 }
 
@@ -42,7 +45,18 @@ impl<C: KernelConfig> Block<C> {
     #[inline(always)]
     pub fn new() -> Self {
         const { C::VALID };
-        let thread = thread::thread_idx_x();
+        Self::of_thread(thread::thread_idx_x())
+    }
+
+    /// The same view, computed anew. `zero` is 0, read where the assembler cannot know that: it would keep the places in the
+    /// tiles in registers from the first view on.
+    #[inline(always)]
+    pub fn anew(&self, zero: u32) -> Self {
+        Self::of_thread(self.thread + zero)
+    }
+
+    #[inline(always)]
+    fn of_thread(thread: u32) -> Self {
         // SAFETY: the entry point's launch bounds and the host's plan say so.
         unsafe { core::hint::assert_unchecked(thread < C::TILE.threads) };
         let start = shared::dynamic_shared_address();
@@ -53,6 +67,7 @@ impl<C: KernelConfig> Block<C> {
             columns: SharedTile::new(start, C::SHARED.columns),
             slab: SharedTile::new(start, C::SHARED.slab),
             weights: SharedTile::new(start, C::SHARED.probability),
+            notes: Notes::new(start),
             config: PhantomData,
         }
     }

@@ -77,6 +77,18 @@ impl PerQuery {
         }
     }
 
+    /// The numbers that begin at an address.
+    #[inline(always)]
+    pub fn at_address(base: GlobalAddr, queries: u32) -> Self {
+        PerQuery { base, queries }
+    }
+
+    /// Address of the first number.
+    #[inline(always)]
+    pub fn base(&self) -> GlobalAddr {
+        self.base
+    }
+
     /// Writes the number of one query.
     ///
     /// # Safety

@@ -12,7 +12,7 @@ use flash_attention_abi::ProblemParams;
 pub struct Alibi {
     given: bool,
     /// Of the head, in units of log2, negative.
-    slope: f32,
+    pub slope: f32,
     shift: i32,
 }
 
@@ -34,6 +34,12 @@ impl Alibi {
             slope = -LOG2_E * f32::from_bits(unsafe { mem::ld_global_nc_u32::<0>(address) });
         }
         Alibi { given, slope, shift: sequence.shift() }
+    }
+
+    /// That with a slope that [`Alibi::new`] has found, where the last query stands `shift` keys further on.
+    #[inline(always)]
+    pub fn with_slope(problem: &ProblemParams, slope: f32, shift: i32) -> Self {
+        Alibi { given: problem.alibi.address != 0, slope, shift }
     }
 }
 

@@ -9,7 +9,8 @@ use cuda_std::float;
 
 /// Adds a tensor's element.
 pub struct Bias<E> {
-    tensor: PerScore,
+    /// Where it lies.
+    pub tensor: PerScore,
     element: PhantomData<E>,
 }
 

@@ -20,7 +20,7 @@ pub struct Dropout {
     seed: [u32; 2],
     offset: u32,
     /// Index of the head among those of all batch entries.
-    row: u32,
+    pub row: u32,
 }
 
 /// Which elements of a thread's fragment are kept: bit `8 i + j` is that of row `i` and column `j`.
@@ -40,12 +40,18 @@ impl Dropout {
     /// Dropout as the problem has it.
     #[inline(always)]
     pub fn new(problem: &ProblemParams, sequence: &Sequence, head: u32) -> Self {
+        Self::of_row(problem, sequence.batch * problem.query_heads + head)
+    }
+
+    /// The same for a head by its index among those of all batch entries.
+    #[inline(always)]
+    pub fn of_row(problem: &ProblemParams, row: u32) -> Self {
         Dropout {
             threshold: problem.dropout_threshold,
             scale: problem.dropout_scale,
             seed: problem.seed,
             offset: problem.offset,
-            row: sequence.batch * problem.query_heads + head,
+            row,
         }
     }
 

@@ -8,7 +8,8 @@ use flash_attention_abi::TensorParam;
 pub struct PerScore {
     /// Whether there is such a tensor.
     pub given: bool,
-    base: GlobalAddr,
+    /// Address of its first element.
+    pub base: GlobalAddr,
     query_bytes: i64,
     key_bytes: u32,
 }
@@ -21,6 +22,17 @@ impl PerScore {
         PerScore {
             given: tensor.address != 0,
             base: GlobalAddr::from_generic(tensor.address.wrapping_add_signed(offset)),
+            query_bytes: tensor.row_stride,
+            key_bytes: element_bytes,
+        }
+    }
+
+    /// The part of a tensor that begins at an address.
+    #[inline(always)]
+    pub fn at_address(base: GlobalAddr, tensor: &TensorParam, element_bytes: u32) -> Self {
+        PerScore {
+            given: tensor.address != 0,
+            base,
             query_bytes: tensor.row_stride,
             key_bytes: element_bytes,
         }

@@ -9,8 +9,10 @@ use flash_attention_geometry::band::Band;
 /// Inside the sequence and the band of causal masks and windows.
 #[derive(Clone, Copy)]
 pub struct Inside {
-    queries: u32,
-    keys: u32,
+    /// Queries of the sequence.
+    pub queries: u32,
+    /// Its keys.
+    pub keys: u32,
     /// The band, where the sequence's corner has put it.
     pub band: Band,
 }
@@ -63,7 +65,8 @@ impl Mask for Inside {
 /// A tensor of bytes, 0 where a query may not see a key.
 #[derive(Clone, Copy)]
 pub struct Boolean {
-    tensor: PerScore,
+    /// Where it lies.
+    pub tensor: PerScore,
 }
 
 impl Boolean {

@@ -4,6 +4,7 @@ pub mod fragment;
 pub mod layout;
 pub mod mma_fragment;
 pub mod mma_product;
+pub mod notes;
 pub mod operand;
 pub mod packed;
 pub mod product;

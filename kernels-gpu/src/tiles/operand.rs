@@ -33,6 +33,24 @@ impl<E: Element> Operand<E> {
         }
     }
 
+    /// The matrix that begins at an address, with the rows' distance of a tensor.
+    #[inline(always)]
+    pub fn at_address(
+        base: GlobalAddr,
+        tensor: &TensorParam,
+        rows: u32,
+        columns: u32,
+        aligned: bool,
+    ) -> Self {
+        Operand { base, row_bytes: tensor.row_stride, rows, columns, aligned, element: PhantomData }
+    }
+
+    /// Address of the first element.
+    #[inline(always)]
+    pub fn base(&self) -> GlobalAddr {
+        self.base
+    }
+
     /// Address of an element.
     #[inline(always)]
     pub fn at(&self, row: u32, column: u32) -> GlobalAddr {
