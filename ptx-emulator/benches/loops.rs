@@ -195,23 +195,22 @@ fn loops(criterion: &mut Criterion<ProcessorTime>) {
             .sample_size(10)
             .warm_up_time(Duration::from_millis(300))
             .measurement_time(Duration::from_secs(1));
+        let run = |counters, checks| {
+            let options = LaunchOptions { counters, checks, ..LaunchOptions::default() };
+            let shape =
+                LaunchConfig { grid: [BLOCKS, 1, 1], block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
+            emulator
+                .launch_with(&module, entry.name(), shape, &[&out.to_le_bytes()], &options)
+                .expect("the kernel is good")
+        };
+        // Elements are operations of matrix products where there are any.
+        let stats = run(false, false);
+        let flops = stats.matrix_flops;
+        group.throughput(Throughput::Elements(if flops > 0 { flops } else { stats.thread_instructions }));
         for (name, counters, checks) in
             [("plain", false, false), ("counters", true, false), ("checks", false, true)]
         {
-            let options = LaunchOptions { counters, checks, ..LaunchOptions::default() };
-            let run = || {
-                let shape =
-                    LaunchConfig { grid: [BLOCKS, 1, 1], block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
-                let args: [&[u8]; 1] = [&out.to_le_bytes()];
-                emulator
-                    .launch_with(&module, entry.name(), shape, &args, &options)
-                    .expect("the kernel is good")
-            };
-            let stats = run();
-            // Elements are operations of matrix products where there are any.
-            let flops = stats.matrix_flops;
-            group.throughput(Throughput::Elements(if flops > 0 { flops } else { stats.thread_instructions }));
-            group.bench_function(name, |bencher| bencher.iter(run));
+            group.bench_function(name, |bencher| bencher.iter(|| run(counters, checks)));
         }
         group.finish();
     }
