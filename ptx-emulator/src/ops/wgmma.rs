@@ -14,7 +14,7 @@ use super::mma::{
 };
 use super::observe::in_words;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
-use crate::checks::{Access, READS};
+use crate::checks::{Access, Pieces, READS};
 use crate::error::Fault;
 use crate::numeric::tensor::COLUMNS;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -61,7 +61,12 @@ pub(crate) struct Products {
     current: Product,
     /// For the checks: registers.
     watch: Watch,
+    /// For the checks: what instructions read, by place in the program and descriptors, which loops repeat.
+    reads: HashMap<(u32, u64, u64), Pieces>,
 }
+
+/// How many of these a warp keeps.
+const READS_KEPT: usize = 1024;
 
 impl Products {
     pub(crate) fn clear(&mut self) {
@@ -265,9 +270,16 @@ fn begin_read(cx: &mut Cx, i: &Instr, product: &Product) -> Result<u64, Fault> {
     let rows = own_rows(cx, i);
     let Some(checks) = &mut cx.checks else { return Ok(0) };
     let who = Access { warp: cx.warp_in_cluster, lane: 0, pc: i.at, kind: READS };
-    let mut all: Vec<u32> = pieces(product.a, i.n & TRANSPOSED_A != 0, rows).collect();
-    all.extend(pieces(product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32));
-    checks.begin_read(cx.cluster.rank, &mut all, who).map_err(|(at, wrong)| {
+    let own = &mut cx.products[cx.warp_in_cluster as usize];
+    if own.reads.len() > READS_KEPT {
+        own.reads.clear();
+    }
+    let all = own.reads.entry((i.at, product.a, product.b)).or_insert_with(|| {
+        let of_a = pieces(product.a, i.n & TRANSPOSED_A != 0, rows);
+        checks
+            .pieces(cx.cluster.rank, of_a.chain(pieces(product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32)))
+    });
+    checks.begin_read(cx.cluster.rank, all, who).map_err(|(at, wrong)| {
         let (what, other) = in_words(cx, wrong, at.into(), 16, who);
         Fault { lane: 0, what, other }
     })
