@@ -4,8 +4,9 @@
 //!
 //! `cargo bench -p ptx-emulator`, with `-- NAME` only some.
 
-use cpu_time::ProcessTime;
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+mod common;
+
+use common::ProcessorTime;
 use criterion::{Criterion, Throughput};
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 use std::fmt::Write;
@@ -151,38 +152,6 @@ fn text() -> String {
         "cp.async.cg.shared.global [%r6], [%rd4], 16; cp.async.commit_group; cp.async.wait_group 0;",
     );
     text
-}
-
-/// Processor time of this process: other programs then spoil the figures less.
-struct ProcessorTime;
-
-impl Measurement for ProcessorTime {
-    type Intermediate = ProcessTime;
-    type Value = Duration;
-
-    fn start(&self) -> ProcessTime {
-        ProcessTime::now()
-    }
-
-    fn end(&self, start: ProcessTime) -> Duration {
-        start.elapsed()
-    }
-
-    fn add(&self, a: &Duration, b: &Duration) -> Duration {
-        *a + *b
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
 }
 
 fn loops(criterion: &mut Criterion<ProcessorTime>) {
