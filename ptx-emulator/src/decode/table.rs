@@ -57,6 +57,9 @@ pub(crate) const GROUPS: [(&str, &[&str]); 12] = [
             "applypriority",
             "discard",
             "createpolicy",
+            "alloca",
+            "stacksave",
+            "stackrestore",
         ],
     ),
     ("Control", &["bra", "brx", "call", "ret", "exit", "trap", "brkpt", "nanosleep", "pmevent"]),
@@ -129,7 +132,7 @@ mod tests {
     }
 
     /// The files that test instructions, those of single ones first.
-    const FILES: [&str; 13] = [
+    const FILES: [&str; 15] = [
         "instructions.rs",
         "forms.rs",
         "narrow.rs",
@@ -137,12 +140,14 @@ mod tests {
         "matrix.rs",
         "mma.rs",
         "tiles.rs",
+        "fragments.rs",
         "wgmma.rs",
         "copies.rs",
         "mbarrier.rs",
         "bulk.rs",
         "cluster.rs",
         "faults.rs",
+        "stack.rs",
     ];
     /// The most of them that an instruction names.
     const MOST_FILES: usize = 4;
