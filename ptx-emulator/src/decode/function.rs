@@ -263,6 +263,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
                 || self.wgmma(s)?
                 || self.mbarrier(s)?
                 || self.bulk(s)?
+                || self.tensormap(s)?
                 || self.cluster(s)?
                 || self.data(s)?
                 || self.stack(s)?

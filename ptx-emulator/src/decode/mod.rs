@@ -20,6 +20,7 @@ mod sparse;
 mod special;
 mod stack;
 mod table;
+mod tensormap;
 mod tiles;
 mod value;
 mod warp;

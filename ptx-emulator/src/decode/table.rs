@@ -65,7 +65,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 12] = [
     ("Control", &["bra", "brx", "call", "ret", "exit", "trap", "brkpt", "nanosleep", "pmevent"]),
     ("Warps and blocks", &["shfl", "vote", "match", "redux", "elect", "activemask", "bar", "barrier"]),
     ("Matrices", &["mma", "wmma", "wgmma", "ldmatrix", "stmatrix", "movmatrix"]),
-    ("Asynchronous copies", &["cp", "mbarrier"]),
+    ("Asynchronous copies", &["cp", "mbarrier", "tensormap"]),
     ("Clusters", &["mapa", "getctarank", "setmaxnreg", "griddepcontrol"]),
 ];
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// The files that test instructions, those of single ones first.
-    const FILES: [&str; 15] = [
+    const FILES: [&str; 16] = [
         "instructions.rs",
         "forms.rs",
         "narrow.rs",
@@ -145,6 +145,7 @@ mod tests {
         "copies.rs",
         "mbarrier.rs",
         "bulk.rs",
+        "tensormap.rs",
         "cluster.rs",
         "faults.rs",
         "stack.rs",

@@ -180,7 +180,7 @@ impl Handler for BulkCopy {
 
 /// # Safety
 /// An address must be listed at `at`.
-unsafe fn listed(cx: &Cx, i: &Instr, at: u32, l: usize) -> u64 {
+pub(crate) unsafe fn listed(cx: &Cx, i: &Instr, at: u32, l: usize) -> u64 {
     // SAFETY: by contract.
     unsafe {
         let (register, wide) = (cx.extra(i.b + at), cx.extra(i.b + at + 1));
