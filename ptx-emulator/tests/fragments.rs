@@ -1,5 +1,8 @@
 //! `mma` m8n8k4 of f16, which is four products, and `mma.sp`: fragments and metadata as the figures of the PTX manual have them.
 
+// A lane has its part in several arrays.
+#![allow(clippy::needless_range_loop)]
+
 mod common;
 use common::bits::{bf16, e4m3, e5m2, f16};
 use common::{emulator, launch};
