@@ -32,6 +32,12 @@ def reductions():
     yield Case("extrema_half2", "reduce", [Launch("extrema_half2", 1, 32, ["x", "out", i32(512)])],
                {"x": h, "out": np.zeros(2, np.float32)},
                {"out": Expected(np.array([h.max(), h.astype(np.float64).sum()]), "f32", 1e-4)})
+    t = rng(5).integers(-1000, 1000, 64, dtype=np.int32)
+    v = t.astype(np.int64).reshape(8, 8)
+    v[3::4, :4] = v[3::4, :4] * 27 + 13
+    odd = ((v & 1) << np.arange(8)).sum(1, keepdims=True)
+    yield Case("tiles", "reduce", [Launch("tiles", 1, 64, ["x", "out"])], {"x": t, "out": np.zeros(64, np.int32)},
+               {"out": Expected((v.sum(1, keepdims=True) + 2 * v[:, 7:] + odd + 0 * v).reshape(-1), "i32")})
     w = rng(4).integers(0, 2**32, 32, dtype=np.uint32)
     w[20:] |= 0xF0F0
     parts = []
