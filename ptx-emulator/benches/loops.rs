@@ -4,8 +4,9 @@
 //!
 //! `cargo bench -p ptx-emulator`, with `-- NAME` only some.
 
-use cpu_time::ProcessTime;
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+mod common;
+
+use common::ProcessorTime;
 use criterion::{Criterion, Throughput};
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 use std::fmt::Write;
@@ -153,38 +154,6 @@ fn text() -> String {
     text
 }
 
-/// Processor time of this process: other programs then spoil the figures less.
-struct ProcessorTime;
-
-impl Measurement for ProcessorTime {
-    type Intermediate = ProcessTime;
-    type Value = Duration;
-
-    fn start(&self) -> ProcessTime {
-        ProcessTime::now()
-    }
-
-    fn end(&self, start: ProcessTime) -> Duration {
-        start.elapsed()
-    }
-
-    fn add(&self, a: &Duration, b: &Duration) -> Duration {
-        *a + *b
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
-
 fn loops(criterion: &mut Criterion<ProcessorTime>) {
     let module = Module::parse(&text()).expect("the text is good");
     let emulator = Emulator::new(Config { threads: 1, ..Config::default() });
@@ -195,23 +164,22 @@ fn loops(criterion: &mut Criterion<ProcessorTime>) {
             .sample_size(10)
             .warm_up_time(Duration::from_millis(300))
             .measurement_time(Duration::from_secs(1));
+        let run = |counters, checks| {
+            let options = LaunchOptions { counters, checks, ..LaunchOptions::default() };
+            let shape =
+                LaunchConfig { grid: [BLOCKS, 1, 1], block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
+            emulator
+                .launch_with(&module, entry.name(), shape, &[&out.to_le_bytes()], &options)
+                .expect("the kernel is good")
+        };
+        // Elements are operations of matrix products where there are any.
+        let stats = run(false, false);
+        let flops = stats.matrix_flops;
+        group.throughput(Throughput::Elements(if flops > 0 { flops } else { stats.thread_instructions }));
         for (name, counters, checks) in
             [("plain", false, false), ("counters", true, false), ("checks", false, true)]
         {
-            let options = LaunchOptions { counters, checks, ..LaunchOptions::default() };
-            let run = || {
-                let shape =
-                    LaunchConfig { grid: [BLOCKS, 1, 1], block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
-                let args: [&[u8]; 1] = [&out.to_le_bytes()];
-                emulator
-                    .launch_with(&module, entry.name(), shape, &args, &options)
-                    .expect("the kernel is good")
-            };
-            let stats = run();
-            // Elements are operations of matrix products where there are any.
-            let flops = stats.matrix_flops;
-            group.throughput(Throughput::Elements(if flops > 0 { flops } else { stats.thread_instructions }));
-            group.bench_function(name, |bencher| bencher.iter(run));
+            group.bench_function(name, |bencher| bencher.iter(|| run(counters, checks)));
         }
         group.finish();
     }

@@ -133,6 +133,12 @@ impl Work {
         match opcode {
             "mma" | "wmma" if opcode == "mma" || modifiers.first() == Some(&"mma") => {
                 let flops = modifiers.iter().find_map(|m| shape(m)).map_or(0, |(m, n, k)| 2 * m * n * k);
+                // Of f16, m8n8k4 is four products. Half of a sparse A is not multiplied.
+                let flops = match (modifiers.contains(&"m8n8k4") && ty != "f64", modifiers.first()) {
+                    (true, _) => 4 * flops,
+                    (_, Some(&"sp" | &"sp::ordered_metadata")) => flops / 2,
+                    _ => flops,
+                };
                 Work { matrix_flops: flops, ..Work::default() }
             }
             // A quarter of it is each warp's.
@@ -166,6 +172,9 @@ mod tests {
         let work = |m| (Work::of(m).matrix_flops, Work::of(m).ex2, Work::of(m).special);
         assert_eq!(work("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"), (4096, 0, 0));
         assert_eq!(work("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32"), (1024, 0, 0));
+        assert_eq!(work("mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32"), (2048, 0, 0));
+        assert_eq!(work("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64"), (512, 0, 0));
+        assert_eq!(work("mma.sp.sync.aligned.m16n8k32.row.col.f32.f16.f16.f32"), (4096, 0, 0));
         assert_eq!(work("wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32"), (8192, 0, 0));
         assert_eq!(work("wmma.load.a.sync.aligned.row.m16n16k16.global.f16"), (0, 0, 0));
         // 2 · 64 · 128 · 16 by four warps.

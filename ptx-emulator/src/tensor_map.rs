@@ -139,7 +139,8 @@ impl TensorMap {
         count.product::<u64>() * self.data_type.size()
     }
 
-    fn check(&self) -> Result<(), TensorMapError> {
+    /// Whether the driver would take it.
+    pub(crate) fn check(&self) -> Result<(), TensorMapError> {
         let wrong = |what: String| Err(TensorMapError(what));
         let rank = self.sizes.len();
         if !(1..=MAX_RANK).contains(&rank) {
@@ -242,6 +243,65 @@ impl TensorMap {
             fill_nan: bytes[11] != 0,
         })
     }
+}
+
+/// The fields of `tensormap.replace`, in the order of their codes.
+pub(crate) const FIELDS: [&str; 10] = [
+    "global_address",
+    "rank",
+    "box_dim",
+    "global_dim",
+    "global_stride",
+    "element_stride",
+    "elemtype",
+    "interleave_layout",
+    "swizzle_mode",
+    "fill_mode",
+];
+
+/// Replaces a field, and of those with one for each dimension that of an ordinal, as `tensormap.replace` does. The bytes are a map, or
+/// zeros, which become one field by field; whether the fields go together shows when the map is used.
+pub(crate) fn replace(bytes: &mut [u8; 128], field: &str, ordinal: usize, value: u64) -> Result<(), String> {
+    let mark = u64::from_le_bytes(std::array::from_fn(|k| bytes[k]));
+    let sum = u64::from_le_bytes(std::array::from_fn(|k| bytes[120 + k]));
+    let is_fresh = bytes.iter().all(|&b| b == 0);
+    if !is_fresh && (mark, sum) != (MARK, checksum(&bytes[..120])) {
+        return Err("neither a tensor map nor 128 zeros".into());
+    }
+    let within = |range: std::ops::RangeInclusive<u64>| {
+        if range.contains(&value) {
+            Ok(value)
+        } else {
+            Err(format!("`{field}` of {value}; {} to {} are possible", range.start(), range.end()))
+        }
+    };
+    match field {
+        "global_address" => bytes[24..32].copy_from_slice(&value.to_le_bytes()),
+        // One less than the dimensions.
+        "rank" => bytes[9] = within(0..=MAX_RANK as u64 - 1)? as u8 + 1,
+        "box_dim" => bytes[32 + ordinal] = (within(1..=256)? - 1) as u8,
+        "global_dim" => {
+            let size = (within(1..=u64::from(u32::MAX))? - 1) as u32;
+            bytes[40 + 4 * ordinal..][..4].copy_from_slice(&size.to_le_bytes());
+        }
+        "global_stride" => bytes[64 + 8 * ordinal..][..8].copy_from_slice(&value.to_le_bytes()),
+        "element_stride" => bytes[12 + ordinal] = within(1..=8)? as u8,
+        // PTX manual, "Tensormap new_val validity": not the driver's numbers.
+        "elemtype" => {
+            bytes[8] = match within(0..=10)? {
+                same @ 0..=7 => same as u8,
+                8 => return Err("elements of f32 whose subnormals become zeros are not supported".into()),
+                other => other as u8 - 1,
+            }
+        }
+        "swizzle_mode" => bytes[10] = within(0..=3)? as u8,
+        "fill_mode" => bytes[11] = within(0..=1)? as u8,
+        _ => _ = within(0..=0)?,
+    }
+    bytes[..8].copy_from_slice(&MARK.to_le_bytes());
+    let sum = checksum(&bytes[..120]);
+    bytes[120..].copy_from_slice(&sum.to_le_bytes());
+    Ok(())
 }
 
 /// Notices bytes that are no map, or one that was changed.

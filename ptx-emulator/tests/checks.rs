@@ -324,6 +324,18 @@ fn barriers_that_a_part_of_the_threads_reaches() {
         "@!%p1 ret; bar.sync 0, 32;",
         &["ended without it: warps 1"],
     );
+    pair(
+        "two counts at one barrier",
+        "@%p1 bar.sync 1, 64; @!%p1 bar.sync 1, 32;",
+        "@%p1 bar.sync 1, 64; @!%p1 bar.sync 1, 64;",
+        &["warp 1 is at barrier 1 with 32 threads, those that came before it with 64"],
+    );
+    pair(
+        "an arrival for fewer threads than wait",
+        "@%p1 bar.sync 1; @!%p1 bar.arrive 1, 96;",
+        "@%p1 bar.sync 1; @!%p1 bar.arrive 1, 64;",
+        &["warp 1 is at barrier 1 with 96 threads, those that came before it with 64"],
+    );
     // `barrier` without `.aligned` is for threads, not for warps.
     run("@%p2 bra A; barrier.sync 0; bra B; A: barrier.sync 0; B:").unwrap();
 }

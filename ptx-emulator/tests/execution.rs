@@ -361,3 +361,41 @@ fn calls_by_address_find_each_lane_its_function() {
         assert_eq!(got, if lane % 2 == 0 { lane + 100 } else { lane * 2 });
     }
 }
+
+#[test]
+fn tiles_of_a_warp_come_to_one_collective_with_masks_of_their_own() {
+    let tile =
+        "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mul.wide.u32 %rd2, %r1, 4; add.u64 %rd1, %rd1, %rd2;
+        and.b32 %r2, %r1, 24; mov.u32 %r3, 255; shl.b32 %r3, %r3, %r2;";
+    let all = |f: &dyn Fn(u32) -> u32| (0..32).map(f).collect::<Vec<u32>>();
+    for (body, expected) in [
+        // Sums of tiles: 8 l + 28 from the tile's first lane l on.
+        ("redux.sync.add.s32 %r4, %r1, %r3;", all(&|l| 8 * (l / 8 * 8) + 28)),
+        ("shfl.sync.bfly.b32 %r4, %r1, 4, 6175, %r3;", all(&|l| l ^ 4)),
+        (
+            "setp.ge.u32 %p1, %r1, 20; vote.sync.ballot.b32 %r4, %p1, %r3;",
+            all(&|l| [0, 0, 0xf0_0000, 0xff00_0000][l as usize / 8]),
+        ),
+        (
+            "and.b32 %r5, %r1, 1; match.any.sync.b32 %r4, %r5, %r3;",
+            all(&|l| (0x55 << (l % 2)) << (l / 8 * 8)),
+        ),
+        ("elect.sync %r4|%p1, %r3;", all(&|l| l / 8 * 8)),
+        ("bar.warp.sync %r3; mov.u32 %r4, %r1;", all(&|l| l)),
+        // Lanes 0 to 3 come later; the other tiles do not wait for them.
+        (
+            "mov.u32 %r6, 0; setp.lt.u32 %p1, %r1, 4; L: setp.eq.and.u32 %p2, %r6, 0, %p1; @%p2 bra SKIP;
+            redux.sync.add.s32 %r4, %r1, %r3; bra OUT; SKIP: add.u32 %r6, %r6, 1; bra L; OUT:",
+            all(&|l| 8 * (l / 8 * 8) + 28),
+        ),
+    ] {
+        let found = words(&format!("{tile}{body} st.global.u32 [%rd1], %r4; bar.sync 0; ret;"), 1, 32, 32);
+        assert_eq!(found.unwrap_or_else(|e| panic!("{body}: {e}")), expected, "{body}");
+    }
+    let error = |body: &str| words(&format!("{tile}{body} ret;"), 1, 32, 32).unwrap_err().to_string();
+    // Lane 8 names lanes of another tile as its own; lanes 0 to 3 never come.
+    let other = error("setp.eq.u32 %p1, %r1, 8; @%p1 mov.u32 %r3, 0xff0100; bar.warp.sync %r3;");
+    assert!(other.contains("lane 16 names the members 0x00ff0000"), "{other}");
+    let gone = error("setp.lt.u32 %p1, %r1, 4; @%p1 bra E; redux.sync.add.s32 %r4, %r1, %r3; E: bar.sync 0;");
+    assert!(gone.contains("waits for the lanes 0x000000ff"), "{gone}");
+}

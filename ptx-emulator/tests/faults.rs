@@ -8,13 +8,14 @@ fn message(body: &str, grid: u32, block: u32) -> String {
     words(body, grid, block, 64).expect_err(body).to_string()
 }
 
-/// (body, parts of the message). The output has 256 bytes.
+/// (wrong body, its corrected twin, parts of the message). The output has 256 bytes.
 #[test]
 fn faults_name_line_block_thread_and_address() {
     let out = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x;\n";
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &str, &[&str]); 14] = [
         (
             "mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2+32], %r1;",
+            "mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2], %r1;",
             &[
                 "write of 4 bytes",
                 "thread (56, 0, 0)",
@@ -25,37 +26,70 @@ fn faults_name_line_block_thread_and_address() {
                 "block (0, 0, 0)",
             ],
         ),
-        ("ld.global.u32 %r2, [%rd1-4];", &["read of 4 bytes", "4 bytes before the allocation"]),
-        ("ld.global.v2.u32 {%r2, %r3}, [%rd1+252];", &["misaligned read of 8 bytes"]),
-        ("ld.global.u64 %rd2, [%rd1+4];", &["misaligned", "not a multiple of 8"]),
-        ("mov.u64 %rd2, 0; ld.u32 %r2, [%rd2];", &["a null pointer"]),
+        (
+            "ld.global.u32 %r2, [%rd1-4];",
+            "ld.global.u32 %r2, [%rd1];",
+            &["read of 4 bytes", "4 bytes before the allocation"],
+        ),
+        (
+            "ld.global.v2.u32 {%r2, %r3}, [%rd1+252];",
+            "ld.global.v2.u32 {%r2, %r3}, [%rd1+248];",
+            &["misaligned read of 8 bytes"],
+        ),
+        (
+            "ld.global.u64 %rd2, [%rd1+4];",
+            "ld.global.u64 %rd2, [%rd1+8];",
+            &["misaligned", "not a multiple of 8"],
+        ),
+        (
+            "mov.u64 %rd2, 0; ld.u32 %r2, [%rd2];",
+            "mov.u64 %rd2, %rd1; ld.u32 %r2, [%rd2];",
+            &["a null pointer"],
+        ),
         (
             ".shared .align 4 .b8 s[64]; st.shared.u32 [s+64], %r1;",
+            ".shared .align 4 .b8 s[64]; st.shared.u32 [s+60], %r1;",
             &["write of 4 bytes at shared address 0x40, which has 64 bytes"],
         ),
-        (".local .align 4 .b8 d[16]; st.local.u32 [d+16], %r1;", &["local address 0x10, which has 16 bytes"]),
+        (
+            ".local .align 4 .b8 d[16]; st.local.u32 [d+16], %r1;",
+            ".local .align 4 .b8 d[16]; st.local.u32 [d+12], %r1;",
+            &["local address 0x10, which has 16 bytes"],
+        ),
         (
             ".shared .align 4 .b8 s[64]; mov.u64 %rd2, s; cvta.shared.u64 %rd2, %rd2; st.u32 [%rd2+100], %r1;",
+            ".shared .align 4 .b8 s[64]; mov.u64 %rd2, s; cvta.shared.u64 %rd2, %rd2; st.u32 [%rd2+60], %r1;",
             &["shared address 0x64"],
         ),
-        ("setp.eq.u32 %p1, %r1, 17; @!%p1 bra OK; trap; OK:", &["trap", "thread (17, 0, 0)"]),
-        ("bar.sync 16;", &["barrier 16"]),
-        ("bar.sync 1, 33;", &["count of 33"]),
-        ("mov.u64 %rd2, 12345; call %rd2, ();", &["no function"]),
+        (
+            "setp.eq.u32 %p1, %r1, 17; @!%p1 bra OK; trap; OK:",
+            "setp.eq.u32 %p1, %r1, 64; @!%p1 bra OK; trap; OK:",
+            &["trap", "thread (17, 0, 0)"],
+        ),
+        ("bar.sync 16;", "bar.sync 15;", &["barrier 16"]),
+        ("bar.sync 1, 33;", "bar.sync 1, 64;", &["count of 33"]),
+        (
+            "mov.u64 %rd2, 12345; call %rd2, ();",
+            "mov.u64 %rd2, 12345; setp.eq.u64 %p1, %rd2, 0; @%p1 call %rd2, ();",
+            &["no function"],
+        ),
         (
             "setp.eq.u32 %p1, %r1, 0; @%p1 bra A; shfl.sync.idx.b32 %r2, %r1, 0, 31, 1; A:",
+            "setp.eq.u32 %p1, %r1, 0; @!%p1 bra A; shfl.sync.idx.b32 %r2, %r1, 0, 31, 1; A:",
             &["member mask 0x00000001 lacks it"],
         ),
         (
             "mov.u32 %r2, 7; L: .branchtargets X; brx.idx %r2, L; X:",
+            "mov.u32 %r2, 0; L: .branchtargets X; brx.idx %r2, L; X:",
             &["branch index 7, but there are 1 targets"],
         ),
     ];
-    for (body, parts) in cases {
-        let text = message(&format!("{out}{body}\nret;"), 1, 64);
+    for (wrong, right, parts) in cases {
+        let text = message(&format!("{out}{wrong}\nret;"), 1, 64);
         for part in parts {
             assert!(text.contains(part), "`{part}` is not in: {text}");
         }
+        words(&format!("{out}{right}\nret;"), 1, 64, 64).unwrap_or_else(|e| panic!("{right}: {e}"));
     }
 }
 
@@ -73,6 +107,8 @@ fn freed_memory_is_recognised() {
     let out = emulator.alloc(64).unwrap();
     emulator.free(out).unwrap();
     let text = module("ld.param.u64 %rd1, [out]; ld.global.u32 %r1, [%rd1+8]; ret;");
+    let other = emulator.alloc(64).unwrap();
+    launch(&text, "k", 1, 1, 0, &emulator, &[&other.to_le_bytes()]).unwrap();
     let error = launch(&text, "k", 1, 1, 0, &emulator, &[&out.to_le_bytes()]).unwrap_err();
     assert!(error.to_string().contains("has been freed"), "{error}");
 }
@@ -94,8 +130,10 @@ fn a_barrier_that_cannot_complete_is_a_deadlock_that_names_the_warps() {
     ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
+    words(&body.replace("bar.sync 2", "bar.sync 1"), 1, 64, 1).unwrap();
     let text = words("bar.sync 0, 128; ret;", 1, 64, 1).unwrap_err().to_string();
     assert!(text.contains("waits at barrier 0"), "{text}");
+    words("bar.sync 0, 64; ret;", 1, 64, 1).unwrap();
 }
 
 #[test]
@@ -153,6 +191,12 @@ fn launches_that_do_not_fit_are_refused_with_numbers() {
     assert!(refuse("k", one, [2048, 1, 1], 0, &[&eight]).contains("2048 threads"));
     assert!(refuse("k", one, [65, 1, 1], 0, &[&eight]).contains("`.maxntid` (64, 1, 1) allows 64"));
     assert!(refuse("k", one, one, 300_000, &[&eight]).contains("1000 static and 300000 dynamic"));
+    let block = |block| LaunchConfig { grid: one, block, dynamic_shared_bytes: 0 };
+    emulator.launch(&module, "k", block([64, 1, 1]), &[&eight]).unwrap();
+    let required = Module::parse(&text.replace(".maxntid 64, 1, 1", ".reqntid 8, 4")).unwrap();
+    emulator.launch(&required, "k", block([8, 4, 1]), &[&eight]).unwrap();
+    let error = emulator.launch(&required, "k", block([32, 1, 1]), &[&eight]).unwrap_err().to_string();
+    assert!(error.contains("block (32, 1, 1), but `.reqntid` is [8, 4, 1]"), "{error}");
 }
 
 #[test]

@@ -292,7 +292,7 @@ fn malformed_forms_are_errors_with_their_line() {
         (".sync", "", "there is no `mma.aligned"),
         (".row.col", ".col.row", "there is no"),
         ("m16n8k16", "m16n8k32", "there is no"),
-        ("m16n8k16", "m8n8k4", "there is no"),
+        ("m16n8k16", "m8n8k4", "d: 8 registers are wanted, 4 are given"),
         (".f16.f16.f32", ".f16.bf16.f32", "there is no"),
         (".f16.f16.f32", ".f16.f16.f16", "there is no"),
         (".f32.f16.f16.f32", ".f32.f16.f16.f32.f32", "there is no"),

@@ -1,5 +1,5 @@
-//! PTX of other compilers on the emulator: installs nvcc and Triton, compiles the kernels of `ptx-emulator/tests/foreign` and holds what
-//! the emulator makes of them against NumPy.
+//! PTX of other compilers on the emulator: installs nvcc, NVRTC and Triton, compiles the kernels of `ptx-emulator/tests/foreign` and holds
+//! what the emulator makes of them against NumPy.
 
 use crate::command;
 use anyhow::{Context, Result};

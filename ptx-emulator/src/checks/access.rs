@@ -1,23 +1,26 @@
 //! Accesses to shared memory: what nearly all are is noted word by word at once, everything else is looked at closely.
 
 use super::order::PARTIES;
-use super::{Access, Checks, Kind, OPEN, Party, STRONG, Stamp, Wrong};
+use super::{Access, Cells, Checks, Kind, OPEN, Party, STRONG, Stamp, Wrong};
 use crate::memory::words;
+use std::ops::Range;
 
 impl Checks {
     /// Checks and notes an access to `size` bytes of a block's shared memory, which lie within it and are aligned to the size.
     #[inline]
     pub(crate) fn access(&mut self, rank: u32, offset: u64, size: u64, who: Access) -> Result<(), Wrong> {
-        self.access_lanes(rank, offset, (size, size), who).map_err(|(_, wrong)| wrong)
+        self.access_lanes(rank, offset, (size, size), 1, who).map_err(|(_, wrong)| wrong)
     }
 
-    /// As `access`, by lanes one after another of `step` bytes each, `size` in all. The error has how many bytes before it were good.
+    /// As `access`, by lanes one after another of `step` bytes each, `size` in all; `each` of them read the same. The error has how many
+    /// bytes before it were good.
     #[inline]
     pub(crate) fn access_lanes(
         &mut self,
         rank: u32,
         offset: u64,
         (size, step): (u64, u64),
+        each: u32,
         who: Access,
     ) -> Result<(), (u64, Wrong)> {
         let kind = who.kind;
@@ -36,8 +39,8 @@ impl Checks {
         };
         let (first, end) = (offset / 4, (offset + size).div_ceil(4));
         let mut word = first;
-        while let Some(stuck) = self.plainly((word, end), (first, step), stamp, who) {
-            let lane = stamp.lane + (4 * (stuck - first) / step) as u8;
+        while let Some(stuck) = self.plainly((word, end), (first, step, each as u8), stamp, who) {
+            let lane = stamp.lane + (4 * (stuck - first) / step) as u8 * each as u8;
             self.closely(stuck as u32, Stamp { lane, ..stamp }, kind)
                 .map_err(|wrong| (4 * (stuck - first), wrong))?;
             word = stuck + 1;
@@ -60,7 +63,7 @@ impl Checks {
     fn plainly(
         &mut self,
         (from, end): (u64, u64),
-        (first, step): (u64, u64),
+        (first, step, each): (u64, u64, u8),
         stamp: Stamp,
         who: Access,
     ) -> Option<u64> {
@@ -72,37 +75,42 @@ impl Checks {
         let again = if stamp.bytes & 0xf == 0xf { self.again(who) } else { 0 };
         let written_time = if copy { OPEN } else { now };
         let words = from as usize..end as usize;
-        let times = self.write_times[words.clone()].iter_mut().zip(&mut self.last[words.clone()]);
-        let cells = self.cells[words].iter_mut().zip(times);
-        let (mut lane, mut left) = (stamp.lane + (4 * (from - first) / step) as u8, step);
+        // Most often all that was done to the words is over for everybody, or was done by the warp itself.
+        if from == first && step >= 4 && self.cells.are_over(words.clone(), stamp.warp, (now, least)) {
+            self.cells.note_all(words, (step as usize / 4, each), stamp, (writes, written_time, now, again));
+            self.owned += if copy { end - from } else { 0 };
+            return None;
+        }
+        let Cells { writers, write_times, read_times, read_masks, readers, last } = &mut self.cells;
+        let (mut lane, mut left) = (stamp.lane + (4 * (from - first) / step) as u8 * each, step);
         let mut stuck = None;
-        for (word, (cell, (write_time, last))) in (from..).zip(cells) {
-            let after_write = *write_time < least || *write_time <= now && cell.writer.warp == stamp.warp;
-            let old_reads = cell.read_time < least;
+        for word in words {
+            let write_time = write_times[word];
+            let after_write = write_time < least || write_time <= now && writers[word].warp == stamp.warp;
+            let read_time = read_times[word];
+            let old_reads = read_time < least;
             // What nearly all accesses are; everything else is looked at closely.
             let plain = if writes {
-                old_reads || cell.read_time <= now && cell.read_mask & !own == 0
+                old_reads || read_time <= now && read_masks[word] & !own == 0
             } else {
-                old_reads || cell.read_time == now && cell.reader.bytes == stamp.bytes
+                old_reads || read_time == now && readers[word].bytes == stamp.bytes
             };
             if !(after_write && plain) {
-                stuck = Some(word);
+                stuck = Some(word as u64);
                 break;
             }
             let stamp = Stamp { lane, ..stamp };
             if writes {
-                (*write_time, cell.writer) = (written_time, stamp);
-                if cell.read_mask != 0 {
-                    (cell.read_time, cell.read_mask) = (0, 0);
-                }
+                (write_times[word], writers[word]) = (written_time, stamp);
+                (read_times[word], read_masks[word]) = (0, 0);
             } else {
-                cell.read_mask = if old_reads { own } else { cell.read_mask | own };
-                (cell.read_time, cell.reader) = (now, stamp);
+                read_masks[word] = if old_reads { own } else { read_masks[word] | own };
+                (read_times[word], readers[word]) = (now, stamp);
             }
-            *last = again;
+            last[word] = again;
             left = left.saturating_sub(4);
             if left == 0 {
-                (lane, left) = (lane + 1, step);
+                (lane, left) = (lane + each, step);
             }
         }
         if copy {
@@ -114,7 +122,7 @@ impl Checks {
     /// Asynchronous copies to these bytes have been carried out: as writes of the threads that waited.
     pub(crate) fn copied(&mut self, rank: u32, offset: u64, size: u64) {
         let offset = offset + u64::from(rank) * self.stride;
-        self.write_times[(offset / 4) as usize..((offset + size) / 4) as usize].fill(self.now);
+        self.cells.write_times[(offset / 4) as usize..((offset + size) / 4) as usize].fill(self.now);
         self.owned -= size / 4;
         words(offset, size).for_each(|(word, bits)| self.written[word] |= bits);
     }
@@ -139,27 +147,27 @@ impl Checks {
             return false;
         }
         let offset = offset + u64::from(rank) * self.stride;
-        let last = &self.last[(offset / 4) as usize..((offset + size) / 4) as usize];
+        let last = &self.cells.last[(offset / 4) as usize..((offset + size) / 4) as usize];
         last.iter().fold(0, |all, last| all | (last ^ again)) == 0
     }
 
     #[inline(never)]
     fn closely(&mut self, word: u32, stamp: Stamp, kind: Kind) -> Result<(), Wrong> {
-        self.last[word as usize] = 0;
-        let (cell, write_time) = (self.cells[word as usize], self.write_times[word as usize]);
-        if write_time >= self.start && cell.writer.bytes & stamp.bytes & 0xf != 0 {
+        self.cells.last[word as usize] = 0;
+        let (last, write_time) = (self.cells.writers[word as usize], self.cells.write_times[word as usize]);
+        if write_time >= self.start && last.bytes & stamp.bytes & 0xf != 0 {
             if write_time == OPEN {
-                return Err(Wrong::Owned(cell.writer.party()));
+                return Err(Wrong::Owned(last.party()));
             }
             let own = &self.known[usize::from(stamp.warp)];
-            let writer = usize::from(cell.writer.warp);
-            let ordered = cell.writer.warp == stamp.warp || write_time < own.seen[writer];
+            let writer = usize::from(last.warp);
+            let ordered = last.warp == stamp.warp || write_time < own.seen[writer];
             if ordered && kind.bulk && writer < self.warps && write_time >= own.fenced[writer] {
-                return Err(Wrong::NotFenced(cell.writer.party()));
+                return Err(Wrong::NotFenced(last.party()));
             }
-            let both_strong = cell.writer.bytes & stamp.bytes & STRONG != 0;
+            let both_strong = last.bytes & stamp.bytes & STRONG != 0;
             if !ordered && !both_strong {
-                return Err(Wrong::AfterWrite(cell.writer.party()));
+                return Err(Wrong::AfterWrite(last.party()));
             }
         }
         if kind.writes {
@@ -172,56 +180,96 @@ impl Checks {
     }
 
     fn note_write(&mut self, word: u32, stamp: Stamp, kind: Kind) -> Result<(), Wrong> {
-        let cell = &mut self.cells[word as usize];
-        let others = cell.read_mask & !(1 << stamp.warp);
-        let overlap = cell.reader.bytes & stamp.bytes & 0xf != 0;
-        let both_strong = cell.reader.bytes & stamp.bytes & STRONG != 0;
-        if others != 0 && overlap && !both_strong && cell.read_time >= self.start {
+        let w = word as usize;
+        let (read_time, reader) = (self.cells.read_times[w], self.cells.readers[w]);
+        let others = self.cells.read_masks[w] & !(1 << stamp.warp);
+        let overlap = reader.bytes & stamp.bytes & 0xf != 0;
+        let both_strong = reader.bytes & stamp.bytes & STRONG != 0;
+        if others != 0 && overlap && !both_strong && read_time >= self.start {
             let clock = &self.known[usize::from(stamp.warp)].seen;
-            let times = self.reads.get(&word).filter(|_| cell.read_time == OPEN);
+            let times = self.reads.get(&word).filter(|_| read_time == OPEN);
             // The reads of an earlier block are gone.
-            let single = if cell.read_time == OPEN { 0 } else { cell.read_time };
+            let single = if read_time == OPEN { 0 } else { read_time };
             let races = |w: usize| times.map_or(single, |t| t[w]) >= clock[w];
-            if let Some(reader) = (0..PARTIES).find(|&w| others >> w & 1 != 0 && races(w)) {
-                let last = usize::from(cell.reader.warp);
+            if let Some(earlier) = (0..PARTIES).find(|&w| others >> w & 1 != 0 && races(w)) {
+                let last = usize::from(reader.warp);
                 if last != usize::from(stamp.warp) && races(last) {
-                    return Err(Wrong::AfterRead(cell.reader.party()));
+                    return Err(Wrong::AfterRead(reader.party()));
                 }
-                return Err(Wrong::AfterRead(Party { warp: reader as u32, lane: None, pc: None }));
+                return Err(Wrong::AfterRead(Party { warp: earlier as u32, lane: None, pc: None }));
             }
         }
-        if cell.read_time == OPEN {
+        if read_time == OPEN {
             self.reads.remove(&word);
         }
         self.owned += u64::from(kind.copy);
-        (cell.writer, cell.read_mask, cell.read_time) = (stamp, 0, 0);
-        self.write_times[word as usize] = if kind.copy { OPEN } else { self.now };
+        (self.cells.read_masks[w], self.cells.read_times[w]) = (0, 0);
+        self.cells.writers[w] = stamp;
+        self.cells.write_times[w] = if kind.copy { OPEN } else { self.now };
         Ok(())
     }
 
     pub(super) fn note_read(&mut self, word: u32, stamp: Stamp) {
-        self.last[word as usize] = 0;
-        let cell = &mut self.cells[word as usize];
+        let w = word as usize;
+        self.cells.last[w] = 0;
+        let (read_time, read_mask) = (self.cells.read_times[w], &mut self.cells.read_masks[w]);
         let own = 1 << stamp.warp;
         // Reads that are ordered before this one need not be remembered: what is ordered after this one is after them.
-        let single = cell.read_time != OPEN;
-        let old = cell.read_mask == 0 || single && (cell.read_time < self.start || cell.read_mask == own);
-        if old || single && cell.read_time < self.least[usize::from(stamp.warp)] {
-            (cell.read_time, cell.read_mask, cell.reader) = (self.now, own, stamp);
+        let single = read_time != OPEN;
+        let old = *read_mask == 0 || single && (read_time < self.start || *read_mask == own);
+        if old || single && read_time < self.least[usize::from(stamp.warp)] {
+            (self.cells.read_times[w], *read_mask, self.cells.readers[w]) = (self.now, own, stamp);
             return;
         }
-        if cell.read_time != self.now {
+        if read_time != self.now {
             let times = self.reads.entry(word).or_insert([0; PARTIES]);
             if single {
                 for (w, time) in times.iter_mut().enumerate() {
-                    *time = if cell.read_mask >> w & 1 != 0 { cell.read_time } else { 0 };
+                    *time = if *read_mask >> w & 1 != 0 { read_time } else { 0 };
                 }
-                cell.read_time = OPEN;
+                self.cells.read_times[w] = OPEN;
             }
             times[usize::from(stamp.warp)] = self.now;
         }
-        cell.read_mask |= own;
-        let bytes = if cell.reader.bytes == stamp.bytes { stamp.bytes } else { 0 };
-        cell.reader = Stamp { bytes, ..stamp };
+        *read_mask |= own;
+        let bytes = if self.cells.readers[w].bytes == stamp.bytes { stamp.bytes } else { 0 };
+        self.cells.readers[w] = Stamp { bytes, ..stamp };
+    }
+}
+
+impl Cells {
+    /// Whether all that was done to these words came before what the warp does now: before the time `least`, or by the warp itself.
+    #[inline(always)]
+    fn are_over(&self, words: Range<usize>, warp: u8, (now, least): (u32, u32)) -> bool {
+        let latest = |times: &[u32]| times.iter().fold(0, |latest, &time| latest.max(time));
+        if latest(&self.read_times[words.clone()]) >= least {
+            return false;
+        }
+        let written = latest(&self.write_times[words.clone()]);
+        written < least
+            || written <= now && self.writers[words].iter().fold(0, |all, w| all | (w.warp ^ warp)) == 0
+    }
+
+    /// Notes an access to words of which `are_over` is true, by lanes of `step` words, `each` for the same.
+    #[inline(always)]
+    fn note_all(
+        &mut self,
+        words: Range<usize>,
+        (step, each): (usize, u8),
+        stamp: Stamp,
+        (writes, written_time, now, again): (bool, u32, u32, u64),
+    ) {
+        let stamps = if writes { &mut self.writers } else { &mut self.readers };
+        for (stamps, lane) in stamps[words.clone()].chunks_mut(step).zip((stamp.lane..).step_by(each.into()))
+        {
+            stamps.fill(Stamp { lane, ..stamp });
+        }
+        let (time, mask) = if writes { (0, 0) } else { (now, 1 << stamp.warp) };
+        if writes {
+            self.write_times[words.clone()].fill(written_time);
+        }
+        self.read_times[words.clone()].fill(time);
+        self.read_masks[words.clone()].fill(mask);
+        self.last[words].fill(again);
     }
 }

@@ -1,12 +1,19 @@
 //! Reads of the async proxy, which go on until somebody waits for them: bulk copies out of shared memory, operands of `wgmma`.
 
-use super::{Access, Checks, Kind, Party, Stamp, Wrong};
+use super::{Access, Cells, Checks, Kind, Party, Stamp, Wrong};
+use std::sync::Arc;
 
-/// Bytes that are being read, from the first of all blocks' shared memory.
+/// Pieces of 16 bytes, ascending, counted from the first of all blocks' shared memory.
+pub(crate) type Pieces = Arc<[u32]>;
+
+/// Words of a piece.
+const WORDS: usize = 4;
+
+/// Bytes that are being read.
 #[derive(Debug)]
 pub(super) struct Reading {
     number: u64,
-    ranges: Vec<(u64, u64)>,
+    pieces: Pieces,
     by: Stamp,
 }
 
@@ -16,63 +23,87 @@ pub(crate) const READS: Kind = Kind { reads: true, writes: false, strong: false,
 pub(crate) const WRITES: Kind = Kind { reads: false, writes: true, strong: false, copy: true, bulk: true };
 
 impl Checks {
-    /// Checks the start of a read of pieces of 16 bytes. Gives a number by which it ends; the error has the piece.
+    /// The pieces at these addresses of a block's shared memory, all multiples of 16.
+    pub(crate) fn pieces(&self, rank: u32, addresses: impl Iterator<Item = u32>) -> Pieces {
+        let first = (u64::from(rank) * self.stride / 16) as u32;
+        let mut pieces: Vec<u32> = addresses.map(|at| first + at / 16).collect();
+        pieces.sort_unstable();
+        pieces.dedup();
+        pieces.into()
+    }
+
+    /// Checks the start of a read of pieces. Gives a number by which it ends; the error has the address of the piece.
     pub(crate) fn begin_read(
         &mut self,
         rank: u32,
-        pieces: &mut Vec<u32>,
+        pieces: &Pieces,
         who: Access,
     ) -> Result<u64, (u32, Wrong)> {
-        pieces.sort_unstable();
-        pieces.dedup();
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        for &piece in pieces.iter() {
-            let at = u64::from(piece) + u64::from(rank) * self.stride;
-            match ranges.last_mut() {
-                Some((_, end)) if *end == at => *end += 16,
-                _ => ranges.push((at, at + 16)),
-            }
-        }
-        if !self.are_fenced(&ranges, who.warp) {
+        if !self.are_fenced(pieces, who.warp) {
             // What is wrong, or what makes it right, is to be found piece by piece.
-            for &piece in pieces.iter() {
-                self.access(rank, piece.into(), 16, Access { kind: READS, ..who }).map_err(|w| (piece, w))?;
+            let first = (u64::from(rank) * self.stride) as u32;
+            for piece in pieces.iter() {
+                let at = 16 * piece - first;
+                self.access(rank, at.into(), 16, Access { kind: READS, ..who }).map_err(|w| (at, w))?;
             }
         }
         let by = Stamp { pc: who.pc, warp: who.warp as u8, lane: who.lane as u8, bytes: 0xf };
         self.next_reading += 1;
-        self.readings.push(Reading { number: self.next_reading, ranges, by });
+        self.readings.push(Reading { number: self.next_reading, pieces: Arc::clone(pieces), by });
         Ok(self.next_reading)
     }
 
-    /// Whether all of these bytes have been written, so long ago that whatever was done then by anybody is ordered and fenced before
-    /// what the warp does next.
-    fn are_fenced(&self, ranges: &[(u64, u64)], warp: u32) -> bool {
+    /// Whether all of these bytes have been written, so long ago that this is ordered and fenced before what the warp does next.
+    fn are_fenced(&self, pieces: &[u32], warp: u32) -> bool {
         let known = &self.known[warp as usize];
-        let times = known.seen.iter().zip(&known.fenced).take(self.parties_used());
-        let before = times.map(|(seen, fenced)| *seen.min(fenced)).min().unwrap_or(0);
-        ranges.iter().all(|&(start, end)| {
-            let late = |time: &u32| *time >= before;
-            let mut pieces = (start..end).step_by(16);
-            !self.write_times[start as usize / 4..end as usize / 4].iter().any(late)
-                && pieces.all(|at| self.written[(at / 64) as usize] >> (at % 64) & 0xffff == 0xffff)
+        // For each party the time before which its writes are there. Bulk copies are of the same proxy.
+        let mut before = known.seen;
+        for (before, fenced) in before[..self.warps].iter_mut().zip(&known.fenced) {
+            *before = (*before).min(*fenced);
+        }
+        before[warp as usize] = known.fenced[warp as usize];
+        let times = self.cells.write_times.as_chunks::<WORDS>().0;
+        let writers = self.cells.writers.as_chunks::<WORDS>().0;
+        pieces.iter().all(|&piece| {
+            let piece = piece as usize;
+            let late = |(time, writer): (&u32, &Stamp)| *time >= before[usize::from(writer.warp)];
+            !times[piece].iter().zip(&writers[piece]).map(late).fold(false, |any, late| any | late)
+                && self.written[piece / 4] >> (piece % 4 * 16) & 0xffff == 0xffff
         })
     }
 
     /// A read is over: from now on it is one of the warp that waited.
     pub(crate) fn end_read(&mut self, number: u64) {
         let Some(place) = self.readings.iter().position(|r| r.number == number) else { return };
-        let Reading { ranges, by, .. } = self.readings.swap_remove(place);
-        for (start, end) in ranges {
-            for word in start / 4..end / 4 {
-                self.note_read(word as u32, by);
+        let Reading { pieces, by, .. } = self.readings.swap_remove(place);
+        let (now, least, own) = (self.now, self.least[usize::from(by.warp)], 1 << by.warp);
+        for &piece in pieces.iter() {
+            let piece = piece as usize;
+            let Cells { read_times, read_masks, readers, last, .. } = &mut self.cells;
+            let times = &mut read_times.as_chunks_mut::<WORDS>().0[piece];
+            let masks = &mut read_masks.as_chunks_mut::<WORDS>().0[piece];
+            let readers = &mut readers.as_chunks_mut::<WORDS>().0[piece];
+            if times.iter().fold(true, |all, time| all & (*time < least)) {
+                (*times, *masks, *readers) = ([now; WORDS], [own; WORDS], [by; WORDS]);
+            } else if times.iter().fold(true, |all, time| all & (*time == now))
+                && readers.iter().fold(true, |all, reader| all & (reader.bytes == by.bytes))
+            {
+                masks.iter_mut().for_each(|mask| *mask |= own);
+                *readers = [by; WORDS];
+            } else {
+                (WORDS * piece..WORDS * (piece + 1)).for_each(|word| self.note_read(word as u32, by));
+                continue;
             }
+            last.as_chunks_mut::<WORDS>().0[piece] = [0; WORDS];
         }
     }
 
     /// Nobody may be reading these bytes.
     pub(super) fn not_read(&self, at: u64, size: u64) -> Result<(), Wrong> {
-        let overlaps = |r: &&Reading| r.ranges.iter().any(|&(start, end)| start < at + size && at < end);
+        let overlaps = |reading: &&Reading| {
+            let next = reading.pieces.partition_point(|&piece| 16 * (u64::from(piece) + 1) <= at);
+            reading.pieces.get(next).is_some_and(|&piece| 16 * u64::from(piece) < at + size)
+        };
         match self.readings.iter().find(overlaps) {
             Some(Reading { by, .. }) => Err(Wrong::StillRead(Party {
                 warp: by.warp.into(),

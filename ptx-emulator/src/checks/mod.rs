@@ -14,7 +14,7 @@ mod flags;
 mod global;
 mod order;
 
-pub(crate) use asynchronous::{READS, WRITES};
+pub(crate) use asynchronous::{Pieces, READS, WRITES};
 pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
 pub(crate) use global::{BLOCK, CLUSTER_WIDE, DEVICE, Global, Race, Run, Scope, Shape, WEAK};
 pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
@@ -49,15 +49,37 @@ impl Stamp {
     }
 }
 
-/// Who touched a word of shared memory.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
-    /// The latest of the reads since the write, and the warps that read at that time.
-    read_time: u32,
-    read_mask: u64,
-    writer: Stamp,
-    /// The last one.
-    reader: Stamp,
+/// Who touched each word of shared memory.
+#[derive(Debug, Default)]
+struct Cells {
+    /// The last who wrote, and when.
+    writers: Vec<Stamp>,
+    write_times: Vec<u32>,
+    /// The latest of the reads since the write, the warps that read at that time, and the last of them.
+    read_times: Vec<u32>,
+    read_masks: Vec<u64>,
+    readers: Vec<Stamp>,
+    /// What touched the word last, if that changed nothing but what an access like it would change again: see `Checks::again`.
+    last: Vec<u64>,
+}
+
+impl Cells {
+    fn new(words: usize) -> Cells {
+        let stamps = || vec![Stamp::default(); words];
+        Cells {
+            writers: stamps(),
+            write_times: vec![0; words],
+            read_times: vec![0; words],
+            read_masks: vec![0; words],
+            readers: stamps(),
+            last: vec![0; words],
+        }
+    }
+
+    /// Nobody touched anything.
+    fn clear(&mut self) {
+        *self = Cells::new(self.writers.len());
+    }
 }
 
 /// The other party of an error: where it was.
@@ -112,11 +134,7 @@ pub(crate) struct Access {
 pub(crate) struct Checks {
     /// A bit for each byte of shared memory that has been written; block after block.
     written: Vec<u64>,
-    cells: Vec<Cell>,
-    /// For each word the time of the last write.
-    write_times: Vec<u32>,
-    /// For each word what touched it last, if that changed nothing but what an access like it would change again: see `Again`.
-    last: Vec<u64>,
+    cells: Cells,
     /// Bytes between two blocks' memory in `written` and `cells`.
     stride: u64,
     /// The time of each party's last read (0: none) of words that several warps read at different times.
@@ -161,9 +179,7 @@ impl Checks {
         let all = stride * blocks as u64;
         Checks {
             written: vec![0; all as usize / 64],
-            cells: vec![Cell::default(); all as usize / 4],
-            write_times: vec![0; all as usize / 4],
-            last: vec![0; all as usize / 4],
+            cells: Cells::new(all as usize / 4),
             stride,
             reads: HashMap::new(),
             known: vec![Knowledge::at(0); PARTIES],
@@ -201,8 +217,7 @@ impl Checks {
         self.local.fill(0);
         if std::mem::take(&mut self.owned) != 0 {
             // The last cluster ended without a wait.
-            self.cells.fill(Cell::default());
-            self.write_times.fill(0);
+            self.cells.clear();
         }
         self.now += 1;
         self.start = self.now;

@@ -147,8 +147,8 @@ impl Checks {
     pub(crate) fn bulk_wrote(&mut self, barrier: (u32, u32), rank: u32, offset: u64, size: u64) {
         let party = self.party_of(barrier);
         let at = offset + u64::from(rank) * self.stride;
-        for cell in &mut self.cells[(at / 4) as usize..((at + size) / 4) as usize] {
-            cell.writer.warp = party as u8;
+        for writer in &mut self.cells.writers[(at / 4) as usize..((at + size) / 4) as usize] {
+            writer.warp = party as u8;
         }
         self.copied(rank, offset, size);
     }

@@ -250,7 +250,7 @@ impl FunctionDecoder<'_, '_> {
 }
 
 /// An address as `ops::bulk` wants it listed.
-fn listed(list: &mut [u32], address: &Address) {
+pub(super) fn listed(list: &mut [u32], address: &Address) {
     let offset = address.offset as u64;
     list[..4].copy_from_slice(&[address.register, address.wide, offset as u32, (offset >> 32) as u32]);
 }

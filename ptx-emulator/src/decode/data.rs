@@ -45,6 +45,7 @@ impl FunctionDecoder<'_, '_> {
             "mov" => self.mov(s)?,
             "ld" | "ldu" => self.load(s)?,
             "st" => self.store(s)?,
+            "atom" if s.has("b128") => self.atomic_128(s)?,
             "atom" | "red" => self.atomic(s)?,
             "membar" | "fence" => self.fence_of(s)?,
             "isspacep" => self.isspacep(s)?,
@@ -93,30 +94,6 @@ impl FunctionDecoder<'_, '_> {
                 Ok(())
             }
         }
-    }
-
-    /// `mov.b128` of two registers, or between one and its halves.
-    fn move_128(&mut self, d: &Operand, a: &Operand) -> Decoded {
-        let sources = match a {
-            Operand::Vector(parts) => match parts.as_slice() {
-                [low, high] => [self.src(low, Type::B64)?, self.src(high, Type::B64)?],
-                _ => return Err("128 bits are two halves of 64".into()),
-            },
-            register => self.halves_of(register, false)?,
-        };
-        let targets = match d {
-            Operand::Vector(parts) => match parts.as_slice() {
-                [low, high] => [self.dst(low, Type::B64)?, self.dst(high, Type::B64)?],
-                _ => return Err("128 bits are two halves of 64".into()),
-            },
-            register => self.halves_of(register, true)?,
-        };
-        // The targets may be the sources in the other order.
-        let low = self.temp(super::frame::Class::Long);
-        for (target, source) in [(low, sources[0]), (targets[1], sources[1]), (targets[0], low)] {
-            self.emit_op(pick::<M1<int::Copy<u64>>>(), target, &[source]);
-        }
-        Ok(())
     }
 
     fn part_type(parts: &[Operand], ty: Type) -> Decoded<Type> {
@@ -317,24 +294,6 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
-    /// `ld.b128` and `st.b128`: 16 bytes at once, as two elements of 64 bits.
-    fn access_128(&mut self, s: &Statement, register: &Operand, address: &Operand, writes: bool) -> Decoded {
-        let halves = self.halves_of(register, !writes)?;
-        let address = self.address(s, address)?;
-        if address.parameter.is_some() || ["v2", "v4", "v8", "acquire", "release"].iter().any(|m| s.has(m)) {
-            return Err(format!("`{}` of this kind is not supported", s.mnemonic()));
-        }
-        let run = if writes {
-            store_run(Type::B64, address.space)?
-        } else {
-            load_run(Type::B64, 8, address.space)?
-        };
-        let mut instr = self.memory_instr(run, &address, &halves);
-        instr.n |= strong(s) | if writes { WRITES } else { 0 };
-        self.emit(instr);
-        Ok(())
-    }
-
     fn store(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let [a, b] = self.without_policy(s, 2)? else { return Err("`st` takes 2 operands".into()) };
@@ -411,23 +370,28 @@ impl FunctionDecoder<'_, '_> {
             };
             list.extend([target, source, third]);
         }
-        let ordered = ["acquire", "release", "acq_rel"].iter().any(|m| s.has(m));
-        if ordered {
-            let after = self.pending();
-            self.fence(if s.has("acquire") { 0 } else { RELEASE | scope(s) });
-            self.restore(after);
-        }
         let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
         instr.n |= WRITES | ATOMIC | scope(s) << SCOPE | if is_red { BLIND } else { 0 };
         instr.n = instr.n & !0xff | sources.len() as u32;
         instr.c = (operation as u32) << 8 | code as u32;
-        instr.e = match address.space {
+        self.emit_atomic(s, instr, address.space)
+    }
+
+    /// An atomic with the fences that it brings with it.
+    pub(super) fn emit_atomic(&mut self, s: &Statement, mut instr: Instr, space: Space) -> Decoded {
+        instr.e = match space {
             Space::Shared => mem::SHARED,
             Space::Global => mem::GLOBAL,
             Space::Generic => mem::GENERIC,
             other => return Err(format!("atomics on {} memory do not exist", other.name())),
         }
         .into();
+        let ordered = ["acquire", "release", "acq_rel"].iter().any(|m| s.has(m));
+        if ordered {
+            let after = self.pending();
+            self.fence(if s.has("acquire") { 0 } else { RELEASE | scope(s) });
+            self.restore(after);
+        }
         self.emit(instr);
         if ordered {
             self.fence(if s.has("release") { 0 } else { ACQUIRE | scope(s) });
@@ -453,13 +417,13 @@ impl FunctionDecoder<'_, '_> {
 }
 
 /// The flag of accesses that may meet others without a race.
-fn strong(s: &Statement) -> u32 {
+pub(super) fn strong(s: &Statement) -> u32 {
     let strong = ["volatile", "relaxed", "acquire", "release", "mmio"].iter().any(|m| s.has(m));
     if strong { STRONG | scope(s) << SCOPE } else { 0 }
 }
 
 /// How far a strong access or a fence reaches; volatile ones, and atomics that do not say, reach everybody.
-fn scope(s: &Statement) -> Scope {
+pub(super) fn scope(s: &Statement) -> Scope {
     if s.has("cta") {
         BLOCK
     } else if s.has("cluster") {

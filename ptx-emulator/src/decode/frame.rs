@@ -69,6 +69,8 @@ pub(crate) struct Frame {
     constants: HashMap<(Class, u64), u32>,
     late: HashMap<Late, u32>,
     specials: HashMap<Special, u32>,
+    /// Registers that begin with a value, and which.
+    initial: Vec<(u32, u32)>,
 }
 
 impl Frame {
@@ -100,6 +102,13 @@ impl Frame {
         }
         let offset = self.register(class);
         self.constants.insert((class, bits), offset);
+        offset
+    }
+
+    /// A new register of 32 bits that holds `bits` in every lane when the warp starts.
+    pub(crate) fn beginning_with(&mut self, bits: u32) -> u32 {
+        let offset = self.register(Class::Word);
+        self.initial.push((offset, bits));
         offset
     }
 
@@ -140,6 +149,9 @@ impl Frame {
                 Class::Word => words[offset as usize / 4..][..32].fill(bits as u32),
                 Class::Long => longs(&mut words, offset, bits),
             }
+        }
+        for &(offset, bits) in &self.initial {
+            words[offset as usize / 4..][..32].fill(bits);
         }
         for (Late::Symbol(name, addend), &offset) in &self.late {
             longs(&mut words, offset, address(name).wrapping_add(*addend as u64));

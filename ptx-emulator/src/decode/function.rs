@@ -70,6 +70,8 @@ pub(crate) struct FunctionDecoder<'c, 'm> {
     pub(super) touched: Vec<(u32, bool)>,
     /// Size of each local variable, by its place.
     sizes: HashMap<u64, u64>,
+    /// Where the top of the stack is kept that it has to give back.
+    kept_top: Option<u32>,
 }
 
 impl<'c, 'm> FunctionDecoder<'c, 'm> {
@@ -98,6 +100,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             carry: 0,
             touched: Vec::new(),
             sizes: HashMap::new(),
+            kept_top: None,
         }
     }
 
@@ -111,6 +114,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
                 self.targets.insert(label.clone(), names.clone());
             }
         }
+        self.kept_top = self.keep_top(body);
         for item in body {
             if let Err(what) = self.item(item) {
                 self.problems.push(Problem { line: self.line, what });
@@ -126,6 +130,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     }
 
     pub(super) fn ret(&mut self) {
+        self.give_back(self.kept_top);
         let run = if self.is_entry() { pick::<ops::control::Exit>() } else { pick::<ops::control::Return>() };
         let instr = self.blank(run);
         self.emit_edge(instr, Edge::End);
@@ -251,13 +256,17 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
                 || self.arithmetic(s)?
                 || self.bits(s)?
                 || self.conversion(s)?
+                || self.sparse(s)?
+                || self.quads(s)?
                 || self.tiles(s)?
                 || self.matrix(s)?
                 || self.wgmma(s)?
                 || self.mbarrier(s)?
                 || self.bulk(s)?
+                || self.tensormap(s)?
                 || self.cluster(s)?
                 || self.data(s)?
+                || self.stack(s)?
                 || self.warp(s)?
                 || self.control(s)?);
         if known { Ok(()) } else { Err(format!("the instruction `{}` is not known", s.mnemonic())) }

@@ -14,13 +14,18 @@ mod matrix;
 mod mbarrier;
 mod modifiers;
 mod packed;
+mod quads;
 mod scope;
+mod sparse;
 mod special;
+mod stack;
 mod table;
+mod tensormap;
 mod tiles;
 mod value;
 mod warp;
 mod wgmma;
+mod wide;
 
 use crate::error::Problem;
 use crate::ops::Instr;
@@ -28,6 +33,7 @@ use crate::syntax::ast::{Function, ModuleSyntax, Variable};
 use crate::syntax::types::Space;
 use frame::Frame;
 use function::{Body, Edge, FunctionDecoder};
+use stack::Stack;
 use std::collections::{HashMap, HashSet};
 
 /// Of a function that an entry does not reach.
@@ -78,6 +84,8 @@ pub(crate) struct EntryContext<'m> {
     pub shared_bytes: u64,
     pub dynamic_align: u64,
     pub local_bytes: u64,
+    /// What `alloca` takes from, once there is one.
+    pub stack: Option<Stack>,
     pub mnemonics: Vec<String>,
     pub mnemonic_index: HashMap<String, u32>,
     pub registers: u32,
@@ -152,6 +160,7 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         shared_bytes: 0,
         dynamic_align: 16,
         local_bytes: 0,
+        stack: None,
         mnemonics: Vec::new(),
         mnemonic_index: HashMap::new(),
         registers: 0,

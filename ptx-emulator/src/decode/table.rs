@@ -57,12 +57,15 @@ pub(crate) const GROUPS: [(&str, &[&str]); 12] = [
             "applypriority",
             "discard",
             "createpolicy",
+            "alloca",
+            "stacksave",
+            "stackrestore",
         ],
     ),
     ("Control", &["bra", "brx", "call", "ret", "exit", "trap", "brkpt", "nanosleep", "pmevent"]),
     ("Warps and blocks", &["shfl", "vote", "match", "redux", "elect", "activemask", "bar", "barrier"]),
     ("Matrices", &["mma", "wmma", "wgmma", "ldmatrix", "stmatrix", "movmatrix"]),
-    ("Asynchronous copies", &["cp", "mbarrier"]),
+    ("Asynchronous copies", &["cp", "mbarrier", "tensormap"]),
     ("Clusters", &["mapa", "getctarank", "setmaxnreg", "griddepcontrol"]),
 ];
 
@@ -129,7 +132,7 @@ mod tests {
     }
 
     /// The files that test instructions, those of single ones first.
-    const FILES: [&str; 13] = [
+    const FILES: [&str; 16] = [
         "instructions.rs",
         "forms.rs",
         "narrow.rs",
@@ -137,12 +140,15 @@ mod tests {
         "matrix.rs",
         "mma.rs",
         "tiles.rs",
+        "fragments.rs",
         "wgmma.rs",
         "copies.rs",
         "mbarrier.rs",
         "bulk.rs",
+        "tensormap.rs",
         "cluster.rs",
         "faults.rs",
+        "stack.rs",
     ];
     /// The most of them that an instruction names.
     const MOST_FILES: usize = 4;

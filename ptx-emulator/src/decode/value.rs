@@ -158,6 +158,13 @@ impl FunctionDecoder<'_, '_> {
         Ok(temp)
     }
 
+    /// A register of 64 bits with the unsigned number of one of 32.
+    pub(super) fn widened(&mut self, register: u32) -> u32 {
+        let wide = self.temp(Class::Long);
+        self.emit_op(pick::<ops::lanes::M1<ops::int::Widen<u32>>>(), wide, &[register]);
+        wide
+    }
+
     /// The two halves of a register of 128 bits, the lower one first.
     pub(super) fn halves_of(&mut self, operand: &Operand, writes: bool) -> Decoded<[u32; 2]> {
         if let Operand::Name(name) = operand

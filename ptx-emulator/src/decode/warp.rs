@@ -2,7 +2,7 @@
 
 use super::frame::Class;
 use super::function::{Decoded, FunctionDecoder, operands, type_of};
-use crate::ops::collective::{Elect, Match, PREDICATE, Redux, SYNC, Shuffle, Vote, WarpBarrier};
+use crate::ops::collective::{Elect, Match, PREDICATE, Redux, Shuffle, UNGATHERED, Vote, WarpBarrier};
 use crate::ops::{Instr, bits, control, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::Type;
@@ -50,7 +50,8 @@ impl FunctionDecoder<'_, '_> {
         if s.has("sync") {
             let [mask] = rest else { return Err(format!("`{}.sync` lacks its member mask", s.opcode)) };
             instr.e = self.src(mask, Type::B32)?;
-            instr.n |= SYNC;
+        } else {
+            instr.n |= UNGATHERED;
         }
         Ok(())
     }

@@ -219,6 +219,18 @@ impl<'l> BlockRunner<'l> {
     }
 
     fn arrive(&mut self, arrival: BarrierArrival, w: usize, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
+        if cx.checks.is_some() && self.barriers[arrival.id as usize].warps > 0 {
+            let of_all = self.warps.len() * LANES;
+            let threads = |count: Option<u32>| count.map_or(of_all, |count| count as usize);
+            let (earlier, own) = (threads(self.barriers[arrival.id as usize].count), threads(arrival.count));
+            if earlier != own {
+                let what = format!(
+                    "warp {w} is at barrier {} with {own} threads, those that came before it with {earlier}",
+                    arrival.id
+                );
+                return Err(Box::new(self.fault_at(arrival.id, what)));
+            }
+        }
         let barrier = &mut self.barriers[arrival.id as usize];
         barrier.warps += 1;
         barrier.count = arrival.count;
@@ -273,15 +285,19 @@ impl<'l> BlockRunner<'l> {
     fn incomplete(&self, id: u32) -> LaunchError {
         let ended: Vec<String> =
             self.warps.iter().filter(|w| w.live == 0).map(|w| w.index.to_string()).collect();
-        let waiting = self.warps.iter().find_map(|w| Some((w.index, w.waits_at(id)?)));
-        let (warp, (pc, lanes)) = waiting.unwrap_or_default();
-        let thread = warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32;
-        let place = self.launch.place(pc, self.block, thread);
         let what = format!(
             "barrier {id} is for all threads of the block, but ended without it: warps {}",
             ended.join(", ")
         );
-        LaunchError::Fault { place: Box::new(place), what }
+        self.fault_at(id, what)
+    }
+
+    /// An error of the first warp that waits at a barrier.
+    fn fault_at(&self, id: u32, what: String) -> LaunchError {
+        let waiting = self.warps.iter().find_map(|w| Some((w.index, w.waits_at(id)?)));
+        let (warp, (pc, lanes)) = waiting.unwrap_or_default();
+        let thread = warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32;
+        LaunchError::Fault { place: Box::new(self.launch.place(pc, self.block, thread)), what }
     }
 
     fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {

@@ -349,6 +349,7 @@ fn context<'a>(
         fault: None,
         other: None,
         members: 0,
+        gathering: !0,
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,

@@ -368,7 +368,15 @@ impl Warp {
             }
             Flow::Barrier => self.at_barrier(at, m, rest, cx.barrier),
             Flow::Collective => {
-                self.split_waiting(at, m, rest, State::Collective(cx.members));
+                // Lanes with other member masks try again.
+                let (waits, state) =
+                    (m & std::mem::replace(&mut cx.gathering, !0), State::Collective(cx.members));
+                if waits == m {
+                    self.split_waiting(at, m, rest, state);
+                } else {
+                    (self.paths[at].mask, self.paths[at].state) = (waits, state);
+                    self.paths.push(Path { pc, mask: mask & !waits, join, state: State::Ready });
+                }
             }
             Flow::Wait => self.split_waiting(at, m, rest, State::Waiting),
             Flow::Next | Flow::Join | Flow::Fault => {}

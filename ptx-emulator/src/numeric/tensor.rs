@@ -17,6 +17,9 @@ use super::round::{Round, narrow};
 /// Columns of a tile: the vector that one step works on.
 pub(crate) const COLUMNS: usize = 8;
 
+/// The columns in the order in which a tile's rows hold them: a register of the accumulator has the even ones, the next the odd ones.
+pub(crate) const ORDER: [usize; COLUMNS] = [0, 2, 4, 6, 1, 3, 5, 7];
+
 /// Biased exponent of the largest term from which f32 arithmetic does: what a product loses below 2^-126 is then cut anyway, and
 /// every scale and result is normal.
 pub(crate) const PLAIN: i32 = 32;

@@ -1,9 +1,9 @@
 //! The sums of `tensor` and the widening of fragments, with AVX2 and F16C: the same results, faster.
 
-use super::tensor::{COLUMNS, PLACES, PLAIN, add_products};
+use super::tensor::{COLUMNS, ORDER, PLACES, PLAIN, add_products};
 use std::arch::x86_64::*;
 
-/// `sums += a · b` for all rows of a tile, block after block.
+/// `sums += a · b` for all rows of a tile, block after block, as `add_products`.
 ///
 /// # Safety
 /// The CPU must have AVX2.
@@ -13,63 +13,53 @@ pub(crate) unsafe fn multiply<const K: usize, const BLOCK: usize>(
     a: &[[f32; K]],
     b: &[[f32; COLUMNS]; K],
 ) {
-    for (sums, row) in sums.iter_mut().zip(a) {
-        for (a, b) in row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
-            // SAFETY: the CPU has AVX2 by contract.
-            unsafe { add_block(sums, a, b) };
-        }
-    }
-}
-
-/// As `add_products`.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn add_block<const BLOCK: usize>(
-    sums: &mut [f32; COLUMNS],
-    a: &[f32; BLOCK],
-    b: &[[f32; COLUMNS]; BLOCK],
-) {
+    let zero = _mm256_setzero_si256();
     let magnitude = _mm256_set1_epi32(0x7fff_ffff);
-    // SAFETY: each pointer is that of 8 floats.
-    unsafe {
-        let sum = _mm256_loadu_ps(sums.as_ptr());
-        let mut products = [_mm256_setzero_ps(); BLOCK];
-        let mut most = _mm256_and_si256(_mm256_castps_si256(sum), magnitude);
-        for k in 0..BLOCK {
-            products[k] = _mm256_mul_ps(_mm256_set1_ps(a[k]), _mm256_loadu_ps(b[k].as_ptr()));
-            most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(products[k]), magnitude));
+    let exponents = _mm256_set1_epi32(255 << 23);
+    let least = _mm256_set1_epi32(PLAIN << 23);
+    for (sums, row) in sums.iter_mut().zip(a) {
+        // SAFETY: a row of sums has 8 floats.
+        let mut sum = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
+        // The largest term of all, and where a block's largest is below `PLAIN`, but not zero.
+        let (mut largest, mut low) = (zero, zero);
+        for (a, b) in row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
+            let mut products = [_mm256_setzero_ps(); BLOCK];
+            let mut most = zero;
+            for k in 0..BLOCK {
+                // SAFETY: a row of B has 8 floats.
+                products[k] = unsafe { _mm256_mul_ps(_mm256_set1_ps(a[k]), _mm256_loadu_ps(b[k].as_ptr())) };
+                most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(products[k]), magnitude));
+            }
+            most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(sum), magnitude));
+            largest = _mm256_max_epi32(largest, most);
+            let tiny = _mm256_andnot_si256(_mm256_cmpeq_epi32(most, zero), _mm256_cmpgt_epi32(least, most));
+            low = _mm256_or_si256(low, tiny);
+            // Powers of two: the exponent that `up` takes to `PLACES`, and back.
+            let exponent = _mm256_and_si256(_mm256_max_epi32(most, least), exponents);
+            let up = _mm256_sub_epi32(_mm256_set1_epi32((254 + PLACES) << 23), exponent);
+            let up = _mm256_castsi256_ps(up);
+            let down = _mm256_castsi256_ps(_mm256_sub_epi32(exponent, _mm256_set1_epi32(PLACES << 23)));
+            let mut total = _mm256_cvttps_epi32(_mm256_mul_ps(sum, up));
+            for product in products {
+                total = _mm256_add_epi32(total, _mm256_cvttps_epi32(_mm256_mul_ps(product, up)));
+            }
+            let size = _mm256_abs_epi32(total);
+            let nearest = _mm256_cvtepi32_ps(size);
+            // All ones where rounding went up: adding it steps back.
+            let above = _mm256_cmpgt_epi32(_mm256_cvttps_epi32(nearest), size);
+            let cut = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), above));
+            let sign = _mm256_castsi256_ps(_mm256_andnot_si256(magnitude, total));
+            sum = _mm256_or_ps(_mm256_mul_ps(cut, down), sign);
         }
-        let exponent = _mm256_srli_epi32::<23>(most);
-        // Not plain: at or above 255, or below `PLAIN` but not zero.
-        let high = _mm256_cmpgt_epi32(exponent, _mm256_set1_epi32(254));
-        let low = _mm256_andnot_si256(
-            _mm256_cmpeq_epi32(most, _mm256_setzero_si256()),
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(PLAIN), exponent),
-        );
-        if _mm256_movemask_epi8(_mm256_or_si256(high, low)) != 0 {
+        let high = _mm256_cmpgt_epi32(largest, _mm256_set1_epi32((255 << 23) - 1));
+        if _mm256_movemask_epi8(_mm256_or_si256(high, low)) == 0 {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), sum) };
+            continue;
+        }
+        for (a, b) in row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
             add_products(sums, a, b);
-            return;
         }
-        let exponent = _mm256_max_epi32(exponent, _mm256_set1_epi32(PLAIN));
-        let up = _mm256_sub_epi32(_mm256_set1_epi32(254 + PLACES), exponent);
-        let up = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(up));
-        let down = _mm256_sub_epi32(exponent, _mm256_set1_epi32(PLACES));
-        let down = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(down));
-        let mut total = _mm256_cvttps_epi32(_mm256_mul_ps(sum, up));
-        for product in products {
-            total = _mm256_add_epi32(total, _mm256_cvttps_epi32(_mm256_mul_ps(product, up)));
-        }
-        let size = _mm256_abs_epi32(total);
-        let nearest = _mm256_cvtepi32_ps(size);
-        // All ones where rounding went up: adding it steps back.
-        let above = _mm256_cmpgt_epi32(_mm256_cvttps_epi32(nearest), size);
-        let cut = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), above));
-        let sign = _mm256_andnot_si256(magnitude, total);
-        let result = _mm256_or_ps(_mm256_mul_ps(cut, down), _mm256_castsi256_ps(sign));
-        _mm256_storeu_ps(sums.as_mut_ptr(), result);
     }
 }
 
@@ -98,30 +88,18 @@ pub(crate) unsafe fn widen_brain(from: *const u8, to: &mut [f32; 8]) {
     }
 }
 
-/// 8 rows of 8 to 8 columns: `to[k][n] = from[stride n + k]`.
+/// 8 rows of 8 to 8 columns: `to[k][n] = from[stride · ORDER[n] + k]`.
 ///
 /// # Safety
 /// `from` has 7 strides and 8 floats; the CPU must have AVX2.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(crate) unsafe fn transpose(from: *const f32, stride: usize, to: &mut [[f32; 8]]) {
+pub(crate) unsafe fn transpose(from: *const f32, stride: usize, to: &mut [[f32; 8]; 8]) {
     // SAFETY: by contract.
-    let row = |n: usize| unsafe { _mm256_loadu_ps(from.add(stride * n)) };
-    // Pairs of rows, then pairs of pairs, then halves.
-    let low = |n: usize| _mm256_unpacklo_ps(row(n), row(n + 1));
-    let high = |n: usize| _mm256_unpackhi_ps(row(n), row(n + 1));
-    let quads = |n: usize| {
-        let (a, b, c, d) = (low(n), low(n + 2), high(n), high(n + 2));
-        [
-            _mm256_shuffle_ps::<0x44>(a, b),
-            _mm256_shuffle_ps::<0xee>(a, b),
-            _mm256_shuffle_ps::<0x44>(c, d),
-            _mm256_shuffle_ps::<0xee>(c, d),
-        ]
-    };
-    let (first, second) = (quads(0), quads(4));
+    let row = |n: usize| unsafe { _mm256_loadu_ps(from.add(stride * ORDER[n])) };
+    let (first, second) = (quads([row(0), row(1), row(2), row(3)]), quads([row(4), row(5), row(6), row(7)]));
     for k in 0..4 {
-        // SAFETY: `to` has 8 rows of 8, or indexing stops.
+        // SAFETY: `to` has 8 rows of 8.
         unsafe {
             let lower = _mm256_permute2f128_ps::<0x20>(first[k], second[k]);
             let upper = _mm256_permute2f128_ps::<0x31>(first[k], second[k]);
@@ -129,6 +107,40 @@ pub(crate) unsafe fn transpose(from: *const f32, stride: usize, to: &mut [[f32; 
             _mm256_storeu_ps(to[k + 4].as_mut_ptr(), upper);
         }
     }
+}
+
+/// 8 rows of 4 to 4 columns: `to[k][n] = from[4 · ORDER[n] + k]`.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) unsafe fn transpose_narrow(from: &[f32; 32], to: &mut [[f32; 8]; 4]) {
+    // Rows of the first and of the second half side by side.
+    let rows = |n: usize| {
+        let row = |n: usize| from[4 * ORDER[n]..].as_ptr();
+        // SAFETY: 4 floats from the start of a row on.
+        unsafe { _mm256_loadu2_m128(row(n + 4), row(n)) }
+    };
+    for (to, column) in to.iter_mut().zip(quads([rows(0), rows(1), rows(2), rows(3)])) {
+        // SAFETY: a row of 8.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), column) };
+    }
+}
+
+/// 4 by 4 transposed, in each half.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn quads([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+    // Pairs of rows, then pairs of pairs.
+    let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+    let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+    [
+        _mm256_shuffle_ps::<0x44>(ab, cd),
+        _mm256_shuffle_ps::<0xee>(ab, cd),
+        _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+        _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+    ]
 }
 
 #[cfg(test)]
@@ -157,16 +169,24 @@ mod tests {
             };
             let a: [[f32; 16]; 3] = std::array::from_fn(|_| std::array::from_fn(|_| value()));
             let b: [[f32; 8]; 16] = std::array::from_fn(|_| std::array::from_fn(|_| value()));
-            let mut sums: [[f32; 8]; 3] = std::array::from_fn(|_| std::array::from_fn(|_| value()));
-            let mut wanted = sums;
-            for (sums, a) in wanted.iter_mut().zip(&a) {
-                for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
-                    add_products(sums, a, b);
-                }
-            }
+            let sums: [[f32; 8]; 3] = std::array::from_fn(|_| std::array::from_fn(|_| value()));
+            let (mut by_eight, mut by_four) = (sums, sums);
             // SAFETY: checked above.
-            unsafe { multiply::<16, 8>(&mut sums, &a, &b) };
-            assert_eq!(sums.map(|r| r.map(f32::to_bits)), wanted.map(|r| r.map(f32::to_bits)));
+            unsafe {
+                multiply::<16, 8>(&mut by_eight, &a, &b);
+                multiply::<16, 4>(&mut by_four, &a, &b);
+            }
+            for (row, a) in a.iter().enumerate() {
+                let mut wanted = (sums[row], sums[row]);
+                for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+                    add_products(&mut wanted.0, a, b);
+                }
+                for (a, b) in a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0) {
+                    add_products(&mut wanted.1, a, b);
+                }
+                assert_eq!(by_eight[row].map(f32::to_bits), wanted.0.map(f32::to_bits));
+                assert_eq!(by_four[row].map(f32::to_bits), wanted.1.map(f32::to_bits));
+            }
         }
         for first in (0..=0xffff).step_by(8) {
             let bits: [u16; 8] = std::array::from_fn(|k| (first + k) as u16);
@@ -190,13 +210,17 @@ mod tests {
             return;
         }
         let from: Vec<f32> = (0..7 * 11 + 8).map(|x| x as f32).collect();
-        let mut to = [[0f32; 8]; 8];
+        let (mut to, mut narrow) = ([[0f32; 8]; 8], [[0f32; 8]; 4]);
         // SAFETY: 7 strides of 11 and 8 floats.
-        unsafe { transpose(from.as_ptr(), 11, &mut to) };
+        unsafe {
+            transpose(from.as_ptr(), 11, &mut to);
+            transpose_narrow(from[..32].try_into().unwrap(), &mut narrow);
+        }
         for (k, row) in to.iter().enumerate() {
-            for (n, &x) in row.iter().enumerate() {
-                assert_eq!(x, (11 * n + k) as f32);
-            }
+            assert_eq!(*row, ORDER.map(|n| (11 * n + k) as f32));
+        }
+        for (k, row) in narrow.iter().enumerate() {
+            assert_eq!(*row, ORDER.map(|n| (4 * n + k) as f32));
         }
     }
 }

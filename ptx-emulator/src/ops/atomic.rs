@@ -5,6 +5,7 @@ use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::syntax::types::Type;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// Operations of `atom`, in the order of their codes.
 pub(crate) const OPERATIONS: [&str; 10] =
@@ -64,6 +65,47 @@ impl Handler for Atomic {
                 } else if target != 0 {
                     cx.set_lanes(target, m, &old.map(|x| x as u32));
                 }
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// `atom` of 128 bits: target, source and comparand are listed at `b`, each by its halves, the lower one first; `c` and `e` as above.
+pub(crate) struct Atomic128;
+
+/// Few CPUs have such an operation: one of them at a time, each half as an atomic, so that accesses of 64 bits see either value.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+impl Handler for Atomic128 {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        let swaps = i.c >> 8 != 8;
+        // SAFETY: the decoder gave an address register and listed six of 64 bits; `places` checked.
+        unsafe {
+            let found = match i.e as u8 {
+                SHARED => places::<SHARED>(cx, i, m, 16, 16),
+                GLOBAL => places::<GLOBAL>(cx, i, m, 16, 16),
+                _ => places::<GENERIC>(cx, i, m, 16, 16),
+            };
+            let Some(places) = found else { return Flow::Fault };
+            let [b, c] = [2, 4].map(|k| [0, 1].map(|half| *cx.lanes::<u64>(cx.extra(i.b + k + half))));
+            let mut old = [[0; LANES]; 2];
+            let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+            for l in lanes_of(m) {
+                let halves = [0, 8].map(|at| &*((places[l] + at) as *const AtomicU64));
+                let before = halves.map(|half| half.load(Relaxed));
+                let (compared, given) = ([b[0][l], b[1][l]], [c[0][l], c[1][l]]);
+                if !swaps || before == compared {
+                    for (half, new) in halves.iter().zip(if swaps { given } else { compared }) {
+                        half.store(new, Relaxed);
+                    }
+                }
+                (old[0][l], old[1][l]) = (before[0], before[1]);
+            }
+            drop(guard);
+            for (half, old) in (0..).zip(&old) {
+                cx.set_lanes(cx.extra(i.b + half), m, old);
             }
         }
         Flow::Next

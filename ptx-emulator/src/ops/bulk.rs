@@ -36,12 +36,12 @@ pub(crate) fn finish(cx: &mut Cx, transfer: &Transfer, barrier: (u32, u32)) {
 fn begin(cx: &mut Cx, i: &Instr, lane: usize, transfer: &mut Transfer, kind: Kind) -> Result<(), String> {
     let Some(checks) = &mut cx.checks else { return Ok(()) };
     let who = Access { warp: cx.warp_in_cluster, lane: lane as u32, pc: i.at, kind };
-    let mut pieces: Vec<u32> = (0..transfer.bytes).step_by(16).map(|offset| transfer.piece(offset)).collect();
+    let mut all = (0..transfer.bytes).step_by(16).map(|offset| transfer.piece(offset));
     let wrong = if kind.writes {
-        let mut all = pieces.iter();
-        all.find_map(|&at| checks.access(transfer.rank, at.into(), 16, who).err().map(|w| (at, w)))
+        all.find_map(|at| checks.access(transfer.rank, at.into(), 16, who).err().map(|w| (at, w)))
     } else {
-        match checks.begin_read(transfer.rank, &mut pieces, who) {
+        let pieces = checks.pieces(transfer.rank, all);
+        match checks.begin_read(transfer.rank, &pieces, who) {
             Ok(number) => {
                 transfer.reading = number;
                 None
@@ -180,7 +180,7 @@ impl Handler for BulkCopy {
 
 /// # Safety
 /// An address must be listed at `at`.
-unsafe fn listed(cx: &Cx, i: &Instr, at: u32, l: usize) -> u64 {
+pub(crate) unsafe fn listed(cx: &Cx, i: &Instr, at: u32, l: usize) -> u64 {
     // SAFETY: by contract.
     unsafe {
         let (register, wide) = (cx.extra(i.b + at), cx.extra(i.b + at + 1));

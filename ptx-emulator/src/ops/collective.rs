@@ -5,55 +5,88 @@
 
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 
-/// Whether the members of the mask in register `offset` are all in `m`; if not, what to do.
+/// A collective for lanes that all take part in it.
+trait Collective {
+    /// # Safety
+    /// As for `Handler::exec`; the lanes in `m` are those of one member mask that have not ended.
+    unsafe fn together(cx: &mut Cx, i: &Instr, m: u32) -> Flow;
+}
+
+impl<C: Collective> Handler for C {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        // SAFETY: the decoder gave a 32-bit register for the mask of those that have one.
+        unsafe {
+            if i.n & UNGATHERED != 0 {
+                return C::together(cx, i, m);
+            }
+            let masks = *cx.lanes::<u32>(i.e);
+            let members = masks[m.trailing_zeros() as usize];
+            if m & !members == 0 && lanes_of(m).all(|l| masks[l] == members) {
+                if members & cx.live & !m != 0 {
+                    cx.members = members;
+                    return Flow::Collective;
+                }
+                return C::together(cx, i, m);
+            }
+            by_mask::<C>(cx, i, m, &masks)
+        }
+    }
+}
+
+/// Groups of lanes with masks of their own, such as the tiles of a warp, come to one place together.
 ///
 /// # Safety
-/// `offset` must be that of a 32-bit register.
-#[inline(always)]
-unsafe fn gathered(cx: &mut Cx, offset: u32, m: u32) -> Result<u32, Flow> {
-    // SAFETY: by contract.
-    let masks = unsafe { *cx.lanes::<u32>(offset) };
-    let first = m.trailing_zeros();
-    let members = masks[first as usize];
-    let outside = m & !members;
-    if outside != 0 {
-        let lane = outside.trailing_zeros();
-        return Err(cx.fail(
-            lane,
-            format!("lane {lane} takes part in a collective whose member mask {members:#010x} lacks it"),
-        ));
-    }
-    if members & cx.live & !m != 0 {
-        cx.members = members;
-        return Err(Flow::Collective);
-    }
-    Ok(members)
-}
-
-macro_rules! gather {
-    ($cx:expr, $i:expr, $m:expr, $offset:expr) => {
-        // SAFETY: the decoder gave a 32-bit register for the mask.
-        match unsafe { gathered($cx, $offset, $m) } {
-            Ok(members) => members,
-            Err(flow) => return flow,
+/// As for `Handler::exec`.
+unsafe fn by_mask<C: Collective>(cx: &mut Cx, i: &Instr, m: u32, masks: &[u32; LANES]) -> Flow {
+    let mut groups = Vec::new();
+    let mut rest = m;
+    while rest != 0 {
+        let members = masks[rest.trailing_zeros() as usize];
+        let group: u32 = lanes_of(rest).filter(|&l| masks[l] == members).map(|l| 1 << l).sum();
+        if group & !members != 0 {
+            let lane = (group & !members).trailing_zeros();
+            return cx.fail(
+                lane,
+                format!("lane {lane} takes part in a collective whose member mask {members:#010x} lacks it"),
+            );
         }
-    };
+        if members & m & !group != 0 {
+            let lane = (members & m & !group).trailing_zeros();
+            let own = masks[lane as usize];
+            return cx.fail(
+                lane,
+                format!("lane {lane} names the members {own:#010x} of a collective whose other members name {members:#010x}"),
+            );
+        }
+        groups.push((members, group));
+        rest &= !group;
+    }
+    if let Some(&(members, group)) = groups.iter().find(|(members, group)| members & cx.live & !group != 0) {
+        (cx.members, cx.gathering) = (members, group);
+        return Flow::Collective;
+    }
+    for (_, group) in groups {
+        // SAFETY: by contract.
+        let flow = unsafe { C::together(cx, i, group) };
+        if flow != Flow::Next {
+            return flow;
+        }
+    }
+    Flow::Next
 }
 
-/// Flag: the instruction has a member mask in `e` (the `.sync` forms).
-pub(crate) const SYNC: u32 = 1 << 8;
+/// Flag: the instruction has no member mask in `e` (the forms without `.sync`).
+pub(crate) const UNGATHERED: u32 = 1 << 8;
 /// Flag of `shfl`: a predicate target, in `slot`.
 pub(crate) const PREDICATE: u32 = 1 << 9;
 
 /// `shfl`: mode in the low bits of `n` (up, down, bfly, idx); value `a`, lane `b`, clamp `c`, mask `e`.
 pub(crate) struct Shuffle;
 
-impl Handler for Shuffle {
+impl Collective for Shuffle {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        if i.n & SYNC != 0 {
-            gather!(cx, i, m, i.e);
-        }
+    unsafe fn together(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         // SAFETY: the decoder gave 32-bit registers and, if flagged, a predicate.
         unsafe {
             let (a, b, c) = (*cx.lanes::<u32>(i.a), *cx.lanes::<u32>(i.b), *cx.lanes::<u32>(i.c));
@@ -92,12 +125,9 @@ impl Handler for Shuffle {
 /// `vote`: `n` is all, any, uni, ballot; predicate `a` (negated if `b`), mask `e`.
 pub(crate) struct Vote;
 
-impl Handler for Vote {
+impl Collective for Vote {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        if i.n & SYNC != 0 {
-            gather!(cx, i, m, i.e);
-        }
+    unsafe fn together(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         // SAFETY: the decoder gave predicates, or a 32-bit target for ballot.
         unsafe {
             let p = (cx.pred(i.a) ^ i.b) & m;
@@ -119,10 +149,9 @@ impl Handler for Vote {
 /// `match.any` and `match.all` (`n` bit 0), of 64 bits with bit 1; predicate target in `slot` if flagged.
 pub(crate) struct Match;
 
-impl Handler for Match {
+impl Collective for Match {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        gather!(cx, i, m, i.e);
+    unsafe fn together(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         // SAFETY: the decoder gave a source of the stated width, a 32-bit target and a predicate if flagged.
         unsafe {
             let a = if i.n & 2 != 0 { *cx.lanes::<u64>(i.a) } else { cx.lanes::<u32>(i.a).map(u64::from) };
@@ -146,10 +175,9 @@ impl Handler for Match {
 /// `redux`: `n` is add, min.u, max.u, min.s, max.s, and, or, xor, then for f32 min, max, each with abs and NaN flags in `c`.
 pub(crate) struct Redux;
 
-impl Handler for Redux {
+impl Collective for Redux {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        gather!(cx, i, m, i.e);
+    unsafe fn together(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         // SAFETY: the decoder gave 32-bit registers.
         unsafe {
             let a = *cx.lanes::<u32>(i.a);
@@ -185,10 +213,9 @@ fn float_redux(values: impl Iterator<Item = u32>, least: bool, abs: bool, nan: b
 /// `elect.sync d|p, mask`: the lowest member leads.
 pub(crate) struct Elect;
 
-impl Handler for Elect {
+impl Collective for Elect {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        gather!(cx, i, m, i.e);
+    unsafe fn together(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         let leader = m.trailing_zeros();
         // SAFETY: the decoder gave a 32-bit register and a predicate.
         unsafe {
@@ -202,10 +229,9 @@ impl Handler for Elect {
 /// `bar.warp.sync mask`.
 pub(crate) struct WarpBarrier;
 
-impl Handler for WarpBarrier {
+impl Collective for WarpBarrier {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        gather!(cx, i, m, i.e);
+    unsafe fn together(_: &mut Cx, _: &Instr, _: u32) -> Flow {
         Flow::Next
     }
 }

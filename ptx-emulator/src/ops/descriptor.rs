@@ -55,6 +55,23 @@ impl Descriptor {
         let offset = rows % width * 16 + rows / width * far + column % 8 * self.span() + column / 8 * near;
         self.swizzled(self.start + offset)
     }
+
+    /// No piece of the first `rows` rows, of which an instruction has two each (or 16 columns where the rows lead), ends beyond this.
+    pub(crate) fn reach(&self, rows_lead: bool, rows: u32) -> u64 {
+        let last = if rows_lead {
+            // Each term at its largest.
+            let Descriptor { leading, stride, mask, .. } = *self;
+            let width = mask + 1;
+            let (far, near) = if mask == 0 { (stride, leading) } else { (leading, stride) };
+            let lines = rows.div_ceil(8).saturating_sub(1);
+            self.start + mask * 16 + lines / width * far + 7 * self.span() + near
+        } else {
+            let next = if self.mask == 0 { self.leading } else { 16 };
+            self.start + rows.saturating_sub(1) / 8 * self.stride + 7 * self.span() + next
+        };
+        // The swizzle changes bits 4 to 6.
+        u64::from(last | 0x70) + 16
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +103,24 @@ mod tests {
             (d.along_rows(0, 3), d.along_rows(1, 0), d.along_rows(2, 9)),
             (0x430, 0x600, 0x400 + 1024 + 256 + 16)
         );
+    }
+
+    #[test]
+    fn no_piece_lies_beyond_the_reach() {
+        for mode in 0..4 {
+            for (leading, stride) in [(16, 1024), (2048, 512), (128, 4096), (0, 0)] {
+                for (start, base) in [(0x800, 0), (0x930, 3), (0x20, 7)] {
+                    let d = Descriptor::decode(bits(start, leading, stride, base, mode));
+                    for rows in [8, 16, 64, 248] {
+                        let k = (0..rows).flat_map(|r| [d.along_k(r, 0), d.along_k(r, 1)]).max().unwrap();
+                        let far = (0..rows / 8).flat_map(|r| (0..16).map(move |c| d.along_rows(r, c)));
+                        let (along_k, along_rows) = (d.reach(false, rows), d.reach(true, rows));
+                        assert!(u64::from(k) + 16 <= along_k && along_k <= u64::from(k) + 16 + 0x70);
+                        assert!(u64::from(far.max().unwrap()) + 16 <= along_rows);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::has_avx2;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
 use crate::numeric::eight::{e4m3_to_f32, e5m2_to_f32};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_f16};
-use crate::numeric::tensor::{COLUMNS, add_products};
+use crate::numeric::tensor::{COLUMNS, ORDER, add_products};
 #[cfg(target_arch = "x86_64")]
 use crate::numeric::tensor_avx2 as avx2;
 use std::marker::PhantomData;
@@ -140,7 +140,7 @@ pub(crate) trait Machine {
     /// # Safety
     /// The CPU must be of this kind.
     unsafe fn widen<F: Format>(words: &[u32; LANES], other: bool, to: &mut [f32]);
-    /// Rows become columns: `to[k][n] = from[to.len() n + k]`.
+    /// Rows become columns: `to[k][n] = from[to.len() · ORDER[n] + k]`.
     ///
     /// # Safety
     /// As for `widen`.
@@ -173,7 +173,7 @@ impl Machine for Portable {
         let width = to.len();
         for (k, row) in to.iter_mut().enumerate() {
             for (n, x) in row.iter_mut().enumerate() {
-                *x = from[width * n + k];
+                *x = from[width * ORDER[n] + k];
             }
         }
     }
@@ -203,13 +203,17 @@ impl Machine for Avx2 {
     #[inline(always)]
     unsafe fn transpose(from: &[f32], to: &mut [[f32; COLUMNS]]) {
         let width = to.len();
-        if !width.is_multiple_of(8) || from.len() < width * COLUMNS {
-            // SAFETY: for any CPU.
-            return unsafe { Portable::transpose(from, to) };
-        }
-        for (step, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            // SAFETY: `from` has 8 rows of `width`; the CPU is right by contract.
-            unsafe { avx2::transpose(from.as_ptr().add(8 * step), width, to) };
+        // SAFETY: `from` has 8 rows of `width` where AVX2 is used; the CPU is right by contract.
+        unsafe {
+            if let (Ok(from), Ok(to)) = (from.try_into(), (&mut *to).try_into()) {
+                avx2::transpose_narrow(from, to);
+            } else if width.is_multiple_of(8) && from.len() == width * COLUMNS {
+                for (step, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                    avx2::transpose(from.as_ptr().add(8 * step), width, to);
+                }
+            } else {
+                Portable::transpose(from, to);
+            }
         }
     }
 
@@ -299,7 +303,7 @@ pub(crate) unsafe fn rows_of_a<M: Machine, F: Format, const K: usize>(
     a
 }
 
-/// The columns of B, from its registers in order.
+/// The columns of B, from its registers in order; of each 8 columns in `ORDER`.
 ///
 /// # Safety
 /// As for `rows_of_a`.
@@ -322,6 +326,8 @@ pub(crate) unsafe fn columns_of_b<M: Machine, F: Format, const K: usize>(
     b
 }
 
+/// The accumulator's rows, columns in `ORDER`.
+///
 /// # Safety
 /// The accumulator's registers must be listed at `list`.
 #[inline(always)]
@@ -334,15 +340,16 @@ pub(crate) unsafe fn load_sums(cx: &Cx, i: &Instr, list: u32) -> [[f32; COLUMNS]
             if i.n & HALF_SUMS != 0 {
                 let words = cx.lanes::<u32>(cx.extra(list + half));
                 for l in 0..LANES {
-                    rows[l / 4][2 * (l % 4)] = f16_to_f32(words[l] & 0xffff);
-                    rows[l / 4][2 * (l % 4) + 1] = f16_to_f32(words[l] >> 16);
+                    rows[l / 4][l % 4] = f16_to_f32(words[l] & 0xffff);
+                    rows[l / 4][4 + l % 4] = f16_to_f32(words[l] >> 16);
                 }
             } else {
                 let even = cx.lanes::<f32>(cx.extra(list + 2 * half));
                 let odd = cx.lanes::<f32>(cx.extra(list + 2 * half + 1));
                 let pairs = even.as_chunks::<4>().0.iter().zip(odd.as_chunks::<4>().0);
                 for (row, (even, odd)) in rows.iter_mut().zip(pairs) {
-                    *row = [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]];
+                    row[..4].copy_from_slice(even);
+                    row[4..].copy_from_slice(odd);
                 }
             }
         }
@@ -361,8 +368,8 @@ pub(crate) unsafe fn store_sums(cx: &mut Cx, i: &Instr, list: u32, sums: &[[f32;
             let (mut even, mut odd) = ([0f32; LANES], [0f32; LANES]);
             let pairs = even.as_chunks_mut::<4>().0.iter_mut().zip(odd.as_chunks_mut::<4>().0);
             for (row, (even, odd)) in rows.iter().zip(pairs) {
-                *even = [row[0], row[2], row[4], row[6]];
-                *odd = [row[1], row[3], row[5], row[7]];
+                even.copy_from_slice(&row[..4]);
+                odd.copy_from_slice(&row[4..]);
             }
             if i.n & HALF_SUMS != 0 {
                 let mut words = [0u32; LANES];
@@ -436,9 +443,11 @@ pub(crate) fn bytes_of_b<const K: usize>(
     let mut b = [[0i32; COLUMNS]; K];
     for step in 0..K / 16 {
         let words = words(step);
-        for (l, &word) in words.iter().enumerate() {
-            for j in 0..4 {
-                b[4 * (4 * step + l % 4) + j][l / 4] = byte(word, j, signed);
+        for (place, column) in ORDER.into_iter().enumerate() {
+            for (part, &word) in words[4 * column..4 * column + 4].iter().enumerate() {
+                for j in 0..4 {
+                    b[4 * (4 * step + part) + j][place] = byte(word, j, signed);
+                }
             }
         }
     }

@@ -25,7 +25,10 @@ pub(crate) mod observe;
 pub(crate) mod observe_global;
 pub(crate) mod packed;
 pub(crate) mod profile;
+pub(crate) mod quads;
 pub(crate) mod real;
+pub(crate) mod sparse;
+pub(crate) mod stack;
 pub(crate) mod tensor;
 pub(crate) mod tiles;
 pub(crate) mod transfer;
@@ -142,6 +145,8 @@ pub(crate) struct Cx<'a> {
     /// Where the other party of an error that is being reported was.
     pub other: Option<u32>,
     pub members: u32,
+    /// Of the lanes at a collective those that wait for `members`.
+    pub gathering: u32,
     pub barrier: BarrierRequest,
     pub branch_targets: [u64; LANES],
     /// Where `brx.idx` lanes go, per index, and where calls by address land.

@@ -58,19 +58,19 @@ fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind:
     let mut rest = m;
     while rest != 0 {
         let before = rest;
-        let (first, lanes) = next_run(&mut rest, at, size, kind.writes);
-        let all = lanes * size;
+        let lanes = next_run(&mut rest, at, size, kind.writes);
+        let (first, all) = (lanes.first as usize, lanes.pieces * size);
         if at[first] + all > length || !size.is_multiple_of(4) {
             check_others(cx, i, before & !rest, at, size, (SHARED, kind))?;
             continue;
         }
         let Some(checks) = &mut cx.checks else { return Ok(()) };
-        let who = Access { warp: cx.warp_in_cluster, lane: first as u32, pc: i.at, kind };
+        let who = Access { warp: cx.warp_in_cluster, lane: lanes.first, pc: i.at, kind };
         if checks.is_again(rank, at[first], all, who) {
             continue;
         }
-        if let Err((good, wrong)) = checks.access_lanes(rank, at[first], (all, size), who) {
-            let lane = first as u32 + (good / size) as u32;
+        if let Err((good, wrong)) = checks.access_lanes(rank, at[first], (all, size), lanes.each, who) {
+            let lane = lanes.of(good / size);
             let offset = at[lane as usize];
             let (what, other) = in_words(cx, wrong, offset, size, Access { lane, ..who });
             return Err((what, lane, other));

@@ -28,29 +28,45 @@ pub(super) fn check_lanes(
 ) -> Result<(), Found> {
     let mut rest = m;
     while rest != 0 {
-        let (first, lanes) = next_run(&mut rest, at, size, kind.writes);
-        check_run(cx, i, (first as u32, at[first]), lanes * size, size, kind)?;
+        let lanes = next_run(&mut rest, at, size, kind.writes);
+        check_run(cx, i, (lanes, at[lanes.first as usize]), lanes.pieces * size, size, kind)?;
     }
     Ok(())
 }
 
-/// Takes the first lanes from `rest` that access bytes one after another, or that read the same: the first lane, and how many
-/// pieces of `size` bytes they access.
+/// Lanes that access pieces one after another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lanes {
+    pub first: u32,
+    pub pieces: u64,
+    /// How many lanes one after another read the same piece.
+    pub each: u32,
+}
+
+impl Lanes {
+    /// The first lane that accesses a piece.
+    pub(super) fn of(self, piece: u64) -> u32 {
+        self.first + piece as u32 * self.each
+    }
+}
+
+/// Takes the first lanes from `rest` that access pieces of `size` bytes one after another, each piece by as many lanes.
 #[inline(always)]
-pub(super) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: bool) -> (usize, u64) {
+pub(super) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: bool) -> Lanes {
     let first = rest.trailing_zeros() as usize;
+    let has = |lane: usize, address: u64| lane < LANES && *rest >> lane & 1 != 0 && at[lane] == address;
     let mut next = first + 1;
-    while next < LANES && *rest >> next & 1 != 0 && at[next] == at[next - 1] + size {
+    while !writes && has(next, at[first]) {
         next += 1;
     }
-    let lanes = next - first;
-    if lanes == 1 && !writes {
-        while next < LANES && *rest >> next & 1 != 0 && at[next] == at[first] {
-            next += 1;
-        }
+    let each = next - first;
+    let mut pieces = 1;
+    while (next..next + each).all(|lane| has(lane, at[first] + pieces * size)) {
+        next += each;
+        pieces += 1;
     }
     *rest = if next < LANES { *rest >> next << next } else { 0 };
-    (first, lanes as u64)
+    Lanes { first: first as u32, pieces, each: each as u32 }
 }
 
 /// How far an access reaches, if it is strong.
@@ -67,7 +83,7 @@ fn scope_of(i: &Instr, kind: Kind) -> Scope {
 fn check_run(
     cx: &mut Cx,
     i: &Instr,
-    (lane, address): (u32, u64),
+    (lanes, address): (Lanes, u64),
     length: u64,
     step: u64,
     kind: Kind,
@@ -75,7 +91,7 @@ fn check_run(
     let Some(segment) = segment_of(cx, i, address, length) else {
         // No one allocation has all of it, but one has each lane's.
         for k in 0..length / step {
-            let (lane, address) = (lane + k as u32, address + k * step);
+            let (lane, address) = (Lanes { first: lanes.of(k), ..lanes }, address + k * step);
             if segment_of(cx, i, address, step).is_some() {
                 check_run(cx, i, (lane, address), step, step, kind)?;
             }
@@ -90,9 +106,9 @@ fn check_run(
             address + by * step,
             within(&segment, offset + by * step),
             cx.warp_in_block,
-            lane + by as u32
+            lanes.of(by)
         );
-        return Err((what, lane + by as u32, None));
+        return Err((what, lanes.of(by), None));
     }
     if segment.read_only {
         return Ok(());
@@ -102,7 +118,8 @@ fn check_run(
         segment: segment.number,
         offset,
         length,
-        lane,
+        lane: lanes.first,
+        each: lanes.each,
         step,
         warp: cx.warp_in_cluster,
         pc: i.at,
@@ -132,7 +149,7 @@ fn within(segment: &Segment, offset: u64) -> String {
 #[cold]
 fn in_words(cx: &Cx, segment: &Segment, run: &Run, race: Race, kind: Kind) -> Found {
     let by = race.offset.saturating_sub(run.offset) / run.step;
-    let (lane, offset) = (run.lane + by as u32, run.offset + by * run.step);
+    let (lane, offset) = (run.lane + by as u32 * run.each, run.offset + by * run.step);
     let warps = cx.copies.len() as u32 / cx.cluster.peers.len() as u32;
     let own = race.own_cluster && race.warp / warps == cx.cluster.rank;
     let [x, y, z] = race.block;
@@ -164,7 +181,8 @@ pub(crate) fn check_range(
     if cx.checks.is_none() || size == 0 {
         return Ok(());
     }
-    check_run(cx, i, (lane as u32, address), size, size, kind).map_err(|(what, _, other)| {
+    let lanes = Lanes { first: lane as u32, pieces: 1, each: 1 };
+    check_run(cx, i, (lanes, address), size, size, kind).map_err(|(what, _, other)| {
         cx.other = other;
         what
     })

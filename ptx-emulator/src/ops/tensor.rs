@@ -1,11 +1,17 @@
-//! Bulk tensor copies: the rows of a tensor map's box.
+//! Bulk tensor copies: the rows of a tensor map's box; maps that a kernel changes.
 
-use super::bulk::global_kind;
-use super::memory::{GENERIC, GLOBAL, WRITES, place};
+use super::bulk::{global_kind, listed};
+use super::cluster::in_window;
+use super::memory::{GENERIC, GLOBAL, SHARED, WIDE_ADDRESS, WRITES, place};
+use super::mma::whole_warp;
+use super::observe::check_shared;
 use super::observe_global::check_range;
 use super::transfer::Row;
-use super::{Cx, Instr};
-use crate::tensor_map::{MAX_RANK, TensorMap};
+use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
+use crate::checks::Kind;
+use crate::error::Fault;
+use crate::tensor_map::{FIELDS, MAX_RANK, TensorMap, replace};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The map at a generic address.
 pub(crate) fn map_at(cx: &mut Cx, i: &Instr, lane: usize, address: u64) -> Result<TensorMap, String> {
@@ -14,11 +20,121 @@ pub(crate) fn map_at(cx: &mut Cx, i: &Instr, lane: usize, address: u64) -> Resul
     let host = place(cx, GENERIC, &read, lane, address, 128, 64)?;
     // SAFETY: `place` found 128 bytes of the emulated device; the host writes maps before the launch.
     let bytes: [u8; 128] = unsafe { std::ptr::read_unaligned(host as *const [u8; 128]) };
-    TensorMap::decode(&bytes).ok_or_else(|| {
+    let map = TensorMap::decode(&bytes).ok_or_else(|| {
         format!(
-            "no tensor map lies at address {address:#x}: it comes from `TensorMap::encode` of the emulator"
+            "no tensor map lies at address {address:#x}: it comes from `TensorMap::encode` of the emulator, or from `tensormap.replace`"
         )
-    })
+    })?;
+    // The kernel may have put it together.
+    map.check().map_err(|e| format!("at address {address:#x}: {e}"))?;
+    Ok(map)
+}
+
+/// Bytes of a map.
+const MAP: u64 = 128;
+/// Maps lie at multiples of this.
+const MAP_ALIGN: u64 = 64;
+
+/// `tensormap.replace`: address `a` as of a store, new value `b` (64 bits), field `c`, ordinal `d`, space `e`.
+pub(crate) struct ReplaceField;
+/// `tensormap.cp_fenceproxy`: the 128 bytes of a map from the own block's shared to global memory. Listed at `b`: the global address,
+/// then the shared one, as those of bulk copies.
+pub(crate) struct CopyMap;
+
+/// The host's place of a map, which is looked at as an access of the generic proxy.
+fn map_place(
+    cx: &mut Cx,
+    i: &Instr,
+    lane: usize,
+    (space, address): (u8, u64),
+    kind: Kind,
+) -> Result<usize, String> {
+    let mut access = *i;
+    access.n = access.n & !WRITES | if kind.writes { WRITES } else { 0 };
+    let host = place(cx, space, &access, lane, address, MAP, MAP_ALIGN)?;
+    match if space == GLOBAL { Err(String::new()) } else { in_window(space, address) } {
+        Ok(offset) => {
+            let at = cx.cluster.split(offset)?;
+            check_shared(cx, i, lane, at, MAP, kind).map_err(|(what, other)| {
+                cx.other = other;
+                what
+            })?;
+        }
+        Err(_) => check_range(cx, i, lane, address, MAP, kind)?,
+    }
+    Ok(host)
+}
+
+fn fail(cx: &mut Cx, lane: usize, what: String) -> Flow {
+    let other = cx.other.take();
+    cx.fault = Some(Fault { lane: lane as u32, what, other });
+    Flow::Fault
+}
+
+impl Handler for ReplaceField {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        let kind = Kind { reads: true, writes: true, ..Kind::default() };
+        for l in lanes_of(m) {
+            // SAFETY: the decoder gave registers of these widths.
+            let (address, value) = unsafe {
+                let base = if i.n & WIDE_ADDRESS != 0 {
+                    cx.lanes::<u64>(i.a)[l].wrapping_add(i.imm as u64)
+                } else {
+                    cx.lanes::<u32>(i.a)[l].wrapping_add(i.imm as u32).into()
+                };
+                (base, cx.lanes::<u64>(i.b)[l])
+            };
+            let host = match map_place(cx, i, l, (i.e as u8, address), kind) {
+                Ok(host) => host as *mut [u8; MAP as usize],
+                Err(what) => return fail(cx, l, what),
+            };
+            // SAFETY: `place` found 128 bytes of the emulated device, which one thread changes at a time.
+            let replaced = unsafe {
+                let mut bytes = host.read_unaligned();
+                replace(&mut bytes, FIELDS[i.c as usize], i.d as usize, value)
+                    .map(|()| host.write_unaligned(bytes))
+            };
+            if let Err(what) = replaced {
+                return fail(cx, l, format!("the tensor map at address {address:#x}: {what}"));
+            }
+        }
+        Flow::Next
+    }
+}
+
+impl Handler for CopyMap {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        if let Err(flow) = whole_warp(cx, m) {
+            return flow;
+        }
+        // SAFETY: the decoder listed both addresses.
+        let at = |cx: &Cx, l: usize| unsafe { (listed(cx, i, 0, l), listed(cx, i, 4, l)) };
+        let (to, from) = at(cx, 0);
+        if let Some(lane) = (1..LANES).find(|&l| at(cx, l) != (to, from)) {
+            return fail(cx, lane, "the lanes of the warp copy different tensor maps".into());
+        }
+        let (reads, writes) =
+            (Kind { reads: true, ..Kind::default() }, Kind { writes: true, ..Kind::default() });
+        let places = map_place(cx, i, 0, (SHARED, from), reads)
+            .and_then(|from| Ok((from, map_place(cx, i, 0, (GLOBAL, to), writes)?)));
+        match places {
+            Ok((from, to)) => {
+                for at in (0..MAP as usize).step_by(8) {
+                    // SAFETY: `place` found 128 aligned bytes of both; global memory is shared through atomics.
+                    unsafe {
+                        let word = *((from + at) as *const u64);
+                        (*((to + at) as *const AtomicU64)).store(word, Relaxed);
+                    }
+                }
+                cx.traffic.shared_load += MAP;
+                cx.traffic.global_store += MAP;
+                Flow::Next
+            }
+            Err(what) => fail(cx, 0, what),
+        }
+    }
 }
 
 /// The rows of the box at these coordinates, the innermost first, and where each lies in memory, if anywhere.

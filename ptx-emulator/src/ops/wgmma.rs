@@ -14,7 +14,7 @@ use super::mma::{
 };
 use super::observe::in_words;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
-use crate::checks::{Access, READS};
+use crate::checks::{Access, Pieces, READS};
 use crate::error::Fault;
 use crate::numeric::tensor::COLUMNS;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -61,7 +61,12 @@ pub(crate) struct Products {
     current: Product,
     /// For the checks: registers.
     watch: Watch,
+    /// For the checks: what instructions read, by place in the program and descriptors, which loops repeat.
+    reads: HashMap<(u32, u64, u64), Pieces>,
 }
+
+/// How many of these a warp keeps.
+const READS_KEPT: usize = 1024;
 
 impl Products {
     pub(crate) fn clear(&mut self) {
@@ -242,18 +247,22 @@ fn own_rows(cx: &Cx, i: &Instr) -> Range<u32> {
 
 /// Every piece of the operands must lie in shared memory.
 fn in_bounds(cx: &Cx, i: &Instr, product: &Product) -> Result<(), String> {
-    let beyond = |at: &u32| u64::from(*at) + 16 > cx.shared_len;
-    let wrong = |name: &str, bits: u64, at: u32| {
-        format!(
-            "the descriptor {bits:#018x} of {name} leads to shared address {at:#x}, beyond the {} bytes of the block",
-            cx.shared_len
-        )
-    };
-    if let Some(at) = pieces(product.a, i.n & TRANSPOSED_A != 0, own_rows(cx, i)).find(beyond) {
-        return Err(wrong("A", product.a, at));
+    let operands = [
+        ("A", product.a, i.n & TRANSPOSED_A != 0, own_rows(cx, i)),
+        ("B", product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32),
+    ];
+    for (name, bits, transposed, rows) in operands {
+        if rows.is_empty() || Descriptor::decode(bits).reach(transposed, rows.end) <= cx.shared_len {
+            continue;
+        }
+        if let Some(at) = pieces(bits, transposed, rows).find(|&at| u64::from(at) + 16 > cx.shared_len) {
+            return Err(format!(
+                "the descriptor {bits:#018x} of {name} leads to shared address {at:#x}, beyond the {} bytes of the block",
+                cx.shared_len
+            ));
+        }
     }
-    let at = pieces(product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32).find(beyond);
-    at.map_or(Ok(()), |at| Err(wrong("B", product.b, at)))
+    Ok(())
 }
 
 /// For the checks: the operands are read from now on.
@@ -261,9 +270,16 @@ fn begin_read(cx: &mut Cx, i: &Instr, product: &Product) -> Result<u64, Fault> {
     let rows = own_rows(cx, i);
     let Some(checks) = &mut cx.checks else { return Ok(0) };
     let who = Access { warp: cx.warp_in_cluster, lane: 0, pc: i.at, kind: READS };
-    let mut all: Vec<u32> = pieces(product.a, i.n & TRANSPOSED_A != 0, rows).collect();
-    all.extend(pieces(product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32));
-    checks.begin_read(cx.cluster.rank, &mut all, who).map_err(|(at, wrong)| {
+    let own = &mut cx.products[cx.warp_in_cluster as usize];
+    if own.reads.len() > READS_KEPT {
+        own.reads.clear();
+    }
+    let all = own.reads.entry((i.at, product.a, product.b)).or_insert_with(|| {
+        let of_a = pieces(product.a, i.n & TRANSPOSED_A != 0, rows);
+        checks
+            .pieces(cx.cluster.rank, of_a.chain(pieces(product.b, i.n & TRANSPOSED_B != 0, 0..i.imm as u32)))
+    });
+    checks.begin_read(cx.cluster.rank, all, who).map_err(|(at, wrong)| {
         let (what, other) = in_words(cx, wrong, at.into(), 16, who);
         Fault { lane: 0, what, other }
     })
@@ -373,33 +389,51 @@ impl Handler for WaitProducts {
 /// The operand must lie in shared memory.
 #[inline(always)]
 unsafe fn words(cx: &Cx, matrix: &Descriptor, transposes: bool, rows: u32, piece: u32) -> [u32; LANES] {
-    let mut tile = [0; LANES];
-    for (r, words) in (0..8).zip(tile.as_chunks_mut::<4>().0) {
-        let at = if transposes {
+    let mut at = [0; 8];
+    for (r, at) in (0..8).zip(&mut at) {
+        *at = if transposes {
             matrix.along_rows(rows, 8 * piece + r)
         } else {
             matrix.along_k(8 * rows + r, piece)
         };
+    }
+    let mut tile = [0; LANES];
+    for (at, words) in at.iter().zip(tile.as_chunks_mut::<4>().0) {
         // SAFETY: by contract; shared memory belongs to this host thread, and pieces are aligned to 16.
-        *words = unsafe { *(cx.shared.add(at as usize) as *const [u32; 4]) };
+        *words = unsafe { *(cx.shared.add(*at as usize) as *const [u32; 4]) };
     }
     if transposes { transposed(&tile) } else { tile }
 }
 
-/// The words of register `k` of A: from the registers listed after the accumulator's, or from shared memory.
+/// The words of the four registers of A: from those listed after the accumulator's, or from shared memory.
 ///
 /// # Safety
 /// As for `words`; the registers must be listed.
 #[inline(always)]
-unsafe fn words_of_a(cx: &Cx, i: &Instr, matrix: &Descriptor, k: usize) -> [u32; LANES] {
-    // SAFETY: by contract.
-    unsafe {
-        if i.n & A_SHARED == 0 {
-            return *cx.lanes::<u32>(cx.extra(i.b + i.d + k as u32));
-        }
-        let rows = 2 * (cx.warp_in_block % 4) + k as u32 % 2;
-        words(cx, matrix, i.n & TRANSPOSED_A != 0, rows, k as u32 / 2)
+unsafe fn words_of_a(cx: &Cx, i: &Instr, matrix: &Descriptor) -> [[u32; LANES]; 4] {
+    let mut all = [[0; LANES]; 4];
+    for (k, all) in (0..4).zip(&mut all) {
+        // SAFETY: by contract.
+        *all = unsafe {
+            if i.n & A_SHARED == 0 {
+                *cx.lanes::<u32>(cx.extra(i.b + i.d + k))
+            } else {
+                let rows = 2 * (cx.warp_in_block % 4) + k % 2;
+                words(cx, matrix, i.n & TRANSPOSED_A != 0, rows, k / 2)
+            }
+        };
     }
+    all
+}
+
+/// The words of the two registers of B for 8 columns of the product.
+///
+/// # Safety
+/// As for `words`.
+#[inline(always)]
+unsafe fn words_of_b(cx: &Cx, i: &Instr, matrix: &Descriptor, block: u32) -> [[u32; LANES]; 2] {
+    // SAFETY: by contract.
+    unsafe { [0, 1].map(|piece| words(cx, matrix, i.n & TRANSPOSED_B != 0, block, piece)) }
 }
 
 /// Products of floating types with `K` columns of A, added in blocks of `BLOCK`.
@@ -415,13 +449,14 @@ impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for Floa
         let registers = if i.n & HALF_SUMS != 0 { 2 } else { 4 };
         // SAFETY: the decoder listed the registers and picked the machine; the operands are in bounds.
         unsafe {
-            let mut a = rows_of_a::<M, F, K>(|k| words_of_a(cx, i, &from_a, k), i.n & A_OTHER != 0);
+            let words = words_of_a(cx, i, &from_a);
+            let mut a = rows_of_a::<M, F, K>(|k| words[k], i.n & A_OTHER != 0);
             if i.n & NEGATED != 0 {
                 a.iter_mut().flatten().for_each(|x| *x = -*x);
             }
             for block in 0..i.imm as u32 / 8 {
-                let word = |k| words(cx, &from_b, i.n & TRANSPOSED_B != 0, block, k as u32);
-                let b = columns_of_b::<M, F, K>(word, i.n & B_OTHER != 0);
+                let words = words_of_b(cx, i, &from_b, block);
+                let b = columns_of_b::<M, F, K>(|k| words[k], i.n & B_OTHER != 0);
                 let list = i.b + registers * block;
                 let mut sums = if accumulates { load_sums(cx, i, list) } else { [[0f32; COLUMNS]; ROWS] };
                 M::multiply::<K, BLOCK>(&mut sums, &a, &b);
@@ -439,9 +474,11 @@ impl Handler for IntProduct {
         let (from_a, from_b) = (Descriptor::decode(a), Descriptor::decode(b));
         // SAFETY: as for `FloatProduct`.
         unsafe {
-            let a = bytes_of_a::<32>(|k| words_of_a(cx, i, &from_a, k), i.n & A_OTHER != 0);
+            let words = words_of_a(cx, i, &from_a);
+            let a = bytes_of_a::<32>(|k| words[k], i.n & A_OTHER != 0);
             for block in 0..i.imm as u32 / 8 {
-                let b = bytes_of_b::<32>(|k| words(cx, &from_b, false, block, k as u32), i.n & B_OTHER != 0);
+                let words = words_of_b(cx, i, &from_b, block);
+                let b = bytes_of_b::<32>(|k| words[k], i.n & B_OTHER != 0);
                 let mut sums =
                     if accumulates { load_sums(cx, i, i.b + 4 * block) } else { [[0f32; COLUMNS]; ROWS] };
                 add_integers(&mut sums, &a, &b, i.n & SATURATE != 0);

@@ -1,6 +1,6 @@
 """Compiles the CUDA and Triton kernels of this folder, and writes them with inputs and expected results into a folder.
 
-Needs the packages of `requirements.txt` and, for nvcc, a C++ compiler; no GPU and no driver.
+Needs the packages of `requirements.txt` and, for nvcc, a C++ compiler; no GPU and no driver. sm_70 is NVRTC's, later targets are nvcc's.
 """
 
 import os
@@ -15,10 +15,12 @@ os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 import cuda_cases
 import triton_cases
 from cases import Writer, i32, scalar
+from nvrtc import Nvrtc
 
 HERE = Path(__file__).parent
-# nvcc 13 begins at sm_75. The last one is a debug build: nothing is inlined, variables live in local memory.
+# nvcc 13 begins at sm_75; below, NVRTC 12.9 compiles the same files. The last one is a debug build: nothing is inlined, variables live in local memory.
 NVCC_TARGETS = [(75, "sm_75", []), (80, "sm_80", []), (89, "sm_89", []), (90, "sm_90", []), (90, "sm_90a", []), (80, "sm_80", ["-G", "-O0"])]
+NVRTC_TARGETS = [(70, "sm_70")]
 TRITON_TARGETS = [80, 89, 90]
 
 
@@ -28,8 +30,12 @@ def toolkit():
     return Path(list(nvidia.cu13.__path__)[0])
 
 
+def is_new(out, *sources):
+    return out.exists() and out.stat().st_mtime > max((HERE / f).stat().st_mtime for f in (*sources, "requirements.txt"))
+
+
 def nvcc(source, target, flags, out):
-    if out.exists() and out.stat().st_mtime > max(f.stat().st_mtime for f in (HERE / f"{source}.cu", HERE / "requirements.txt")):
+    if is_new(out, f"{source}.cu"):
         return
     root = toolkit()
     include = root / "include"
@@ -50,8 +56,17 @@ def cuda(writer):
             jobs[source, target, bool(flags)] = (source, target, flags, writer.folder / f"{source}.{target}{'.debug' if flags else ''}.ptx")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: nvcc(*job), jobs.values()))
+    library = Nvrtc()
+    for source in sorted({case.source for case in cases if case.least < NVCC_TARGETS[0][0]}):
+        for _, target in NVRTC_TARGETS:
+            out = writer.folder / f"{source}.{target}.ptx"
+            if not is_new(out, f"{source}.cu", "nvrtc.py"):
+                out.write_text(library.compile(HERE / f"{source}.cu", target))
     for case in cases:
         writer.data(case)
+        for number, target in NVRTC_TARGETS:
+            if number >= case.least:
+                writer.add(case, f"NVRTC {version('nvidia-cuda-nvrtc-cu12')}", target, f"{case.source}.{target}.ptx")
         for number, target, flags in NVCC_TARGETS:
             if number >= case.least:
                 ptx = jobs[case.source, target, bool(flags)][3].name

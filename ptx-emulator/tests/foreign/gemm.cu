@@ -89,6 +89,7 @@ extern "C" __global__ void wmma_f16_shared(const half *a, const half *b, float *
         c[(blockIdx.y * 8 + e % 8) * n + blockIdx.x * 32 + e / 8] = tile[e];
 }
 
+#if __CUDA_ARCH__ >= 750
 extern "C" __global__ void wmma_s8(const signed char *a, const signed char *b, int *c, int n, int k) {
     product<16, 16, 16, signed char, int, wmma::row_major, wmma::col_major>(a, b, c, n, k, k, k);
 }
@@ -97,35 +98,32 @@ extern "C" __global__ void wmma_u8(const unsigned char *a, const unsigned char *
     product<8, 32, 16, unsigned char, int, wmma::row_major, wmma::row_major>(a, b, c, n, k, k, n);
 }
 
-// Numbers of 4 bits, eight a word: leading dimensions count elements.
-extern "C" __global__ void wmma_s4(const int *a, const int *b, int *c, int n, int k) {
-    using four = wmma::experimental::precision::s4;
-    wmma::fragment<wmma::matrix_a, 8, 8, 32, four, wmma::row_major> left;
-    wmma::fragment<wmma::matrix_b, 8, 8, 32, four, wmma::col_major> right;
-    wmma::fragment<wmma::accumulator, 8, 8, 32, int> sums;
+// Tiles of 8 by 8 of elements narrower than a byte, `PACKED` a word; leading dimensions count elements.
+template <int K, int PACKED, class Element, class Multiply>
+__device__ void narrow_product(const int *a, const int *b, int *c, int n, int k, Multiply multiply) {
+    wmma::fragment<wmma::matrix_a, 8, 8, K, Element, wmma::row_major> left;
+    wmma::fragment<wmma::matrix_b, 8, 8, K, Element, wmma::col_major> right;
+    wmma::fragment<wmma::accumulator, 8, 8, K, int> sums;
     wmma::fill_fragment(sums, 0);
-    for (int at = 0; at < k; at += 32) {
-        wmma::load_matrix_sync(left, a + (blockIdx.y * 8 * k + at) / 8, k);
-        wmma::load_matrix_sync(right, b + (blockIdx.x * 8 * k + at) / 8, k);
-        wmma::mma_sync(sums, left, right, sums);
+    for (int at = 0; at < k; at += K) {
+        wmma::load_matrix_sync(left, a + (blockIdx.y * 8 * k + at) / PACKED, k);
+        wmma::load_matrix_sync(right, b + (blockIdx.x * 8 * k + at) / PACKED, k);
+        multiply(sums, left, right);
     }
     wmma::store_matrix_sync(c + blockIdx.y * 8 * n + blockIdx.x * 8, sums, n, wmma::mem_row_major);
 }
 
+extern "C" __global__ void wmma_s4(const int *a, const int *b, int *c, int n, int k) {
+    narrow_product<32, 8, wmma::experimental::precision::s4>(
+        a, b, c, n, k, [](auto &sums, auto &left, auto &right) { wmma::mma_sync(sums, left, right, sums); });
+}
+
 // Single bits: how many places differ.
 extern "C" __global__ void wmma_b1(const int *a, const int *b, int *c, int n, int k) {
-    using bit = wmma::experimental::precision::b1;
-    wmma::fragment<wmma::matrix_a, 8, 8, 128, bit, wmma::row_major> left;
-    wmma::fragment<wmma::matrix_b, 8, 8, 128, bit, wmma::col_major> right;
-    wmma::fragment<wmma::accumulator, 8, 8, 128, int> sums;
-    wmma::fill_fragment(sums, 0);
-    for (int at = 0; at < k; at += 128) {
-        wmma::load_matrix_sync(left, a + (blockIdx.y * 8 * k + at) / 32, k);
-        wmma::load_matrix_sync(right, b + (blockIdx.x * 8 * k + at) / 32, k);
-        wmma::bmma_sync(sums, left, right, sums);
-    }
-    wmma::store_matrix_sync(c + blockIdx.y * 8 * n + blockIdx.x * 8, sums, n, wmma::mem_row_major);
+    narrow_product<128, 32, wmma::experimental::precision::b1>(
+        a, b, c, n, k, [](auto &sums, auto &left, auto &right) { wmma::bmma_sync(sums, left, right, sums); });
 }
+#endif
 
 #if __CUDA_ARCH__ >= 800
 extern "C" __global__ void wmma_bf16(const __nv_bfloat16 *a, const __nv_bfloat16 *b, float *c, int n, int k) {
@@ -153,16 +151,8 @@ extern "C" __global__ void wmma_f64(const double *a, const double *b, double *c,
 
 // How many places are set in both.
 extern "C" __global__ void wmma_b1_and(const int *a, const int *b, int *c, int n, int k) {
-    using bit = wmma::experimental::precision::b1;
-    wmma::fragment<wmma::matrix_a, 8, 8, 128, bit, wmma::row_major> left;
-    wmma::fragment<wmma::matrix_b, 8, 8, 128, bit, wmma::col_major> right;
-    wmma::fragment<wmma::accumulator, 8, 8, 128, int> sums;
-    wmma::fill_fragment(sums, 0);
-    for (int at = 0; at < k; at += 128) {
-        wmma::load_matrix_sync(left, a + (blockIdx.y * 8 * k + at) / 32, k);
-        wmma::load_matrix_sync(right, b + (blockIdx.x * 8 * k + at) / 32, k);
+    narrow_product<128, 32, wmma::experimental::precision::b1>(a, b, c, n, k, [](auto &sums, auto &left, auto &right) {
         wmma::bmma_sync(sums, left, right, sums, wmma::experimental::bmmaBitOpAND);
-    }
-    wmma::store_matrix_sync(c + blockIdx.y * 8 * n + blockIdx.x * 8, sums, n, wmma::mem_row_major);
+    });
 }
 #endif

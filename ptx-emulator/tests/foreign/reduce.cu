@@ -109,6 +109,18 @@ extern "C" __global__ void extrema_half2(const __half2 *in, float *out, int pair
     }
 }
 
+// Sums of the four tiles of a warp, whose lanes name the lanes of their own tile alone; the lanes of the last tile's lower half come later.
+extern "C" __global__ void tiles(const int *x, int *out) {
+    cg::thread_block_tile<8> tile = cg::tiled_partition<8>(cg::this_thread_block());
+    int value = x[threadIdx.x];
+    if (threadIdx.x % 32 >= 24 && threadIdx.x % 32 < 28) {
+        for (int k = 0; k < 3; k++) value = value * 3 + 1;
+    }
+    int sum = cg::reduce(tile, value, cg::plus<int>());
+    unsigned odd = tile.ballot(value & 1);
+    out[threadIdx.x] = sum + tile.shfl(value, 7) * 2 + (int)odd;
+}
+
 #if __CUDA_ARCH__ >= 800
 extern "C" __global__ void reductions_of_a_warp(const unsigned *in, unsigned *out) {
     unsigned x = in[threadIdx.x];

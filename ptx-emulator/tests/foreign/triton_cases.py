@@ -130,6 +130,9 @@ def products():
                    # Triton leaves out the fence between the initialisation of a barrier and the first copy that it counts.
                    checked="no `fence.proxy.async` after the write",
                    descriptors={"a": ((128, 96), (bm, bk)), "b": ((96, 128), (bk, bn)), "c": ((128, 128), (bm, bn))})
+    yield make("made_descriptors", kernels.matmul_made_descriptors, (2, 2), {"a": "a", "b": "b", "c": "c", **sizes},
+               {"BM": 64, "BN": 64, "BK": 32}, {"c": Expected(c, "f16", 1e-4, 2**-10)},
+               {"a": a, "b": b, "c": np.zeros((128, 128), np.float16)}, least=90)
     yield from attentions()
 
 

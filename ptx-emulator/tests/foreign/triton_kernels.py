@@ -136,6 +136,20 @@ def matmul_descriptors(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK:
 
 
 @triton.jit
+def matmul_made_descriptors(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """Tiles by tensor maps that each block makes."""
+    left = tl.make_tensor_descriptor(a, [m, k], [k, 1], [BM, BK])
+    right = tl.make_tensor_descriptor(b, [k, n], [n, 1], [BK, BN])
+    result = tl.make_tensor_descriptor(c, [m, n], [n, 1], [BM, BN])
+    row = tl.program_id(0) * BM
+    column = tl.program_id(1) * BN
+    total = tl.zeros((BM, BN), tl.float32)
+    for start in range(0, k, BK):
+        total = tl.dot(left.load([row, start]), right.load([start, column]), total)
+    result.store([row, column], total.to(tl.float16))
+
+
+@triton.jit
 def attention(q, k, v, out, scale, rows, BM: tl.constexpr, BN: tl.constexpr, D: tl.constexpr, CAUSAL: tl.constexpr):
     """Exact attention of one head, keys and values block by block."""
     head = tl.program_id(1) * rows * D

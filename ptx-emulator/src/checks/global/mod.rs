@@ -99,9 +99,10 @@ pub(crate) struct Run {
     /// Within the allocation.
     pub offset: u64,
     pub length: u64,
-    /// The first lane, and the bytes of each.
+    /// The first lane, the bytes of each, and how many read the same.
     pub lane: u32,
     pub step: u64,
+    pub each: u32,
     /// Of the cluster.
     pub warp: u32,
     pub pc: u32,
@@ -134,8 +135,8 @@ impl Checks {
             return Ok(());
         }
         let Checks { global, known, cluster, block_warps, .. } = self;
-        let mut mine = Mine::new(global, &known[run.warp as usize], record);
-        (mine.cluster, mine.warp, mine.block_warps) = (*cluster, run.warp, *block_warps);
+        let mut mine =
+            Mine::new(global, &known[run.warp as usize], record, (*cluster, run.warp, *block_warps));
         let mut at = run.offset;
         let end = run.offset + run.length;
         while at < end {
@@ -144,7 +145,8 @@ impl Checks {
             if let Some(page) = global.page(run.segment, number) {
                 let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
                 let part = Run { offset: at % PAGE_BYTES, length: until - at, ..*run };
-                let found = page.touch(&part, run.lane + ((at - run.offset) / run.step) as u32, &mut mine);
+                let found =
+                    page.touch(&part, run.lane + ((at - run.offset) / run.step) as u32 * run.each, &mut mine);
                 found.map_err(|(word, slot)| mine.race(number * PAGE_BYTES + 4 * word, slot, run))?;
             }
             at = until;

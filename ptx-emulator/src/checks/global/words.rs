@@ -42,18 +42,24 @@ pub(super) struct Mine<'c> {
     global: &'c Global,
     known: &'c Knowledge,
     record: u32,
-    pub cluster: u64,
-    pub warp: u32,
+    cluster: u64,
+    warp: u32,
     /// Warps of a block.
-    pub block_warps: u32,
+    block_warps: u32,
     /// The last record that was found to be ordered before the access, and the last that was not.
     before: u32,
     beside: u32,
 }
 
 impl<'c> Mine<'c> {
-    pub(super) fn new(global: &'c Global, known: &'c Knowledge, record: u32) -> Mine<'c> {
-        Mine { global, known, record, cluster: 0, warp: 0, block_warps: 1, before: record, beside: 0 }
+    /// Of a warp of a cluster whose blocks have `block_warps` warps.
+    pub(super) fn new(
+        global: &'c Global,
+        known: &'c Knowledge,
+        record: u32,
+        (cluster, warp, block_warps): (u64, u32, u32),
+    ) -> Mine<'c> {
+        Mine { global, known, record, cluster, warp, block_warps, before: record, beside: 0 }
     }
 
     #[inline(always)]
@@ -145,7 +151,7 @@ impl Page {
             let mut passed = until - at;
             while passed >= left {
                 passed -= left;
-                (lane, left) = (lane + 1, run.step);
+                (lane, left) = (lane + run.each, run.step);
             }
             left -= passed;
             at = until;
@@ -170,7 +176,7 @@ impl Page {
         }
         let fill = |slots: &mut [Slot]| {
             let lanes_words = run.step as usize / 4;
-            for (slots, lane) in slots.chunks_mut(lanes_words).zip(lane..) {
+            for (slots, lane) in slots.chunks_mut(lanes_words).zip((lane..).step_by(run.each as usize)) {
                 slots.fill(slot | u64::from(lane & 31) << LANE);
             }
         };

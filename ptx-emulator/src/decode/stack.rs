@@ -1,0 +1,107 @@
+//! `alloca`, `stacksave` and `stackrestore`: local memory of a size that only the thread knows.
+//!
+//! A thread has [`STACK`] bytes for it, which lie among its variables, and a register that says where they are free. A function gives
+//! back what it took when it returns.
+
+use super::frame::Class;
+use super::function::{Decoded, FunctionDecoder, operands};
+use super::modifiers::Modifiers;
+use crate::ops::lanes::M1;
+use crate::ops::{int, pick, stack};
+use crate::syntax::ast::{Item, Operand, Statement};
+use crate::syntax::types::Type;
+
+/// Bytes of a thread's local memory for `alloca`.
+pub(crate) const STACK: u32 = 8192;
+
+/// The part of local memory from which `alloca` takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stack {
+    /// The register that holds the first free byte.
+    top: u32,
+    start: u32,
+}
+
+impl FunctionDecoder<'_, '_> {
+    /// Decodes the statement if it moves the stack's top.
+    pub(super) fn stack(&mut self, s: &Statement) -> Decoded<bool> {
+        if !["alloca", "stacksave", "stackrestore"].contains(&s.opcode.as_str()) {
+            return Ok(false);
+        }
+        let mut m = Modifiers::of(s);
+        let ty = if m.want(&["u32", "u64"])? == "u64" { Type::U64 } else { Type::U32 };
+        m.end()?;
+        let Stack { top, start } = self.the_stack();
+        match s.opcode.as_str() {
+            "alloca" => {
+                let (d, size, align) = match s.operands.as_slice() {
+                    [d, size] => (d, size, 8),
+                    [d, size, Operand::Int(align)] => (d, size, *align),
+                    _ => return Err("`alloca` takes a target, a size and an alignment".into()),
+                };
+                if !(1..=i64::from(STACK)).contains(&align) || align.count_ones() != 1 {
+                    return Err(format!("an alignment is a power of two up to {STACK}, not {align}"));
+                }
+                let size = self.src(size, ty)?;
+                let d = self.dst(d, ty)?;
+                let mut instr = self.blank(match ty {
+                    Type::U64 => pick::<stack::Alloca<u64>>(),
+                    _ => pick::<stack::Alloca<u32>>(),
+                });
+                (instr.d, instr.a, instr.b) = (d, size, top);
+                (instr.n, instr.imm) = (align as u32, i64::from(start + STACK));
+                self.emit(instr);
+            }
+            "stacksave" => {
+                let [d] = operands(s)?;
+                let d = self.dst(d, ty)?;
+                let run = match ty {
+                    Type::U64 => pick::<M1<int::Widen<u32>>>(),
+                    _ => pick::<M1<int::Copy<u32>>>(),
+                };
+                self.emit_op(run, d, &[top]);
+            }
+            _ => {
+                let [a] = operands(s)?;
+                let a = self.src(a, ty)?;
+                let mut instr = self.blank(match ty {
+                    Type::U64 => pick::<stack::Restore<u64>>(),
+                    _ => pick::<stack::Restore<u32>>(),
+                });
+                (instr.a, instr.b, instr.n) = (a, top, start);
+                self.emit(instr);
+            }
+        }
+        Ok(true)
+    }
+
+    fn the_stack(&mut self) -> Stack {
+        let context = &mut *self.context;
+        if let Some(stack) = context.stack {
+            return stack;
+        }
+        let start = context.local(STACK.into(), 128) as u32;
+        let stack = Stack { top: context.frame.beginning_with(start), start };
+        context.stack = Some(stack);
+        stack
+    }
+
+    /// A function that takes from the stack keeps the top that it found: gives the register.
+    pub(super) fn keep_top(&mut self, body: &[Item]) -> Option<u32> {
+        let takes = |item: &Item| matches!(item, Item::Statement(s) if s.opcode == "alloca");
+        if self.is_entry() || !body.iter().any(takes) {
+            return None;
+        }
+        let (stack, kept) = (self.the_stack(), self.temp(Class::Word));
+        self.emit_op(pick::<M1<int::Copy<u32>>>(), kept, &[stack.top]);
+        Some(kept)
+    }
+
+    /// Before it returns: the top is what it was.
+    pub(super) fn give_back(&mut self, kept: Option<u32>) {
+        if let Some(kept) = kept {
+            let top = self.the_stack().top;
+            self.emit_op(pick::<M1<int::Copy<u32>>>(), top, &[kept]);
+        }
+    }
+}

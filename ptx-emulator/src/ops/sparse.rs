@@ -1,0 +1,168 @@
+//! `mma.sp`: products in which half of A is zero and not stored.
+//!
+//! Of each chunk of 4 columns of A (of tf32, of 2) two elements (one) are stored, in the fragments of a dense A with half the columns.
+//! The metadata has 4 bits a chunk, which say where they belong: two numbers of columns, of tf32 those of its halves. PTX manual,
+//! "Sparse matrix storage" and the figures of the metadata's layouts. What a stored element is not multiplied with does not matter,
+//! not even if it is NaN. The stored products are added in order, in the blocks of `mma`.
+
+use super::mma::{A_OTHER, B_OTHER, Format, HALF_SUMS, Portable, ROWS, SATURATE, bytes_of_a, bytes_of_b};
+use super::mma::{add_integers, columns_of_b, load_sums, rows_of_a, store_sums, whole_warp};
+use super::{Cx, Flow, Handler, Instr, LANES};
+use crate::numeric::tensor::{COLUMNS, add_products};
+use std::marker::PhantomData;
+
+/// Flag in `Instr::n`, beside those of `mma`: the two numbers of a chunk must ascend.
+pub(crate) const ORDERED: u32 = 16;
+
+/// Floating types: `K` columns of A, added in blocks of `BLOCK`. Listed at `b`: d, c, a, b, metadata; `c` of four lanes give it, and
+/// `imm` says which.
+pub(crate) struct SparseFloat<F, const K: usize, const BLOCK: usize>(PhantomData<F>);
+/// The same for integers of 8 bits.
+pub(crate) struct SparseInt<const K: usize>;
+
+/// Lane and first bit of the metadata of a chunk of a row, of elements of `size` bytes.
+fn metadata_at(i: &Instr, row: usize, chunk: usize, size: usize) -> (usize, usize) {
+    let (group, upper, first) = (row % 8, row / 8, i.imm as usize * i.c as usize);
+    let (lane, bit) = match (size, i.c) {
+        // One byte: a lane has 8 chunks of one row.
+        (1, _) => (2 * (chunk / 8) + upper, 4 * (chunk % 8)),
+        // Otherwise 4 chunks of both rows.
+        _ => (chunk / 4, 16 * upper + 4 * (chunk % 4)),
+    };
+    (4 * group + first + lane, bit)
+}
+
+/// The columns of a row's stored elements, `STORED` in all; the error is lane and meaningless bits.
+fn columns<const STORED: usize>(
+    i: &Instr,
+    metadata: &[u32; LANES],
+    row: usize,
+    size: usize,
+) -> Result<[usize; STORED], (usize, u32)> {
+    let mut all = [0; STORED];
+    let stored = if size == 4 { 1 } else { 2 };
+    for (chunk, all) in all.chunks_mut(stored).enumerate() {
+        let (lane, bit) = metadata_at(i, row, chunk, size);
+        let bits = metadata[lane] >> bit & 0xf;
+        let (first, second) = (bits as usize & 3, bits as usize >> 2);
+        let good = if size == 4 { [0b0100, 0b1110].contains(&bits) } else { first != second };
+        if !good || i.n & ORDERED != 0 && first > second {
+            return Err((lane, bits));
+        }
+        match all {
+            [one] => *one = 2 * chunk + first / 2,
+            [one, other] => (*one, *other) = (4 * chunk + first, 4 * chunk + second),
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+#[cold]
+fn meaningless(cx: &mut Cx, (lane, bits): (usize, u32)) -> Flow {
+    cx.fail(
+        lane as u32,
+        format!("metadata of a sparse matrix with {bits:#06b}, which means no two columns of four"),
+    )
+}
+
+/// Places of c, a, b and the metadata in the list.
+fn lists(i: &Instr, of_a: usize, of_b: usize) -> [u32; 4] {
+    let sums = if i.n & HALF_SUMS != 0 { 2 } else { 4 };
+    let a = i.b + 2 * sums;
+    [i.b + sums, a, a + of_a as u32, a + (of_a + of_b) as u32]
+}
+
+/// What `SparseFloat` of a type does; `K` columns, of which `STORED` are stored.
+///
+/// # Safety
+/// The registers must be listed.
+#[inline(always)]
+unsafe fn multiply<F: Format, const K: usize, const STORED: usize, const BLOCK: usize>(
+    cx: &mut Cx,
+    i: &Instr,
+) -> Flow {
+    let width = 4 * F::PER_WORD;
+    let [c, a, b, metadata] = lists(i, 2 * STORED / width, K / width);
+    // SAFETY: by contract.
+    unsafe {
+        let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
+        let stored = rows_of_a::<Portable, F, STORED>(|k| register(a, k), i.n & A_OTHER != 0);
+        let b = columns_of_b::<Portable, F, K>(|k| register(b, k), i.n & B_OTHER != 0);
+        let metadata = register(metadata, 0);
+        let mut sums = load_sums(cx, i, c);
+        for (row, (sums, stored)) in sums.iter_mut().zip(&stored).enumerate() {
+            let columns = match columns::<STORED>(i, &metadata, row, 4 / F::PER_WORD) {
+                Ok(columns) => columns,
+                Err(wrong) => return meaningless(cx, wrong),
+            };
+            let picked: [[f32; COLUMNS]; STORED] = columns.map(|column| b[column]);
+            for (a, b) in stored.as_chunks::<BLOCK>().0.iter().zip(picked.as_chunks::<BLOCK>().0) {
+                add_products(sums, a, b);
+            }
+        }
+        store_sums(cx, i, i.b, &sums);
+    }
+    Flow::Next
+}
+
+/// Handlers of the shapes: half of the columns are stored.
+macro_rules! sparse {
+    ($($k:literal, $stored:literal, $block:literal;)*) => {$(
+        impl<F: Format> Handler for SparseFloat<F, $k, $block> {
+            #[inline(always)]
+            unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+                if let Err(flow) = whole_warp(cx, m) {
+                    return flow;
+                }
+                // SAFETY: the decoder listed 32-bit registers, as many as the shape has.
+                unsafe { multiply::<F, $k, $stored, $block>(cx, i) }
+            }
+        }
+    )*};
+}
+sparse! { 16, 8, 8; 32, 16, 8; 64, 32, 8; 8, 4, 4; 16, 8, 4; }
+
+/// What `SparseInt` does.
+///
+/// # Safety
+/// As for `multiply`.
+#[inline(always)]
+unsafe fn multiply_bytes<const K: usize, const STORED: usize>(cx: &mut Cx, i: &Instr) -> Flow {
+    let [c, a, b, metadata] = lists(i, STORED / 8, K / 16);
+    // SAFETY: by contract.
+    unsafe {
+        let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
+        let stored = bytes_of_a::<STORED>(|k| register(a, k), i.n & A_OTHER != 0);
+        let b = bytes_of_b::<K>(|k| register(b, k), i.n & B_OTHER != 0);
+        let metadata = register(metadata, 0);
+        let mut dense = [[0i32; K]; ROWS];
+        for (row, (dense, stored)) in dense.iter_mut().zip(&stored).enumerate() {
+            match columns::<STORED>(i, &metadata, row, 1) {
+                Ok(columns) => columns.into_iter().zip(stored).for_each(|(column, &x)| dense[column] = x),
+                Err(wrong) => return meaningless(cx, wrong),
+            }
+        }
+        let mut sums = load_sums(cx, i, c);
+        add_integers(&mut sums, &dense, &b, i.n & SATURATE != 0);
+        store_sums(cx, i, i.b, &sums);
+    }
+    Flow::Next
+}
+
+/// Handlers of integers.
+macro_rules! sparse_bytes {
+    ($($k:literal, $stored:literal;)*) => {$(
+        impl Handler for SparseInt<$k> {
+            #[inline(always)]
+            unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+                if let Err(flow) = whole_warp(cx, m) {
+                    return flow;
+                }
+                // SAFETY: as for `SparseFloat`.
+                unsafe { multiply_bytes::<$k, $stored>(cx, i) }
+            }
+        }
+    )*};
+}
+sparse_bytes! { 32, 16; 64, 32; }

@@ -1,0 +1,171 @@
+//! Tensor maps that a kernel makes of zeros, or changes: `tensormap.replace` and `tensormap.cp_fenceproxy`.
+
+mod common;
+use common::emulator;
+use ptx_emulator::{LaunchConfig, LaunchOptions, Module, Swizzle, TensorMap, TensorMapType};
+
+/// One warp, under checks. Global memory is 16 rows of 64 bytes, byte k of it 7 k + k / 256; `%rd1` is its address, `%rd2` that of a map in
+/// global memory as given, `%r1` the shared address of 2048 bytes of zeros, `%r2` that of an mbarrier for one arrival, `%p1` true in
+/// thread 0. Gives the 2048 bytes as they are at the end.
+fn run(body: &str, map: &[u8; 128]) -> Result<Vec<u8>, String> {
+    let emulator = emulator();
+    let [data, maps, out] = [1024, 256, 2048].map(|size| emulator.alloc(size).unwrap());
+    emulator.write(data, &bytes()).unwrap();
+    emulator.write(maps, map).unwrap();
+    let text = kernel(body);
+    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+    let shape = LaunchConfig { grid: [1, 1, 1], block: [32, 1, 1], dynamic_shared_bytes: 0 };
+    let args: [&[u8]; 3] = [&data.to_le_bytes(), &maps.to_le_bytes(), &out.to_le_bytes()];
+    let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
+    emulator.launch_with(&module, "k", shape, &args, &options).map_err(|e| e.to_string())?;
+    let mut found = vec![0; 2048];
+    emulator.read(out, &mut found).unwrap();
+    Ok(found)
+}
+
+fn kernel(body: &str) -> String {
+    format!(
+        ".version 8.6\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 data, .param .u64 map, .param .u64 out) {{
+        .reg .pred %p<4>; .reg .b32 %r<16>; .reg .b64 %rd<8>; .shared .align 1024 .b8 tile[2048]; .shared .align 8 .b8 bar[8];
+        ld.param.u64 %rd1, [data]; ld.param.u64 %rd2, [map]; ld.param.u64 %rd3, [out]; mov.u32 %r1, tile; mov.u32 %r2, bar;
+        mov.u32 %r3, %tid.x; setp.eq.u32 %p1, %r3, 0; mad.lo.u32 %r4, %r3, 4, %r1; mov.u32 %r5, 0;
+        ZERO: st.shared.u32 [%r4], 0; add.u32 %r4, %r4, 128; add.u32 %r5, %r5, 1; setp.lt.u32 %p2, %r5, 16; @%p2 bra ZERO;
+        @%p1 mbarrier.init.shared::cta.b64 [%r2], 1; fence.proxy.async.shared::cta; bar.sync 0;
+        {body}
+        bar.sync 0; mad.lo.u32 %r4, %r3, 4, %r1; mul.wide.u32 %rd4, %r3, 4; add.u64 %rd3, %rd3, %rd4; mov.u32 %r5, 0;
+        SAVE: ld.shared.u32 %r6, [%r4]; st.global.u32 [%rd3], %r6; add.u32 %r4, %r4, 128; add.u64 %rd3, %rd3, 128;
+        add.u32 %r5, %r5, 1; setp.lt.u32 %p2, %r5, 16; @%p2 bra SAVE; ret; }}"
+    )
+}
+
+fn bytes() -> Vec<u8> {
+    (0..1024usize).map(|k| (k * 7 + k / 256) as u8).collect()
+}
+
+/// A box of 8 by 4 halves of a tensor of 20 by 16, at column 16 and row 2, to the tile's place 1024.
+const COPY: &str = "@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], 64;
+    @%p1 cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1+1024], [%rd2, {16, 2}], [%r2];
+    WAIT: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r2], 0; @!%p3 bra WAIT;";
+
+/// What `COPY` brings: 4 of the 8 columns lie in the tensor, the others are `outside`.
+fn copied(outside: [u8; 2]) -> Vec<u8> {
+    let rows = (2..6).map(|row| [&bytes()[64 * row + 32..64 * row + 40], &outside.repeat(4)].concat());
+    rows.collect::<Vec<_>>().concat()
+}
+
+/// All fields of `COPY`'s map, at the tile's start.
+fn fields(swizzle: u32, fill: u32) -> String {
+    let replace = "@%p1 tensormap.replace.tile";
+    format!(
+        "{replace}.global_address.shared::cta.b1024.b64 [ %r1 + 0 ], %rd1; {replace}.rank.shared::cta.b1024.b32 [%r1], 0x1;
+        mov.u32 %r7, 8; {replace}.box_dim.shared::cta.b1024.b32 [%r1], 0x0, %r7; {replace}.box_dim.shared::cta.b1024.b32 [%r1], 0x1, 4;
+        {replace}.global_dim.shared::cta.b1024.b32 [%r1], 0x0, 20; {replace}.global_dim.shared::cta.b1024.b32 [%r1], 0x1, 16;
+        mov.u64 %rd5, 64; {replace}.global_stride.shared::cta.b1024.b64 [%r1], 0x0, %rd5;
+        {replace}.element_stride.shared::cta.b1024.b32 [%r1], 0x0, 1; {replace}.element_stride.shared::cta.b1024.b32 [%r1], 0x1, 1;
+        {replace}.elemtype.shared::cta.b1024.b32 [%r1], 0x6; {replace}.interleave_layout.shared::cta.b1024.b32 [%r1], 0x0;
+        {replace}.swizzle_mode.shared::cta.b1024.b32 [%r1], {swizzle}; {replace}.fill_mode.shared::cta.b1024.b32 [%r1], {fill}; bar.warp.sync -1;"
+    )
+}
+
+const PUBLISH: &str = "tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [ %rd2 + 0 ], [ %r1 + 0 ], 0x80;
+    fence.proxy.tensormap::generic.acquire.gpu [ %rd2 + 0 ], 0x80; fence.proxy.async.shared::cta; bar.sync 0;";
+
+fn encoded() -> TensorMap {
+    TensorMap {
+        data_type: TensorMapType::F16,
+        address: 0x1000,
+        sizes: vec![20, 16],
+        strides: vec![64],
+        box_sizes: vec![8, 4],
+        element_strides: vec![1, 1],
+        swizzle: Swizzle::None,
+        fill_nan: false,
+    }
+}
+
+#[test]
+fn a_map_made_of_zeros_is_as_one_of_the_host() {
+    for (fill, outside) in [(0, [0, 0]), (1, [0xff, 0x7f])] {
+        let out = run(&format!("{}{PUBLISH}{COPY}", fields(0, fill)), &[0xab; 128]).unwrap();
+        assert_eq!(out[1024..1088], copied(outside), "fill mode {fill}");
+    }
+    // Its bytes are those of the host's map.
+    let out = run(&fields(3, 0), &[0; 128]).unwrap();
+    let made = &out[..128];
+    let address = u64::from_le_bytes(made[24..32].try_into().unwrap());
+    let host = TensorMap { address, swizzle: Swizzle::B128, ..encoded() };
+    assert_eq!(made, host.encode().unwrap());
+}
+
+#[test]
+fn a_map_of_the_host_is_changed_where_it_lies() {
+    let host = encoded().encode().unwrap();
+    for space in [".global", ""] {
+        let body = format!(
+            "@%p1 tensormap.replace.tile.global_address{space}.b1024.b64 [%rd2], %rd1; bar.warp.sync -1; {COPY}"
+        );
+        assert_eq!(run(&body, &host).unwrap()[1024..1088], copied([0, 0]), "{space}");
+    }
+    // Types are numbered otherwise than the driver does: 10 is bf16, which is 9 there.
+    let body = fields(0, 0) + "@%p1 tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], 10;";
+    assert_eq!(run(&body, &host).unwrap()[8], TensorMapType::BF16 as u8);
+    let body = fields(0, 0) + "@%p1 tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], 9;";
+    assert_eq!(run(&body, &host).unwrap()[8], TensorMapType::F64 as u8);
+}
+
+#[test]
+fn fields_that_cannot_be_are_errors() {
+    let replace = "@%p1 tensormap.replace.tile";
+    let all = fields(0, 0);
+    let good = encoded().encode().unwrap();
+    for (body, part) in [
+        (format!("{all} {replace}.rank.shared::cta.b1024.b32 [%r1], 5;"), "`rank` of 5; 0 to 4 are possible"),
+        (
+            format!("{all} {replace}.box_dim.shared::cta.b1024.b32 [%r1], 0, 257;"),
+            "`box_dim` of 257; 1 to 256 are possible",
+        ),
+        (
+            format!("{all} {replace}.element_stride.shared::cta.b1024.b32 [%r1], 4, 0;"),
+            "`element_stride` of 0",
+        ),
+        (
+            format!("{all} {replace}.interleave_layout.shared::cta.b1024.b32 [%r1], 1;"),
+            "`interleave_layout` of 1",
+        ),
+        (format!("{all} {replace}.swizzle_mode.shared::cta.b1024.b32 [%r1], 4;"), "`swizzle_mode` of 4"),
+        (
+            format!("@%p1 st.shared.u32 [%r1], 5; {replace}.rank.shared::cta.b1024.b32 [%r1], 1;"),
+            "neither a tensor map nor 128 zeros",
+        ),
+        (format!("{replace}.rank.shared::cta.b1024.b32 [%r1+32], 1;"), "not a multiple of 64"),
+        // What does not go together shows when the map is used.
+        (
+            format!("{replace}.fill_mode.shared::cta.b1024.b32 [%r1], 0; bar.warp.sync -1; {PUBLISH}{COPY}"),
+            "0 dimensions; 1 to 5 are possible",
+        ),
+        (
+            format!(
+                "{} {replace}.global_stride.shared::cta.b1024.b64 [%r1], 0, 40; bar.warp.sync -1; {PUBLISH}{COPY}",
+                all
+            ),
+            "stride 40 of dimension 1",
+        ),
+        (
+            format!("mad.lo.u32 %r8, %r3, 64, %r1; {}", PUBLISH.replace("[ %r1", "[ %r8")),
+            "copy different tensor maps",
+        ),
+    ] {
+        let error = run(&body, &good).unwrap_err();
+        assert!(error.contains(part), "{body}: {error}");
+    }
+    for bad in [
+        "tensormap.replace.tile.rank.shared::cta.b1024.b64 [%r1], 1;",
+        "tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r1], 1;",
+        "tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r1], 5, 1;",
+        "tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%r1], 4, %rd1;",
+        "tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], %r2;",
+        "tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%rd2], [%r1], 64;",
+    ] {
+        assert!(Module::parse(&kernel(bad)).is_err(), "{bad}");
+    }
+}
