@@ -185,8 +185,8 @@ pub enum FlashKernel {
     /// `out` and `lse` from those of the parts, the same for all head dims (listed with 0). Grid: rows of out, in pieces of
     /// [`COMBINE_COLUMNS`](crate::flash::split::COMBINE_COLUMNS), one a warp.
     Combine,
-    /// `dk`, `dv` and f32 sums of `dq` ([`GradSums`](crate::flash::GradSums)), to which blocks of keys add atomically; for the
-    /// same. Grid: key blocks x key heads x batch.
+    /// `dk`, `dv` and f32 sums of `dq` ([`GradSums`](crate::flash::GradSums)), to which blocks of keys add atomically; for
+    /// problems of [`FlashKernel::Forward`]. Grid: key blocks x key heads x batch.
     GradFused,
     /// The same where dk and dv do not fit in the registers of a warp: two share them.
     WideGradFused,
@@ -194,7 +194,7 @@ pub enum FlashKernel {
     GeneralGradFused,
     /// `dq` from those sums, the same for every head dim (listed with 0). Grid: tiles of queries x query heads x batch.
     GradConvert,
-    /// `dk` alone, for the same where both do not fit in registers. Grid as for both.
+    /// `dk` alone, for problems of [`FlashKernel::General`] where both do not fit in registers. Grid as for both.
     GeneralGradKey,
     /// `dv` alone.
     GeneralGradValue,
@@ -207,7 +207,7 @@ pub struct FlashEntryPoint {
     pub kernel: FlashKernel,
     /// The storage type it reads and writes: f16 or bf16.
     pub dtype: Dtype,
-    /// Its columns of q and k; 0 for [`FlashKernel::Combine`], which serves all.
+    /// Its columns of q and k; 0 for [`FlashKernel::Combine`] and [`FlashKernel::GradConvert`], which serve all.
     pub head_dim: u32,
     /// Its columns of v and out; the same.
     pub value_dim: u32,

@@ -118,7 +118,7 @@ pub struct ForwardParams {
     pub problem: ProblemParams,
 }
 
-/// What every backward kernel takes (`delta`, `dk/dv`, `dq`, `dbias`, `dsinks`); each uses the fields it needs.
+/// What every backward kernel takes (`delta`, `dk/dv`, `dq`, the fused ones and the rounding of their dq, `dbias`, `dsinks`); each uses the fields it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct BackwardParams {
@@ -136,11 +136,11 @@ pub struct BackwardParams {
     pub mask: TensorParam,
     /// As in [`ForwardParams`].
     pub bias: TensorParam,
-    /// Gradient of q, written by `dq`.
+    /// Gradient of q, written by `dq`, or from the sums of a fused kernel.
     pub dq: TensorParam,
-    /// Gradient of k, written by `dk/dv`.
+    /// Gradient of k, written by `dk/dv` or a fused kernel.
     pub dk: TensorParam,
-    /// Gradient of v, written by `dk/dv`.
+    /// Gradient of v, written by `dk/dv` or a fused kernel.
     pub dv: TensorParam,
     /// Gradient of the bias `[bias_batch, bias_heads, bias_queries, keys]`, written by `dbias`; optional.
     pub dbias: TensorParam,

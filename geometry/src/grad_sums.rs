@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn elements_have_places_of_their_own() {
-        for columns in [32, 64, 96, 128] {
+        for columns in [32, 64, 96, 128, 192, 256] {
             let places: HashSet<u32> =
                 (0..32).flat_map(|row| (0..columns).map(move |column| at(row, column))).collect();
             assert_eq!((places.len() as u32, places.iter().max()), (32 * columns, Some(&(32 * columns - 1))));
@@ -60,7 +60,7 @@ mod tests {
     /// What the rounding kernel loads: two pieces of 16 bytes.
     #[test]
     fn eight_columns_of_a_row_are_two_pieces() {
-        for (row, chunk) in (0..32).flat_map(|row| (0..16).map(move |chunk| (row, chunk))) {
+        for (row, chunk) in (0..32).flat_map(|row| (0..32).map(move |chunk| (row, chunk))) {
             let first = at(row, 8 * chunk);
             assert_eq!(first % 4, 0);
             for e in 0..8 {

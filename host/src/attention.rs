@@ -179,7 +179,7 @@ impl Sdpa<'_> {
         self
     }
 
-    /// Whether backward gives the same bits every time, at the price of computing the scores twice; see
+    /// Whether backward gives the same bits every time, at the price of computing the scores twice or three times; see
     /// [`Options::deterministic`]. Forward always does.
     pub fn deterministic(mut self, wanted: bool) -> Self {
         self.options.deterministic = Some(wanted);

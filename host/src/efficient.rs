@@ -91,7 +91,7 @@ pub(crate) fn backward(
 }
 
 /// As [`backward`], into tensors of the caller's shapes. Gradients of bias and sinks are computed where there are tensors for
-/// them. Memory beside them: delta, 4 bytes for each row of q; on tensor cores 8 more for pairs of log-sum-exp and delta, or by the
+/// them. Memory beside them: delta, 4 bytes for each row of q; on tensor cores 8 more for pairs of log-sum-exp and delta, or by a
 /// fused kernel the sums of dq, `4 d + 8` bytes for each row, where d is the padded head dim and the rows of each head and sequence
 /// are rounded up to 32.
 pub(crate) fn backward_into(

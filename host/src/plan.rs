@@ -54,7 +54,7 @@ pub(crate) struct BackwardTensors<'a> {
     /// Contiguous.
     pub(crate) dlse: Option<&'a Tensor>,
     pub(crate) delta: &'a Tensor,
-    /// Zeros of the shape that [`flash::sums_shape`] says; given where backward goes by the fused kernel.
+    /// Zeros of the shape that [`flash::sums_shape`] says; given where backward goes by a fused kernel.
     pub(crate) dq_sums: Option<&'a Tensor>,
     /// Log-sum-exp and delta in one, `[.., 2]`; given where backward goes by the other kernels for tensor cores.
     pub(crate) lse_delta: Option<&'a Tensor>,

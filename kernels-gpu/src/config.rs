@@ -228,7 +228,8 @@ tensor_core_layout!(
     FlashGeneralFusedGrad: STEP_TILES
 );
 
-/// Tells the compiler what the host has checked: nothing is divided by zero, so that kernels contain no panic.
+/// Tells the compiler what the host has checked: nothing is divided by zero. (Where such a number is made anew with another one that
+/// hides it, a trap remains that is never met.)
 ///
 /// # Safety
 /// The problem comes from the host's plan.

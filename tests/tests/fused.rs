@@ -165,7 +165,7 @@ fn gradients_of_changed_scores_are_those_of_the_formulas(
 
 const DROPOUT: Option<Dropout> = Some(Dropout { p: 0.3, seed: 7, offset: 5 });
 
-/// What the fused kernel gives, and the kernels without atomics; both are near the formulas, and their dq to each other.
+/// What a fused kernel gives, and the kernels without atomics; both are near the formulas, and their dq to each other.
 fn both_ways(problem: Problem, dtype: Dtype) -> (Results, Results) {
     devices();
     let problem = Problem { dtype, seed: 11, deterministic: Some(false), ..problem };
@@ -218,24 +218,46 @@ fn golden_cases_are_right_by_both_ways() {
         assert_eq!(with == FUSED.into(), backward, "{name}: {with:?}, {without:?}");
         *ways.entry(with == FUSED.into()).or_insert(0) += 1;
     }
-    say(&format!("golden cases by the fused kernel: {}", ways.get(&true).unwrap_or(&0)));
+    say(&format!("golden cases by a fused kernel: {}", ways.get(&true).unwrap_or(&0)));
     assert!(ways.get(&true).is_some_and(|&cases| cases > 0), "no case goes backward on tensor cores");
 }
 
-/// Queries and keys of a tile of the kernel of 32 columns.
-const TILE: [usize; 2] = [32, 128];
+/// A fused kernel: its name, queries and keys of its tile, columns, threads, and queries that one of them owns.
+#[derive(Clone, Copy)]
+struct Fused {
+    name: &'static str,
+    tile: [usize; 2],
+    columns: usize,
+    threads: u64,
+    owned: u64,
+}
 
-/// Bytes of a row of q, k, v or dout.
-const ROW: u64 = 32 * 2;
+const NARROW: Fused =
+    Fused { name: "flash_grad_fused_f16_d32", tile: [32, 128], columns: 32, threads: 128, owned: 8 };
+const GENERAL: Fused =
+    Fused { name: "flash_general_grad_fused_f16_d32", tile: [32, 64], columns: 32, threads: 256, owned: 4 };
+const WIDE: Fused =
+    Fused { name: "flash_grad_fused_f16_d256", tile: [16, 64], columns: 256, threads: 256, owned: 2 };
 
-/// A tile loads its rows of q and dout, and each of 128 threads 8 pairs of a log-sum-exp and a delta.
-const TILE_BYTES: u64 = 2 * 32 * ROW + 128 * 8 * 8;
+impl Fused {
+    /// What the kernel and the rounding of dq count.
+    fn loaded(&self, problem: &Problem) -> (Statistics, Statistics) {
+        let softcap = self.name.contains("general").then_some(30.0);
+        let problem = Problem { deterministic: Some(false), softcap, ..problem.clone() };
+        let mut counted = counted(&problem);
+        let mut of = |name: &str| counted.remove(name).unwrap_or_else(|| panic!("{name} did not run"));
+        (of(self.name), of("flash_grad_convert_f16"))
+    }
 
-fn loaded(problem: &Problem) -> (Statistics, Statistics) {
-    let problem = Problem { deterministic: Some(false), ..problem.clone() };
-    let mut counted = counted(&problem);
-    let mut of = |name: &str| counted.remove(name).unwrap_or_else(|| panic!("{name} did not run"));
-    (of("flash_grad_fused_f16_d32"), of("flash_grad_convert_f16"))
+    /// Bytes of a row of q, k, v or dout.
+    fn row(&self) -> u64 {
+        self.columns as u64 * 2
+    }
+
+    /// A tile loads its rows of q and dout, and each thread the log-sum-exp and delta of its queries.
+    fn tile_bytes(&self) -> u64 {
+        2 * self.tile[0] as u64 * self.row() + self.threads * self.owned * 8
+    }
 }
 
 #[rstest]
@@ -251,33 +273,35 @@ fn a_tile_that_is_met_is_loaded_once_and_no_other(
     #[case] causal: Causal,
     #[values((512, 512), (256, 512), (512, 384))] sizes: (usize, usize),
     #[values(1, 3)] group: usize,
+    #[values(NARROW, GENERAL, WIDE)] kernel: Fused,
 ) {
     let (queries, keys) = sizes;
-    let problem = Problem { window, causal, group, ..of(queries, keys, [32, 32]) };
-    let (fused, convert) = loaded(&problem);
-    let tiles = met(&problem, TILE) * group as u64;
+    let problem = Problem { window, causal, group, ..of(queries, keys, [kernel.columns; 2]) };
+    let (fused, convert) = kernel.loaded(&problem);
+    let tiles = met(&problem, kernel.tile) * group as u64;
     // K and V once, and what every head meets of Q and dO.
-    assert_eq!(fused.global_load_bytes, 2 * keys as u64 * ROW + tiles * TILE_BYTES, "{tiles} tiles are met");
-    let elements = (queries * group * 32) as u64;
+    let expected = 2 * keys as u64 * kernel.row() + tiles * kernel.tile_bytes();
+    assert_eq!(fused.global_load_bytes, expected, "{tiles} tiles are met");
+    let elements = (queries * group * kernel.columns) as u64;
     assert_eq!((convert.global_load_bytes, convert.global_store_bytes), (4 * elements, 2 * elements));
 }
 
 /// One addition for each element of dQ of a tile, none for tiles that nobody meets; four whole sectors each.
-#[test]
-fn every_element_of_a_tile_of_dq_is_added_once() {
-    let problem = Problem { causal: Causal::UpperLeft, ..of(512, 512, [32, 32]) };
-    let (fused, _) = loaded(&problem);
+#[rstest]
+fn every_element_of_a_tile_of_dq_is_added_once(#[values(NARROW, GENERAL, WIDE)] kernel: Fused) {
+    let problem = Problem { causal: Causal::UpperLeft, ..of(512, 512, [kernel.columns; 2]) };
+    let (fused, _) = kernel.loaded(&problem);
     let additions = fused.mnemonics["red.relaxed.gpu.global.add.f32"];
-    assert_eq!(additions, met(&problem, TILE) * 32 * 32 / 32);
+    assert_eq!(additions, met(&problem, kernel.tile) * (kernel.tile[0] * kernel.columns) as u64 / 32);
 }
 
 #[test]
 fn no_padding_of_a_ragged_batch_is_computed() {
     let lengths = [[512, 512], [64, 64], [0, 70], [1, 1], [100, 300], [3, 2], [256, 128]];
     let plain = of(1, 1, [32, 32]);
-    let (together, rounded) = loaded(&plain.clone().ragged(lengths.to_vec()));
+    let (together, rounded) = NARROW.loaded(&plain.clone().ragged(lengths.to_vec()));
     let alone = lengths.iter().filter(|length| length[0] > 0);
-    let alone: Vec<_> = alone.map(|&length| loaded(&plain.clone().ragged(vec![length]))).collect();
+    let alone: Vec<_> = alone.map(|&length| NARROW.loaded(&plain.clone().ragged(vec![length]))).collect();
     let products = |fused: &Statistics| fused.mnemonics["mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"];
     assert_eq!(products(&together), alone.iter().map(|(fused, _)| products(fused)).sum::<u64>());
     let stored = alone.iter().map(|(_, convert)| convert.global_store_bytes).sum::<u64>();

@@ -155,7 +155,7 @@ fn flash_block(entry: &FlashEntryPoint) -> Block {
         _ => {
             let tile = entry.kernel.grad_tile(entry.head_dim, entry.value_dim);
             let products = entry.kernel.grad_products(entry.head_dim, entry.value_dim);
-            let step = Step { products, scores: tile.warp_rows * tile.step / 32 };
+            let step = Step { products, scores: tile.warp_rows * tile.warp_columns() / 32 };
             Block {
                 threads: tile.threads(),
                 shared: entry.kernel.grad_shared_bytes(entry.head_dim, entry.value_dim),

@@ -44,7 +44,7 @@ impl FlashGradTile {
         self.score_grads_offset() + self.exchanged_bytes()
     }
 
-    /// Dynamic shared memory of a block of the fused kernel.
+    /// Dynamic shared memory of a block of a fused kernel.
     pub const fn fused_shared_bytes(&self) -> u32 {
         let end = self.score_grads_offset() + self.row_warps * self.exchanged_bytes();
         if end > self.shared_bytes() { end } else { self.shared_bytes() }
@@ -60,7 +60,7 @@ impl FlashGradTile {
         self.head_dim / self.column_groups()
     }
 
-    /// Products of 16 x 16 by 16 x 8 of a warp in a step of the fused kernel.
+    /// Products of 16 x 16 by 16 x 8 of a warp in a step of a fused kernel.
     pub const fn fused_products(&self) -> u32 {
         let (rows, depth) = (self.warp_rows / 16, (self.head_dim + self.value_dim) / 16);
         let scores = rows * self.warp_columns() / 8 * depth;

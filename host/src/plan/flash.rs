@@ -150,11 +150,12 @@ fn grad_head_dims(sizes: &Sizes) -> Option<(u32, u32)> {
     flash_grad_head_dims(small(sizes.head_dim)?, small(sizes.value_dim)?)
 }
 
-/// The most keys that a query may see for which backward has no atomic additions unless they are asked for: two blocks of 128.
+/// The most keys that a query may see for which backward has no atomic additions unless they are asked for: two blocks of 128,
+/// or four of 64 where warps share keys.
 pub const FUSED_KEYS: usize = 256;
 
 /// Whether one kernel for dk, dv and dq, whose blocks of keys add up dq atomically, is taken rather than two kernels without
-/// atomics that compute scores twice.
+/// atomics that compute scores twice, or three that do so three times.
 ///
 /// It saves 2 of 7 products (3 of 8 above 128 columns), `4 n` floating-point operations for each element of q where a query sees `n` keys, and the second
 /// reading of q and dout, 4 bytes; it costs 12 bytes of sums: zeros written, sums written back, sums read. An A100 does 200

@@ -32,7 +32,7 @@ pub fn weights<C: FlashGradConfig>(scores: &mut MmaTiles, factor: f32, lse: impl
     }
 }
 
-/// What a step does beside products where its block of scores is at an edge, and in the general kernels wherever it is.
+/// What a step does beside products where its block of scores is at an edge, and, where one loop meets all blocks, wherever it is.
 pub struct Edge<C: FlashGradConfig> {
     rules: ScoreRules<C::Element>,
     dropout: Dropout,
@@ -49,7 +49,8 @@ impl<C: FlashGradConfig> Edge<C> {
         unsafe { Self::behind(params, sequence, head, 0) }
     }
 
-    /// The same, made with a number as in [`KeyBlock::behind`](super::key_block::KeyBlock::behind).
+    /// The same, made with a number as in [`KeyBlock::behind`](super::key_block::KeyBlock::behind), which the caller hides from the
+    /// optimiser ([`hint::opaque`]).
     ///
     /// # Safety
     /// As [`Edge::new`].

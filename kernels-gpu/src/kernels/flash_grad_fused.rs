@@ -24,6 +24,7 @@
 
 use super::flash_grad;
 use super::key_block::KeyBlock;
+use super::turn::Turn;
 use crate::config::{FlashGradConfig, assume_checked};
 use crate::pipeline::NOWHERE;
 use crate::pipeline::flash::EdgesFirst;
@@ -65,19 +66,18 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
     unsafe {
         let block = GradBlock::<C, D, V>::new();
         block.copy_rows(Pair { wide: &k, value: &v }, work.first);
-        // Twice the number of heads that are done, and whether the next step is an odd one: one register for both.
-        let mut turn = 0;
+        let mut turn = Turn::first();
         // A block of padding meets no query.
         if !padding {
-            while turn / 2 < hint::opaque(problem.query_heads) / problem.key_heads {
+            while turn.head() < hint::opaque(problem.query_heads) / problem.key_heads {
                 add_head::<C, D, V>(params, &block, &mut turn, &mut sums);
-                turn = (turn | 1) + 1;
+                turn.next_head();
             }
         }
         let block = GradBlock::<C, D, V>::of_thread(hint::opaque(thread::thread_idx_x()));
         block.arrive();
         let [mut grad_key, grad_value] = sums;
-        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, turn);
+        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, turn.number());
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
         block.store_wide(&mut grad_key, problem.scale, &dk, first);
@@ -85,20 +85,20 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
     }
 }
 
-/// What the query head of index `turn / 2` in its group adds to the gradients of the block's keys, and those keys to its dQ.
+/// What the query head whose turn it is adds to the gradients of the block's keys, and those keys to its dQ.
 #[inline(always)]
 unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     params: &BackwardParams,
     block: &GradBlock<C, D, V>,
-    turn: &mut u32,
+    turn: &mut Turn,
     sums: &mut [MmaTiles; 2],
 ) {
     let problem = &params.problem;
     let none = TensorParam::default();
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), *turn) };
+    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), turn.number()) };
     let KeyBlock { sequence, first: first_key, last: last_key, .. } = work;
-    let head = work.head * (problem.query_heads / problem.key_heads) + *turn / 2;
+    let head = work.head * (problem.query_heads / problem.key_heads) + turn.head();
     // SAFETY: the caller's.
     let rules = unsafe { ScoreRules::<C::Element>::new(problem, &none, &none, &sequence, head) };
     let range = rules.query_blocks(first_key, last_key, sequence.queries, C::TILE.step);
@@ -124,16 +124,16 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
                 block,
                 &shared,
                 [order.first(index), order.first(index + 1)],
-                *turn % 2,
+                turn.parity(),
                 sums,
             );
-            *turn ^= 1;
+            turn.next_step();
         }
         let shared = ScoreGrads::new(hint::opaque(thread::thread_idx_x()));
         for index in range.plain_begin..range.plain_end {
             let next = if index + 1 < range.plain_end { (index + 1) * C::TILE.step } else { NOWHERE };
-            queries.advance::<false>(block, &shared, [index * C::TILE.step, next], *turn % 2, sums);
-            *turn ^= 1;
+            queries.advance::<false>(block, &shared, [index * C::TILE.step, next], turn.parity(), sums);
+            turn.next_step();
         }
     }
 }

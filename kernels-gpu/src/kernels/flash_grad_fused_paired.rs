@@ -25,6 +25,7 @@
 
 use super::flash_grad::{self, Edge};
 use super::key_block::KeyBlock;
+use super::turn::Turn;
 use crate::config::{FlashGradConfig, assume_checked};
 use crate::pipeline::NOWHERE;
 use crate::pipeline::flash_grad::{GradBlock, Pair};
@@ -65,17 +66,16 @@ pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V:
     unsafe {
         let copies = GradBlock::<C, D, V>::new();
         copies.copy_rows(Pair { wide: &k, value: &v }, work.first);
-        // Twice the number of heads that are done, and whether the next step is an odd one: one register for both.
-        let mut turn = 0;
+        let mut turn = Turn::first();
         // A block of padding meets no query.
         if work.first < work.last {
-            while turn / 2 < hint::opaque(problem.query_heads) / problem.key_heads {
+            while turn.head() < hint::opaque(problem.query_heads) / problem.key_heads {
                 add_head::<C, D, V>(params, &mut turn, &mut sums);
-                turn = (turn | 1) + 1;
+                turn.next_head();
             }
         }
         copies.arrive();
-        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, turn);
+        let KeyBlock { sequence, head, first, .. } = KeyBlock::behind(problem, rows, turn.number());
         let dk = sequence.of_key_rows(&params.dk, head, problem.head_dim, true);
         let dv = sequence.of_key_rows(&params.dv, head, problem.value_dim, true);
         let thread = hint::opaque(thread::thread_idx_x());
@@ -83,20 +83,20 @@ pub unsafe fn flash_grad_fused_paired<C: FlashGradConfig, const D: u32, const V:
     }
 }
 
-/// What the query head of index `turn / 2` in its group adds to the gradients of the block's keys, and those keys to its dQ.
+/// What the query head whose turn it is adds to the gradients of the block's keys, and those keys to its dQ.
 #[inline(always)]
 unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
     params: &BackwardParams,
-    turn: &mut u32,
+    turn: &mut Turn,
     sums: &mut [MmaTiles; 2],
 ) {
     let problem = &params.problem;
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), *turn) };
+    let work = unsafe { KeyBlock::behind(problem, C::TILE.block_rows(), turn.number()) };
     let KeyBlock { sequence, first: first_key, .. } = work;
-    let head = work.head * (problem.query_heads / problem.key_heads) + *turn / 2;
+    let head = work.head * (problem.query_heads / problem.key_heads) + turn.head();
     // SAFETY: the caller's.
-    let edge = unsafe { Edge::<C>::behind(params, &sequence, head, hint::opaque(*turn)) };
+    let edge = unsafe { Edge::<C>::behind(params, &sequence, head, hint::opaque(turn.number())) };
     let range = edge.rules().query_blocks(first_key, work.last, sequence.queries, C::TILE.step);
     // Rows of keys that are padding see nothing: where the block has some, every step is at an edge.
     let range = if work.last - first_key < C::TILE.block_rows() { range.without_plain() } else { range };
@@ -118,8 +118,13 @@ unsafe fn add_head<C: FlashGradConfig, const D: u32, const V: u32>(
         let first = Pair { wide: &queries.q, value: &queries.dout };
         queries.block.copies.copy_step(&first, first_of(range.begin), 0, false);
         for block in range.begin..range.end {
-            queries.advance([first_of(block), first_of(block + 1)], range.is_plain(block), *turn % 2, sums);
-            *turn ^= 1;
+            queries.advance(
+                [first_of(block), first_of(block + 1)],
+                range.is_plain(block),
+                turn.parity(),
+                sums,
+            );
+            turn.next_step();
         }
     }
 }

@@ -61,9 +61,9 @@ pub unsafe fn grad_key_value<C: KernelConfig>(params: &BackwardParams) {
             let first_query = block * BLOCK_COLUMNS;
             // SAFETY: all threads take the same way through blocks.
             unsafe {
-                // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
                 // Computed anew for each product: its places in the tiles need no registers in the others.
                 let tiles = view.anew(notes.zero());
+                // Sᵀ = K Qᵀ, Pᵀ = exp(Sᵀ - lse)
                 let mut weights = tiles.scores(&notes.k(), notes.first(), &notes.q(), first_query);
                 let tile = TilePlace {
                     thread: tiles.place,
@@ -91,6 +91,7 @@ pub unsafe fn grad_key_value<C: KernelConfig>(params: &BackwardParams) {
                 let tiles = view.anew(notes.zero());
                 let mut grads = tiles.scores(&notes.v(), notes.first(), &notes.dout(), first_query);
                 dropout.apply::<C>(kept, &mut grads);
+                // The same of the places of these numbers.
                 let delta = notes.delta().of_columns::<C>(tiles.place, first_query + notes.zero(), 0.0);
                 gradient::scores::<C>(&mut grads, &weights, |_, j| delta[j]);
 

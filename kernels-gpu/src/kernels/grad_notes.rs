@@ -1,6 +1,6 @@
 //! What a block of backward reads of one head beside what forward does, noted down in shared memory too.
 
-use super::head_notes::{HeadNotes, OF_GRADIENTS};
+use super::head_notes::{HeadNotes, OF_GRADIENTS, SEQUENCE};
 use crate::element::Element;
 use crate::pipeline::row::PerQuery;
 use crate::score::ScoreRules;
@@ -15,6 +15,7 @@ pub type GradNotes<'a, E> = HeadNotes<'a, BackwardParams, E>;
 const DOUT: i32 = OF_GRADIENTS;
 const LSE: i32 = OF_GRADIENTS + 8;
 const DELTA: i32 = OF_GRADIENTS + 16;
+const _: () = assert!(DELTA + 8 <= SEQUENCE);
 
 impl<E: Element> GradNotes<'_, E> {
     /// Notes down a query head and all that backward reads of it and of its key head.

@@ -22,7 +22,7 @@ const MASK: i32 = 24;
 const BIAS: i32 = 32;
 /// For three more addresses, those of backward.
 pub(super) const OF_GRADIENTS: i32 = 40;
-const SEQUENCE: i32 = 64;
+pub(super) const SEQUENCE: i32 = 64;
 const QUERIES: i32 = SEQUENCE + 4;
 const KEYS: i32 = SEQUENCE + 8;
 const HEAD: i32 = 88;
@@ -105,7 +105,7 @@ impl<'a, P: Inputs, E: Element> HeadNotes<'a, P, E> {
     /// Notes down a batch entry.
     ///
     /// # Safety
-    /// One thread does it, and no other reads notes until the next barrier.
+    /// One thread does it, and no other reads or writes these notes from the barrier before to the next one.
     #[inline(always)]
     pub unsafe fn write_sequence(&self, sequence: &Sequence) {
         let [batch, queries, keys, key_rows, first_query, first_key] = sequence.to_numbers();

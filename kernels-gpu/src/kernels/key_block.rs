@@ -1,4 +1,4 @@
-//! What a block of `dk/dv` and of the fused kernel on tensor cores owns: some keys of one head.
+//! What a block of `dk/dv` and of the fused kernels owns: some keys of one head.
 
 use crate::sequence::Sequence;
 use cuda_std::{hint, thread};

@@ -25,3 +25,4 @@ pub mod gradient;
 pub mod head_notes;
 pub mod key_block;
 pub mod query_block;
+pub mod turn;

@@ -53,9 +53,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         let copies = GradBlock::of_thread(thread);
         let start = shared::dynamic_shared_address();
         let (warp, lane) = (thread / 32, thread % 32);
-        // Warps of a half are neighbours; as to dQ, warps of as many 16 queries are.
-        let (group, half) = (warp % (C::TILE.warps / 2), warp / (C::TILE.warps / 2));
-        let (query_part, column_group) = Self::part_of(warp);
+        let ((group, half), (query_part, column_group)) = (Self::rows_of(warp), Self::part_of(warp));
         let first = [group * 16, half * C::TILE.warp_columns()];
 
         let (k, v) = GradBlock::<C, D, V>::row_tiles(start);
@@ -79,7 +77,14 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         }
     }
 
-    /// The part of a warp of dQ: which 16 queries, and which columns.
+    /// Which 16 keys a warp shares with another one, and which half of queries and columns is its own. Warps of a half are neighbours.
+    #[inline(always)]
+    fn rows_of(warp: u32) -> (u32, u32) {
+        let groups = C::TILE.warps / 2;
+        (warp % groups, warp / groups)
+    }
+
+    /// The part of a warp of dQ: which 16 queries, and which columns. Warps of the same columns are neighbours.
     #[inline(always)]
     fn part_of(warp: u32) -> (u32, u32) {
         let parts = Self::DEPTH as u32;
@@ -128,6 +133,10 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         unsafe { mma_product::of_rows_by_eight::<C::Element, V>(Self::scores_shape(V), left, right) }
     }
 
+    /// Rounds and writes the thread's numbers to the tile that lies `offset` behind that of the gradients.
+    ///
+    /// # Safety
+    /// A barrier has passed since those of the step before were read.
     #[inline(always)]
     unsafe fn store(&self, offset: u32, numbers: &MmaTiles) {
         let to = SharedAddr::new(hint::opaque(self.to.get())).offset(offset);
@@ -243,10 +252,13 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
     }
 
     /// Rounds a warp's half of the columns of its rows into a tile.
+    ///
+    /// # Safety
+    /// Nobody else uses the tile before the next barrier.
     #[inline(always)]
     unsafe fn leave<const COLUMNS: u32>(tile: &SwizzledTile<COLUMNS>, thread: u32, sum: &MmaTiles) {
         let (warp, lane) = (thread / 32, thread % 32);
-        let (group, half) = (warp % (C::TILE.warps / 2), warp / (C::TILE.warps / 2));
+        let (group, half) = Self::rows_of(warp);
         let place = MmaPlace::within(lane, [group * 16, 0]);
         for n in 0..COLUMNS / 16 {
             for row in 0..2 {

@@ -140,7 +140,7 @@ impl Dropout {
         }
     }
 
-    /// What is kept of a step of backward on tensor cores, 16 or 32 columns; all of it without dropout.
+    /// What is kept of a step of backward on tensor cores, a warp's 8, 16 or 32 columns; all of it without dropout.
     #[inline(always)]
     pub fn kept_tiles<L: ScoreLayout<Place = MmaPlace>, O: Orientation>(
         &self,
@@ -229,7 +229,8 @@ impl Dropout {
 mod tests {
     use super::*;
     use crate::config::{
-        Backward, FlashConfig, FlashGeneral, FlashGeneralGrad, FlashGrad, FlashGradConfig, Forward,
+        Backward, FlashConfig, FlashGeneral, FlashGeneralFusedGrad, FlashGeneralGrad, FlashGrad,
+        FlashGradConfig, Forward,
     };
     use crate::element::{F16, F32};
     use crate::score::{KeyRows, QueryRows};
@@ -292,12 +293,24 @@ mod tests {
     }
 
     fn steps_agree<C: FlashGradConfig, O: Orientation>() {
+        steps_agree_at::<C, O>(|thread| MmaPlace::new(thread, C::TILE.warp_rows));
+    }
+
+    /// Two warps share keys, and each has half of a step's queries.
+    fn shared_steps_agree<C: FlashGradConfig>() {
+        steps_agree_at::<C, KeyRows>(|thread| {
+            let (warp, groups) = (thread / 32, C::TILE.warps / 2);
+            MmaPlace::within(thread % 32, [warp % groups * 16, warp / groups * C::TILE.warp_columns()])
+        });
+    }
+
+    fn steps_agree_at<C: FlashGradConfig, O: Orientation>(place_of: impl Fn(u32) -> MmaPlace) {
         let (rows, step) = (C::TILE.block_rows(), C::TILE.step);
         let (query, key) = O::query_key(rows, step);
         // Steps of 16 begin in the upper half of a group of 32 too.
         for (first_query, first_key) in [(0, 0), (2 * query, key), (query, 2 * key), (3 * query, 7 * key)] {
             for thread in 0..C::TILE.threads() {
-                let place = MmaPlace::new(thread, C::TILE.warp_rows);
+                let place = place_of(thread);
                 let mut weights = MmaTiles { tiles: [[1.0; 4]; 32] };
                 let tile = TilePlace { thread: place, first_query, first_key, plain: false };
                 dropout().apply_tiles::<C>(dropout().kept_tiles::<C, O>(tile), &mut weights);
@@ -319,5 +332,7 @@ mod tests {
         steps_agree::<FlashGrad<F16, 64, 64>, KeyRows>();
         steps_agree::<FlashGeneralGrad<F16, 128, 128>, QueryRows>();
         steps_agree::<FlashGeneralGrad<F16, 128, 128>, KeyRows>();
+        shared_steps_agree::<FlashGeneralFusedGrad<F16, 64, 64>>();
+        shared_steps_agree::<FlashGeneralFusedGrad<F16, 256, 256>>();
     }
 }

@@ -1,4 +1,4 @@
-//! The two products of attention on tensor cores.
+//! The products of attention, forward and backward, on tensor cores.
 
 use super::mma_fragment::MmaTiles;
 use super::swizzled::{LanePlace, SwizzledTile};

@@ -25,7 +25,7 @@ pub struct Copier {
     pub anew: bool,
 }
 
-/// The place of a lane's chunk in a tile's first 16 rows and columns, as `ldmatrix` takes it. Those of other parts follow by one
+/// The place of a lane's chunk in a tile's first rows and columns, as `ldmatrix` takes it. Those of other parts follow by one
 /// exclusive or and a constant.
 #[derive(Clone, Copy)]
 pub struct LanePlace(SharedAddr);
@@ -57,7 +57,7 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         SwizzledTile { base }
     }
 
-    /// A lane's place for loads of 16 x 16 parts, of rows `first_row ..`, a multiple of 8.
+    /// A lane's place for loads of parts of rows `first_row ..`, a multiple of 8.
     #[inline(always)]
     pub fn place(&self, first_row: u32, lane: MatrixLane) -> LanePlace {
         LanePlace(self.chunk(first_row + lane.row, lane.chunk))
@@ -65,7 +65,8 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
 
     /// The place of the part `rows` further down (a multiple of 8) and `pair` pairs of chunks to the right.
     ///
-    /// Rows begin at multiples of a whole period, so that the bits of a chunk within it can be exchanged alone.
+    /// Rows begin at multiples of a whole period, so that the bits of a chunk within it can be exchanged alone. Within a period twice
+    /// the pair and the chunk of the place have no bit in common: a pair is even where places are of four chunks.
     #[inline(always)]
     pub fn part(place: LanePlace, rows: usize, pair: usize) -> SharedAddr {
         let right = (pair / Self::PAIRS) as u32 * Self::GROUP * 16;
@@ -73,8 +74,8 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
         within.offset(rows as u32 * Self::SWIZZLE.row_bytes + right)
     }
 
-    /// The place `rows` further down (a multiple of 8) from one in a row's first chunk, and `chunk` chunks to the right, less than a
-    /// period.
+    /// The place `rows` further down (a multiple of 8) and `chunk` chunks to the right, less than a period, with no bit in common with
+    /// the chunk of the place.
     #[inline(always)]
     pub fn beside(place: SharedAddr, rows: usize, chunk: usize) -> SharedAddr {
         SharedAddr::new(place.get() ^ (chunk as u32 * 16)).offset(rows as u32 * Self::SWIZZLE.row_bytes)
@@ -146,11 +147,9 @@ impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
             from = from.offset_signed(operand.row_bytes() * i64::from(step));
         }
     }
-}
 
-impl<const COLUMNS: u32> SwizzledTile<COLUMNS> {
-    /// Writes rows `begin .. begin + rows` of the tile to those from `first_row + begin` on of an operand, by as many threads, 16
-    /// bytes each.
+    /// Writes rows `begin .. begin + rows` of the tile to those from `first_row + begin` on of an operand, 16 bytes a thread at a time;
+    /// the pieces are a multiple of the threads.
     ///
     /// # Safety
     /// These threads have written theirs before a barrier, and all call this; the operand is writable, aligned to 16 bytes, and these
