@@ -78,6 +78,13 @@ fn atomic(dtype: Dtype) -> Problem {
     Problem { deterministic: Some(false), keys: 300, ..plain(dtype) }
 }
 
+/// The same for kernels whose warps share keys: changed scores, and wide heads.
+fn atomics(dtype: Dtype) -> [Problem; 3] {
+    let general = Problem { softcap: Some(9.0), ..atomic(dtype) };
+    let wide = Problem { head_dim: 192, value_dim: 192, ..atomic(dtype) };
+    [atomic(dtype), general, wide]
+}
+
 /// Everything but dq.
 fn without_dq(results: Results) -> Results {
     Results { dq: vec![], ..results }
@@ -101,26 +108,30 @@ fn atomic_additions_change_no_bit_but_those_of_dq(#[values(Dtype::F16, Dtype::Bf
 fn the_emulators_threads_change_the_order_of_additions_to_dq_alone(
     #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
 ) {
-    let problem = atomic(dtype);
-    let inputs = problem.inputs();
-    let with = |threads: usize| {
-        let device = Device::emulator_with(EmulatorOptions::default().threads(threads));
-        without_dq(problem.run(&device, &inputs).unwrap())
-    };
-    let expected = with(1);
-    for threads in [2, 5] {
-        assert_eq!(first_difference(&with(threads), &expected), None, "{threads} threads");
+    for problem in atomics(dtype) {
+        let inputs = problem.inputs();
+        let with = |threads: usize| {
+            let device = Device::emulator_with(EmulatorOptions::default().threads(threads));
+            without_dq(problem.run(&device, &inputs).unwrap())
+        };
+        let expected = with(1);
+        for threads in [2, 5] {
+            assert_eq!(first_difference(&with(threads), &expected), None, "{threads} threads: {problem:?}");
+        }
     }
 }
 
 /// One block of keys adds to every element of dq once: there is no order that could vary.
 #[rstest]
 fn one_block_of_keys_gives_the_same_bits_in_dq_too(#[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype) {
-    let problem = Problem { keys: 128, ..atomic(dtype) };
-    let inputs = problem.inputs();
-    for target in targets().into_iter().filter(|target| target.backend == Backend::Flash) {
-        let first = problem.run_on(&target, &inputs).unwrap();
-        let again = problem.run_on(&target, &inputs).unwrap();
-        assert_eq!(first_difference(&again, &first), None, "on {target}");
+    // Blocks are 128 keys where no warps share them, else 64.
+    for (problem, keys) in atomics(dtype).into_iter().zip([128, 64, 64]) {
+        let problem = Problem { keys, ..problem };
+        let inputs = problem.inputs();
+        for target in targets().into_iter().filter(|target| target.backend == Backend::Flash) {
+            let first = problem.run_on(&target, &inputs).unwrap();
+            let again = problem.run_on(&target, &inputs).unwrap();
+            assert_eq!(first_difference(&again, &first), None, "on {target}: {problem:?}");
+        }
     }
 }
