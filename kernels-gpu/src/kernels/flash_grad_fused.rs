@@ -16,11 +16,11 @@
 //!
 //! | | this | `dk/dv` and `dq` |
 //! |---|---|---|
-//! | f16, 4 heads, d 64: M instructions, MiB | 23.4, 8.3 | 32.7, 7.8 |
-//! | the same, causal | 18.8, 6.0 | 26.8, 5.6 |
-//! | bf16, 2 heads, d 128 | 20.2, 8.3 | 29.3, 7.8 |
-//! | the same, causal | 15.8, 6.0 | 22.6, 5.5 |
-//! | sm_80, d 128: instructions a plain step and warp (HMMA) | 426 (160) | 364 (128), 276 (96) |
+//! | f16, 4 heads, d 64: M instructions, MiB | 24.2, 8.3 | 34.2, 7.8 |
+//! | the same, causal | 19.2, 6.0 | 27.6, 5.6 |
+//! | bf16, 2 heads, d 128 | 20.8, 8.3 | 30.3, 7.8 |
+//! | the same, causal | 16.1, 6.0 | 23.2, 5.5 |
+//! | sm_80, d 128: instructions a plain step and warp (HMMA) | 436 (160) | 356 (128), 284 (96) |
 
 use super::flash_grad;
 use super::key_block::KeyBlock;
