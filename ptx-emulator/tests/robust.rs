@@ -78,6 +78,11 @@ fn deep_nesting_is_refused_or_read_in_bounded_space() {
     try_all(".version 8.0\n.target sm_80\n.global .b8 a[0x7fffffffffffffff][0x7fffffffffffffff];\n");
     try_all(&kernel(".reg .b32 %big<4000000000>; mov.u32 %d, %big3999999999;"));
     try_all(&kernel(".local .b8 a[0xffffffffff];"));
+    for size in ["0xffffe100", "0x7f000"] {
+        let text = kernel(&format!(".local .b8 a[{size}]; alloca.u64 %q1, 8, 8;"));
+        let error = Module::parse(&text).map(drop).unwrap_err().to_string();
+        assert!(error.contains("more than 512 KiB of local memory"), "{error}");
+    }
     try_all(&kernel(".shared .b8 a[0xffffffffff]; .shared .align 65536 .b8 b[1];"));
 }
 
