@@ -5,8 +5,12 @@ use common::kernel;
 use proptest::prelude::*;
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 
-const SEEDS: [&str; 3] =
-    [include_str!("ptx/rust_kernels.ptx"), include_str!("ptx/calls.ptx"), include_str!("ptx/hopper.ptx")];
+const SEEDS: [&str; 4] = [
+    include_str!("ptx/rust_kernels.ptx"),
+    include_str!("ptx/calls.ptx"),
+    include_str!("ptx/hopper.ptx"),
+    include_str!("ptx/newer.ptx"),
+];
 
 fn try_all(text: &str) {
     let Ok(module) = Module::parse(text) else { return };
@@ -33,6 +37,12 @@ fn the_seeds_are_good() {
     for seed in SEEDS {
         Module::parse(seed).unwrap_or_else(|e| panic!("{e}"));
     }
+    // The newest one runs to its end.
+    let module = Module::parse(SEEDS[3]).unwrap();
+    let emulator = common::emulator();
+    let out = emulator.alloc(256).unwrap();
+    let config = LaunchConfig { grid: [1, 1, 1], block: [128, 1, 1], dynamic_shared_bytes: 0 };
+    emulator.launch(&module, "newer", config, &[&out.to_le_bytes()]).unwrap();
 }
 
 proptest! {
@@ -56,6 +66,8 @@ proptest! {
         "ld", "st", ".global", ".param", ".v4", ".b32", ".f16x2", ".u64", " %r1", " %rd1", ",", ";", "{", "}", "[", "]", "+", "-", "0x10",
         "mov", "cvt", ".rn", ".sat", "bra ", "L:", " L", "@%p1 ", "call ", "(", ")", ".reg", ".shared", "setp", ".lt", "|", "!", "-5", "1.5e3", "0f3F800000", "atom", ".cas", "mad", ".wide", ".cc", "shfl", ".sync", "ret;", "\n",
         "mbarrier", ".init", ".arrive", ".expect_tx", ".try_wait", ".parity", ".shared::cta", ".shared::cluster", ".b64", "_", "cp", ".async", ".bulk", ".tensor", ".2d", ".mbarrier::complete_tx::bytes", ".bulk_group",
+        "alloca.u64", "stacksave.u64", "stackrestore.u64", "tensormap.replace.tile", ".rank", ".box_dim", ".b1024", ".b128", "cvt.pack.sat.s8.s32.b32",
+        "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "{%r1, %r2, %r3, %r4}", "{%r5, %r6}",
         "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16", "wgmma.wait_group.sync.aligned 0;", "setmaxnreg.inc.sync.aligned.u32", "mapa", "barrier.cluster.arrive;", "barrier.cluster.wait;",
     ]), 0..60)) {
         try_all(&kernel(&words.concat()));

@@ -184,3 +184,36 @@ fn no_update_of_128_bits_is_lost() {
     emulator.read(out, &mut bytes).unwrap();
     assert_eq!(u128::from_le_bytes(bytes), 256 | 512 << 64);
 }
+
+/// A block writes pairs of equal halves, another one reads them: it never sees halves of two pairs.
+#[test]
+fn strong_accesses_of_128_bits_are_whole() {
+    let torn = |write: &str, read: &str| {
+        let text = module(&format!(
+            ".reg .b128 %o, %z; ld.param.u64 %rd1, [out]; mov.u32 %r1, %ctaid.x; mov.u32 %r2, %tid.x; mov.u32 %r3, 0;
+            mov.u64 %rd6, 0; mov.b128 %z, {{%rd6, %rd6}}; setp.ne.u32 %p1, %r1, 0; @%p1 bra READ;
+            WRITE: mad.lo.u32 %r4, %r3, 32, %r2; cvt.u64.u32 %rd2, %r4; mov.b128 %o, {{%rd2, %rd2}}; {write}
+            add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 20000; @%p2 bra WRITE; ret;
+            READ: {read} mov.b128 {{%rd3, %rd4}}, %o; xor.b64 %rd5, %rd3, %rd4; or.b64 %rd6, %rd6, %rd5;
+            add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 20000; @%p2 bra READ;
+            mul.wide.u32 %rd7, %r2, 8; add.u64 %rd7, %rd7, %rd1; st.global.u64 [%rd7+16], %rd6; ret;"
+        ));
+        let emulator = emulator();
+        let out = emulator.alloc(16 + 32 * 8).unwrap();
+        launch(&text, "k", 2, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
+        let mut bytes = [0; 256];
+        emulator.read(out + 16, &mut bytes).unwrap();
+        bytes.iter().any(|&b| b != 0)
+    };
+    let (exchange, compare) = (
+        "atom.relaxed.gpu.global.exch.b128 _, [%rd1], %o;",
+        "atom.relaxed.gpu.global.cas.b128 %o, [%rd1], %z, %z;",
+    );
+    for (write, read) in [
+        (exchange, "ld.relaxed.gpu.global.b128 %o, [%rd1];"),
+        ("st.relaxed.gpu.global.b128 [%rd1], %o;", compare),
+        ("st.volatile.b128 [%rd1], %o;", "ld.volatile.b128 %o, [%rd1];"),
+    ] {
+        assert!(!torn(write, read), "{write} {read}");
+    }
+}

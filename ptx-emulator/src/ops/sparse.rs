@@ -60,8 +60,8 @@ fn columns<const STORED: usize>(
 
 #[cold]
 fn meaningless(cx: &mut Cx, size: usize, (lane, bits): (usize, u32)) -> Flow {
-    let meant = if size == 4 { "one column of two" } else { "two columns of four" };
-    cx.fail(lane as u32, format!("metadata of a sparse matrix with {bits:#06b}, which means no {meant}"))
+    let meant = if size == 4 { "one of two columns" } else { "two of four columns" };
+    cx.fail(lane as u32, format!("metadata of a sparse matrix with {bits:#06b}, which does not name {meant}"))
 }
 
 /// Places of c, a, b and the metadata in the list.
