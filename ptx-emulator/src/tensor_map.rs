@@ -230,6 +230,10 @@ impl TensorMap {
             return None;
         }
         let rank = usize::from(bytes[9]);
+        // `replace` makes maps whose rank has not been set: they decode, and `check` refuses them.
+        if rank > MAX_RANK {
+            return None;
+        }
         let size = |k: usize| u64::from(word(40 + 4 * k) as u32) + 1;
         Some(TensorMap {
             data_type: *TensorMapType::ALL.get(usize::from(bytes[8]))?,
@@ -288,15 +292,20 @@ pub(crate) fn replace(bytes: &mut [u8; 128], field: &str, ordinal: usize, value:
         "element_stride" => bytes[12 + ordinal] = within(1..=8)? as u8,
         // PTX manual, "Tensormap new_val validity": not the driver's numbers.
         "elemtype" => {
-            bytes[8] = match within(0..=10)? {
+            bytes[8] = match within(0..=12)? {
                 same @ 0..=7 => same as u8,
-                8 => return Err("elements of f32 whose subnormals become zeros are not supported".into()),
-                other => other as u8 - 1,
+                8 => return Err("`elemtype` of 8: f32 whose subnormals become zeros is not supported".into()),
+                other @ (9 | 10) => other as u8 - 1,
+                _ => return Err(format!("`elemtype` of {value}: tf32 is not supported")),
             }
         }
         "swizzle_mode" => bytes[10] = within(0..=3)? as u8,
         "fill_mode" => bytes[11] = within(0..=1)? as u8,
-        _ => _ = within(0..=0)?,
+        _ => {
+            if within(0..=2)? != 0 {
+                return Err(format!("`{field}` of {value}: interleaved layouts are not supported"));
+            }
+        }
     }
     bytes[..8].copy_from_slice(&MARK.to_le_bytes());
     let sum = checksum(&bytes[..120]);
@@ -340,6 +349,14 @@ mod tests {
         let mut bytes = plain().encode().unwrap();
         bytes[33] ^= 1;
         assert_eq!(TensorMap::decode(&bytes), None);
+        // With a good mark and checksum, but more dimensions than there are.
+        for rank in [6, 10, 255] {
+            let mut bytes = plain().encode().unwrap();
+            bytes[9] = rank;
+            let sum = checksum(&bytes[..120]);
+            bytes[120..].copy_from_slice(&sum.to_le_bytes());
+            assert_eq!(TensorMap::decode(&bytes), None, "{rank}");
+        }
         // 64 · 128 · 1 · 1 · 1 elements of 2 bytes.
         assert_eq!(plain().box_bytes(), 16384);
     }

@@ -326,15 +326,40 @@ fn barriers_that_a_part_of_the_threads_reaches() {
     );
     pair(
         "two counts at one barrier",
-        "@%p1 bar.sync 1, 64; @!%p1 bar.sync 1, 32;",
+        "@%p1 bar.sync 1, 64;\n@!%p1 bar.sync 1, 32;",
         "@%p1 bar.sync 1, 64; @!%p1 bar.sync 1, 64;",
-        &["warp 1 is at barrier 1 with 32 threads, those that came before it with 64"],
+        &[
+            "warp 1 is at barrier 1 with 32 threads, after the arrival by warp 0 with 64 at PTX line 11 (`@%p1 bar.sync 1, 64;`)",
+            "PTX line 12: `@!%p1 bar.sync 1, 32;`",
+            "thread (32, 0, 0)",
+        ],
     );
     pair(
         "an arrival for fewer threads than wait",
-        "@%p1 bar.sync 1; @!%p1 bar.arrive 1, 96;",
+        "@%p1 bar.sync 1;\n@!%p1 bar.arrive 1, 96;",
         "@%p1 bar.sync 1; @!%p1 bar.arrive 1, 64;",
-        &["warp 1 is at barrier 1 with 96 threads, those that came before it with 64"],
+        &[
+            "warp 1 is at barrier 1 with 96 threads, after the arrival by warp 0 with 64 at PTX line 11 (`@%p1 bar.sync 1;`)",
+            "PTX line 12: `@!%p1 bar.arrive 1, 96;`",
+        ],
+    );
+    // Nobody waits.
+    pair(
+        "two arrivals for different numbers of threads",
+        "@%p1 bar.arrive 1, 96;\n@!%p1 bar.arrive 1, 128;",
+        "@%p1 bar.arrive 1, 96;\n@!%p1 bar.arrive 1, 96;",
+        &[
+            "warp 1 is at barrier 1 with 128 threads, after the arrival by warp 0 with 96 at PTX line 11 (`@%p1 bar.arrive 1, 96;`)",
+            "PTX line 12: `@!%p1 bar.arrive 1, 128;`",
+            "thread (32, 0, 0)",
+        ],
+    );
+    // `barrier` without `.aligned` may be reached by parts of a warp, but all for as many threads.
+    pair(
+        "two counts within a warp",
+        "@%p2 bra A;\nbarrier.sync 1, 32; bra B;\nA: barrier.sync 1, 64;\nB:",
+        "@%p2 bra A;\nbarrier.sync 1, 64; bra B;\nA: barrier.sync 1, 64;\nB:",
+        &["warp 0 is at barrier 1 with ", "after the arrival by warp 0 with ", "PTX line 12", "PTX line 13"],
     );
     // `barrier` without `.aligned` is for threads, not for warps.
     run("@%p2 bra A; barrier.sync 0; bra B; A: barrier.sync 0; B:").unwrap();

@@ -365,6 +365,14 @@ fn metadata_that_means_nothing_is_an_error() {
     assert!(with("sp", 0x4444_4414).is_ok());
     let error = with("sp::ordered_metadata", 0x4444_4414).unwrap_err().to_string();
     assert!(error.contains("0b0001"), "{error}");
+    // Of tf32 one of two columns is stored: 0 or 1.
+    let tf32 = form("sp", 1).replace("m16n8k16.row.col.f32.f16.f16", "m16n8k8.row.col.f32.tf32.tf32");
+    let mut words = vec![[0u32; 32]; 9];
+    words[8] = [0x4444_4444; 32];
+    assert!(run(&tf32, &words, 4).is_ok());
+    words[8][13] = 0x4444_4448;
+    let error = run(&tf32, &words, 4).unwrap_err().to_string();
+    assert!(error.contains("0b1000, which does not name one of two columns"), "{error}");
     for bad in [
         form("sp", 4),
         form("sp", 1).replace("m16n8k16", "m16n8k8"),

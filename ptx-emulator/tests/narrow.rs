@@ -113,3 +113,30 @@ fn forms_that_do_not_exist_are_refused() {
         assert!(Module::parse(&kernel(body)).is_err(), "{body}");
     }
 }
+
+#[test]
+fn two_integers_are_cut_to_a_type_and_packed() {
+    let [minus, big] = [-200i32, 70_000].map(|x| u64::from(x as u32));
+    check_rows(&[
+        ("cvt.pack.sat.u16.s32 %d, %a, %b;", [big, 5, 0], 0xffff_0005),
+        ("cvt.pack.sat.u16.s32 %d, %a, %b;", [7, minus, 0], 0x0007_0000),
+        ("cvt.pack.sat.s16.s32 %d, %a, %b;", [big, minus, 0], 0x7fff_ff38),
+        // The lower bits of c above them.
+        ("cvt.pack.sat.u8.s32.b32 %d, %a, %b, %c;", [300, minus, 0x9_8765], 0x8765_ff00),
+        ("cvt.pack.sat.s8.s32.b32 %d, %a, %b, %c;", [300, minus, 0x1234], 0x1234_7f80),
+        ("cvt.pack.sat.s8.s32.b32 %d, -1, 1, 0;", [0; 3], 0xff01),
+        ("cvt.pack.sat.u4.s32.b32 %d, %a, %b, %c;", [9, 300, 0xf123_4567], 0x2345_679f),
+        ("cvt.pack.sat.s4.s32.b32 %d, %a, %b, %c;", [9, minus, 0], 0x78),
+        ("cvt.pack.sat.u2.s32.b32 %d, %a, %b, %c;", [2, 9, 1], 0x1b),
+        ("cvt.pack.sat.s2.s32.b32 %d, %a, %b, %c;", [2, minus, 0xffff_ffff], 0xffff_fff6),
+    ]);
+    for bad in [
+        "cvt.pack.sat.u16.s32 %d, %a, %b, %c;",
+        "cvt.pack.sat.u8.s32.b32 %d, %a, %b;",
+        "cvt.pack.u8.s32.b32 %d, %a, %b, %c;",
+        "cvt.pack.sat.u8.u32.b32 %d, %a, %b, %c;",
+        "cvt.pack.sat.u8.s32 %d, %a, %b, %c;",
+    ] {
+        assert!(Module::parse(&common::kernel(bad)).is_err(), "{bad}");
+    }
+}

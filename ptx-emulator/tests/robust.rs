@@ -5,8 +5,12 @@ use common::kernel;
 use proptest::prelude::*;
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 
-const SEEDS: [&str; 3] =
-    [include_str!("ptx/rust_kernels.ptx"), include_str!("ptx/calls.ptx"), include_str!("ptx/hopper.ptx")];
+const SEEDS: [&str; 4] = [
+    include_str!("ptx/rust_kernels.ptx"),
+    include_str!("ptx/calls.ptx"),
+    include_str!("ptx/hopper.ptx"),
+    include_str!("ptx/newer.ptx"),
+];
 
 fn try_all(text: &str) {
     let Ok(module) = Module::parse(text) else { return };
@@ -33,6 +37,12 @@ fn the_seeds_are_good() {
     for seed in SEEDS {
         Module::parse(seed).unwrap_or_else(|e| panic!("{e}"));
     }
+    // The newest one runs to its end.
+    let module = Module::parse(SEEDS[3]).unwrap();
+    let emulator = common::emulator();
+    let out = emulator.alloc(256).unwrap();
+    let config = LaunchConfig { grid: [1, 1, 1], block: [128, 1, 1], dynamic_shared_bytes: 0 };
+    emulator.launch(&module, "newer", config, &[&out.to_le_bytes()]).unwrap();
 }
 
 proptest! {
@@ -56,6 +66,8 @@ proptest! {
         "ld", "st", ".global", ".param", ".v4", ".b32", ".f16x2", ".u64", " %r1", " %rd1", ",", ";", "{", "}", "[", "]", "+", "-", "0x10",
         "mov", "cvt", ".rn", ".sat", "bra ", "L:", " L", "@%p1 ", "call ", "(", ")", ".reg", ".shared", "setp", ".lt", "|", "!", "-5", "1.5e3", "0f3F800000", "atom", ".cas", "mad", ".wide", ".cc", "shfl", ".sync", "ret;", "\n",
         "mbarrier", ".init", ".arrive", ".expect_tx", ".try_wait", ".parity", ".shared::cta", ".shared::cluster", ".b64", "_", "cp", ".async", ".bulk", ".tensor", ".2d", ".mbarrier::complete_tx::bytes", ".bulk_group",
+        "alloca.u64", "stacksave.u64", "stackrestore.u64", "tensormap.replace.tile", ".rank", ".box_dim", ".b1024", ".b128", "cvt.pack.sat.s8.s32.b32",
+        "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "{%r1, %r2, %r3, %r4}", "{%r5, %r6}",
         "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16", "wgmma.wait_group.sync.aligned 0;", "setmaxnreg.inc.sync.aligned.u32", "mapa", "barrier.cluster.arrive;", "barrier.cluster.wait;",
     ]), 0..60)) {
         try_all(&kernel(&words.concat()));
@@ -78,6 +90,11 @@ fn deep_nesting_is_refused_or_read_in_bounded_space() {
     try_all(".version 8.0\n.target sm_80\n.global .b8 a[0x7fffffffffffffff][0x7fffffffffffffff];\n");
     try_all(&kernel(".reg .b32 %big<4000000000>; mov.u32 %d, %big3999999999;"));
     try_all(&kernel(".local .b8 a[0xffffffffff];"));
+    for size in ["0xffffe100", "0x7f000"] {
+        let text = kernel(&format!(".local .b8 a[{size}]; alloca.u64 %q1, 8, 8;"));
+        let error = Module::parse(&text).map(drop).unwrap_err().to_string();
+        assert!(error.contains("more than 512 KiB of local memory"), "{error}");
+    }
     try_all(&kernel(".shared .b8 a[0xffffffffff]; .shared .align 65536 .b8 b[1];"));
 }
 

@@ -17,7 +17,12 @@ fn memory_of_a_size_that_only_the_thread_knows() {
     check_rows(&[
         // Of no bytes; of 32 bits; without an alignment.
         ("alloca.u64 %q1, 0, 8; alloca.u64 %q2, 8, 8; sub.u64 %w, %q2, %q1;", [0; 3], 0),
-        ("alloca.u32 %r1, 4, 4; alloca.u32 %r2, 4, 4; sub.u32 %d, %r2, %r1;", [0; 3], 4),
+        ("alloca.u32 %r1, 4, 16; alloca.u32 %r2, 4, 16; sub.u32 %d, %r2, %r1;", [0; 3], 16),
+        // Aligned to 8 at least.
+        ("alloca.u32 %r1, 4, 4; alloca.u32 %r2, 4, 4; sub.u32 %d, %r2, %r1;", [0; 3], 8),
+        ("alloca.u64 %q1, 1, 1; alloca.u64 %q2, 1, 2; sub.u64 %w, %q2, %q1;", [0; 3], 8),
+        // To 8192 at most.
+        ("alloca.u64 %q1, 0, 8192; and.b64 %w, %q1, 8191;", [0; 3], 0),
         ("alloca.u64 %q1, 1; alloca.u64 %q2, 1; sub.u64 %w, %q2, %q1;", [0; 3], 8),
         // What is given back is given again.
         (
@@ -33,7 +38,7 @@ fn memory_of_a_size_that_only_the_thread_knows() {
     ]);
     for bad in [
         "alloca.u64 %q1, 8, 3;",
-        "alloca.u64 %q1, 8, 65536;",
+        "alloca.u64 %q1, 8, 16384;",
         "alloca.u16 %h1, 8, 8;",
         "stacksave.u64 %q1, %q2;",
     ] {
@@ -76,6 +81,34 @@ fn a_function_gives_back_what_it_took() {
     let mut bytes = [0; 4];
     emulator.read(out, &mut bytes).unwrap();
     assert_eq!(u32::from_le_bytes(bytes), 99 * 100 / 2 + 50);
+}
+
+#[test]
+fn what_is_given_back_is_unwritten_again() {
+    let run = |body: &str| {
+        let (before, entry) = body.split_once("|").unwrap();
+        let text = module(entry).replacen(".visible", &format!("{before}\n.visible"), 1);
+        let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+        let shape =
+            ptx_emulator::LaunchConfig { grid: [1, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
+        let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
+        emulator().launch_with(&module, "k", shape, &[&[0; 8]], &options).map_err(|e| e.to_string())
+    };
+    let by_restore =
+        "| stacksave.u64 %rd1; alloca.u64 %rd2, 16, 8; st.local.u64 [%rd2+8], 5; HERE stackrestore.u64 %rd1;
+        alloca.u64 %rd3, 16, 8; AGAIN ld.local.u64 %rd4, [%rd3+8]; ret;";
+    let by_return =
+        ".func f() { .reg .b64 %rd<3>; alloca.u64 %rd2, 16, 8; st.local.u64 [%rd2+8], 5; HERE ret; }
+        | call f; alloca.u64 %rd3, 16, 8; AGAIN ld.local.u64 %rd4, [%rd3+8]; ret;";
+    for body in [by_restore, by_return] {
+        let body = body.replace("HERE", "ld.local.u64 %rd1, [%rd2+8]; mov.u64 %rd1, %rd2;");
+        run(&body.replace("AGAIN", "st.local.u64 [%rd3+8], 6;")).unwrap();
+        let error = run(&body.replace("AGAIN", "")).unwrap_err();
+        assert!(
+            error.contains("read of 8 bytes at local address") && error.contains("never written"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -150,4 +183,37 @@ fn no_update_of_128_bits_is_lost() {
     let mut bytes = [0; 16];
     emulator.read(out, &mut bytes).unwrap();
     assert_eq!(u128::from_le_bytes(bytes), 256 | 512 << 64);
+}
+
+/// A block writes pairs of equal halves, another one reads them: it never sees halves of two pairs.
+#[test]
+fn strong_accesses_of_128_bits_are_whole() {
+    let torn = |write: &str, read: &str| {
+        let text = module(&format!(
+            ".reg .b128 %o, %z; ld.param.u64 %rd1, [out]; mov.u32 %r1, %ctaid.x; mov.u32 %r2, %tid.x; mov.u32 %r3, 0;
+            mov.u64 %rd6, 0; mov.b128 %z, {{%rd6, %rd6}}; setp.ne.u32 %p1, %r1, 0; @%p1 bra READ;
+            WRITE: mad.lo.u32 %r4, %r3, 32, %r2; cvt.u64.u32 %rd2, %r4; mov.b128 %o, {{%rd2, %rd2}}; {write}
+            add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 20000; @%p2 bra WRITE; ret;
+            READ: {read} mov.b128 {{%rd3, %rd4}}, %o; xor.b64 %rd5, %rd3, %rd4; or.b64 %rd6, %rd6, %rd5;
+            add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 20000; @%p2 bra READ;
+            mul.wide.u32 %rd7, %r2, 8; add.u64 %rd7, %rd7, %rd1; st.global.u64 [%rd7+16], %rd6; ret;"
+        ));
+        let emulator = emulator();
+        let out = emulator.alloc(16 + 32 * 8).unwrap();
+        launch(&text, "k", 2, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
+        let mut bytes = [0; 256];
+        emulator.read(out + 16, &mut bytes).unwrap();
+        bytes.iter().any(|&b| b != 0)
+    };
+    let (exchange, compare) = (
+        "atom.relaxed.gpu.global.exch.b128 _, [%rd1], %o;",
+        "atom.relaxed.gpu.global.cas.b128 %o, [%rd1], %z, %z;",
+    );
+    for (write, read) in [
+        (exchange, "ld.relaxed.gpu.global.b128 %o, [%rd1];"),
+        ("st.relaxed.gpu.global.b128 [%rd1], %o;", compare),
+        ("st.volatile.b128 [%rd1], %o;", "ld.volatile.b128 %o, [%rd1];"),
+    ] {
+        assert!(!torn(write, read), "{write} {read}");
+    }
 }

@@ -8,13 +8,19 @@ use ptx_emulator::{LaunchConfig, LaunchOptions, Module, Swizzle, TensorMap, Tens
 /// global memory as given, `%r1` the shared address of 2048 bytes of zeros, `%r2` that of an mbarrier for one arrival, `%p1` true in
 /// thread 0. Gives the 2048 bytes as they are at the end.
 fn run(body: &str, map: &[u8; 128]) -> Result<Vec<u8>, String> {
+    run_blocks(1, body, map)
+}
+
+/// As `run`, on several blocks, whose number is `%r9`. There are four bytes of zeros behind the map.
+fn run_blocks(blocks: u32, body: &str, map: &[u8; 128]) -> Result<Vec<u8>, String> {
     let emulator = emulator();
     let [data, maps, out] = [1024, 256, 2048].map(|size| emulator.alloc(size).unwrap());
     emulator.write(data, &bytes()).unwrap();
     emulator.write(maps, map).unwrap();
+    emulator.write(maps + 128, &[0; 4]).unwrap();
     let text = kernel(body);
     let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    let shape = LaunchConfig { grid: [1, 1, 1], block: [32, 1, 1], dynamic_shared_bytes: 0 };
+    let shape = LaunchConfig { grid: [blocks, 1, 1], block: [32, 1, 1], dynamic_shared_bytes: 0 };
     let args: [&[u8]; 3] = [&data.to_le_bytes(), &maps.to_le_bytes(), &out.to_le_bytes()];
     let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
     emulator.launch_with(&module, "k", shape, &args, &options).map_err(|e| e.to_string())?;
@@ -28,7 +34,7 @@ fn kernel(body: &str) -> String {
         ".version 8.6\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 data, .param .u64 map, .param .u64 out) {{
         .reg .pred %p<4>; .reg .b32 %r<16>; .reg .b64 %rd<8>; .shared .align 1024 .b8 tile[2048]; .shared .align 8 .b8 bar[8];
         ld.param.u64 %rd1, [data]; ld.param.u64 %rd2, [map]; ld.param.u64 %rd3, [out]; mov.u32 %r1, tile; mov.u32 %r2, bar;
-        mov.u32 %r3, %tid.x; setp.eq.u32 %p1, %r3, 0; mad.lo.u32 %r4, %r3, 4, %r1; mov.u32 %r5, 0;
+        mov.u32 %r9, %ctaid.x; mov.u32 %r3, %tid.x; setp.eq.u32 %p1, %r3, 0; mad.lo.u32 %r4, %r3, 4, %r1; mov.u32 %r5, 0;
         ZERO: st.shared.u32 [%r4], 0; add.u32 %r4, %r4, 128; add.u32 %r5, %r5, 1; setp.lt.u32 %p2, %r5, 16; @%p2 bra ZERO;
         @%p1 mbarrier.init.shared::cta.b64 [%r2], 1; fence.proxy.async.shared::cta; bar.sync 0;
         {body}
@@ -102,7 +108,8 @@ fn a_map_of_the_host_is_changed_where_it_lies() {
     let host = encoded().encode().unwrap();
     for space in [".global", ""] {
         let body = format!(
-            "@%p1 tensormap.replace.tile.global_address{space}.b1024.b64 [%rd2], %rd1; bar.warp.sync -1; {COPY}"
+            "@%p1 tensormap.replace.tile.global_address{space}.b1024.b64 [%rd2], %rd1; bar.warp.sync -1;
+            fence.proxy.tensormap::generic.acquire.gpu [%rd2], 128; {COPY}"
         );
         assert_eq!(run(&body, &host).unwrap()[1024..1088], copied([0, 0]), "{space}");
     }
@@ -130,8 +137,11 @@ fn fields_that_cannot_be_are_errors() {
         ),
         (
             format!("{all} {replace}.interleave_layout.shared::cta.b1024.b32 [%r1], 1;"),
-            "`interleave_layout` of 1",
+            "`interleave_layout` of 1: interleaved layouts are not supported",
         ),
+        (format!("{all} {replace}.elemtype.shared::cta.b1024.b32 [%r1], 11;"), "`elemtype` of 11: tf32"),
+        (format!("{all} {replace}.elemtype.shared::cta.b1024.b32 [%r1], 8;"), "`elemtype` of 8: f32"),
+        (format!("{all} {replace}.elemtype.shared::cta.b1024.b32 [%r1], 13;"), "0 to 12 are possible"),
         (format!("{all} {replace}.swizzle_mode.shared::cta.b1024.b32 [%r1], 4;"), "`swizzle_mode` of 4"),
         (
             format!("@%p1 st.shared.u32 [%r1], 5; {replace}.rank.shared::cta.b1024.b32 [%r1], 1;"),
@@ -168,4 +178,69 @@ fn fields_that_cannot_be_are_errors() {
     ] {
         assert!(Module::parse(&kernel(bad)).is_err(), "{bad}");
     }
+}
+
+/// A map that another block changes is seen as a whole, or the race is found.
+#[test]
+fn a_map_is_read_as_other_memory_is() {
+    let host = TensorMap { element_strides: vec![1, 2], ..encoded() }.encode().unwrap();
+    let replace = |fence: &str| {
+        format!(
+            "setp.eq.u32 %p2, %r9, 1; @%p2 bra OTHER; @!%p1 bra END;
+            tensormap.replace.tile.global_address.global.b1024.b64 [%rd2], %rd1;
+            tensormap.replace.tile.element_stride.global.b1024.b32 [%rd2], 1, 1; {fence} st.relaxed.gpu.global.u32 [%rd2+128], 1;
+            END: ret; OTHER: "
+        )
+    };
+    let wait = "FLAG: ld.relaxed.gpu.global.u32 %r8, [%rd2+128]; setp.eq.u32 %p2, %r8, 0; @%p2 bra FLAG;";
+    let release = "fence.proxy.tensormap::generic.release.gpu;";
+    let acquire = "fence.proxy.tensormap::generic.acquire.gpu [%rd2], 128;";
+    let right = format!("{}{wait}{acquire}{COPY}", replace(release));
+    assert_eq!(run_blocks(2, &right, &host).unwrap()[1024..1088], copied([0, 0]));
+    for wrong in [
+        format!("{}{wait}{acquire}{COPY}", replace("")),
+        format!("{}{wait}{COPY}", replace(release)),
+        format!("{}{COPY}", replace(release)),
+    ] {
+        let error = run_blocks(2, &wrong, &host).unwrap_err();
+        // Whoever comes second finds it.
+        assert!(error.contains("data race") && error.contains("of 128 bytes at global address"), "{error}");
+    }
+    // Published by the block's own copy of it.
+    let publish = PUBLISH.split_once(';').unwrap().0;
+    let right = format!(
+        "setp.eq.u32 %p2, %r9, 1; @%p2 bra OTHER; {} {publish}; @!%p1 bra END; st.relaxed.gpu.global.u32 [%rd2+128], 1; END: ret;
+        OTHER: {wait}{acquire}{COPY}",
+        fields(0, 0)
+    );
+    assert_eq!(run_blocks(2, &right, &host).unwrap()[1024..1088], copied([0, 0]));
+    // Nobody wrote these 128 bytes.
+    let error = run(&COPY.replace("%rd2", "%rd3"), &host).unwrap_err();
+    assert!(error.contains("of which some were never written"), "{error}");
+}
+
+#[test]
+fn maps_lie_where_the_manual_lets_them() {
+    let host = encoded().encode().unwrap();
+    let all = fields(0, 0);
+    let local = ".local .align 64 .b8 own[128]; mov.u64 %rd5, own; cvta.local.u64 %rd5, %rd5;";
+    for (body, part) in [
+        (
+            format!("{all} cvt.u64.u32 %rd5, %r1; cvta.shared.u64 %rd2, %rd5; {COPY}"),
+            "lies in shared memory, where no copy takes it from",
+        ),
+        (format!("{local} mov.u64 %rd2, %rd5; {COPY}"), "lies in local memory, where no copy takes it from"),
+        (
+            format!("{local} tensormap.replace.tile.rank.b1024.b32 [%rd5], 1;"),
+            "lies in local memory: it must lie in global or shared memory",
+        ),
+    ] {
+        let error = run(&body, &host).unwrap_err();
+        assert!(error.contains(part), "{body}: {error}");
+    }
+    // A generic address of shared memory is good for a change.
+    let body = format!(
+        "{all} cvt.u64.u32 %rd5, %r1; cvta.shared.u64 %rd5, %rd5; @%p1 tensormap.replace.tile.rank.b1024.b32 [%rd5], 4;"
+    );
+    assert_eq!(run(&body, &host).unwrap()[9], 5);
 }

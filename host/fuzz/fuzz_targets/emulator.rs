@@ -11,10 +11,11 @@ use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchOptions, Module};
 mod body;
 
 /// Modules to begin with.
-const SEEDS: [&str; 3] = [
+const SEEDS: [&str; 4] = [
     include_str!("../../../ptx-emulator/tests/ptx/rust_kernels.ptx"),
     include_str!("../../../ptx-emulator/tests/ptx/calls.ptx"),
     include_str!("../../../ptx-emulator/tests/ptx/hopper.ptx"),
+    include_str!("../../../ptx-emulator/tests/ptx/newer.ptx"),
 ];
 
 /// Warp instructions after which a launch is stopped.

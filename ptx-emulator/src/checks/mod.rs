@@ -231,6 +231,11 @@ impl Checks {
         words(at, size).for_each(|(word, bits)| self.local[word] |= bits);
     }
 
+    /// Bytes of local memory are as those that nobody wrote.
+    pub(crate) fn forget_local(&mut self, at: u64, size: u64) {
+        words(at, size).for_each(|(word, bits)| self.local[word] &= !bits);
+    }
+
     /// Whether bytes of local memory have all been written.
     pub(crate) fn knows_local(&self, at: u64, size: u64) -> bool {
         words(at, size).all(|(word, bits)| self.local[word] & bits == bits)

@@ -18,8 +18,8 @@ impl FunctionDecoder<'_, '_> {
         match s.opcode.as_str() {
             "cvt" if s.has("tf32") => self.tf32(s)?,
             "cvt" if ["e4m3x2", "e5m2x2"].iter().any(|t| s.has(t)) => self.eight_bit_floats(s)?,
+            "cvt" if s.has("pack") => self.saturate_and_pack(s)?,
             "cvt" if s.operands.len() == 3 => self.pack(s)?,
-            "cvt" if s.has("pack") => return Err("`cvt.pack` is not supported".into()),
             "cvt" => self.cvt(s)?,
             "cvta" => self.cvta(s)?,
             _ => return Ok(false),
@@ -94,6 +94,39 @@ impl FunctionDecoder<'_, '_> {
             _ => pick::<M1<ops::Tf32Away>>(),
         };
         self.emit_op(run, d, &[a]);
+        Ok(())
+    }
+
+    /// `cvt.pack.sat.TYPE.s32 d, a, b` of 16 bits, `cvt.pack.sat.TYPE.s32.b32 d, a, b, c` of fewer.
+    fn saturate_and_pack(&mut self, s: &Statement) -> Decoded {
+        let mut m = Modifiers::of(s);
+        m.want(&["pack"])?;
+        m.want(&["sat"])?;
+        let ty = m.want(&["u16", "s16", "u8", "s8", "u4", "s4", "u2", "s2"])?;
+        m.want(&["s32"])?;
+        let bits = match &ty[1..] {
+            "16" => 16,
+            "8" => 8,
+            "4" => 4,
+            _ => 2,
+        };
+        if bits < 16 {
+            m.want(&["b32"])?;
+        }
+        m.end()?;
+        let (d, a, b, c) = match s.operands.as_slice() {
+            [d, a, b] if bits == 16 => (d, a, b, &Operand::Int(0)),
+            [d, a, b, c] if bits < 16 => (d, a, b, c),
+            _ => {
+                let and_c = if bits == 16 { "" } else { " and the bits above them" };
+                return Err(format!("`{}` takes a target, two integers{and_c}", s.mnemonic()));
+            }
+        };
+        let (a, b, c) = (self.src(a, Type::S32)?, self.src(b, Type::S32)?, self.src(c, Type::B32)?);
+        let mut instr = self.blank(pick::<ops::SaturateAndPack>());
+        (instr.d, instr.a, instr.b, instr.c) = (self.dst(d, Type::B32)?, a, b, c);
+        (instr.n, instr.e) = (bits, u32::from(ty.starts_with('s')));
+        self.emit(instr);
         Ok(())
     }
 

@@ -329,7 +329,8 @@ impl FunctionDecoder<'_, '_> {
             self.emit(fence);
             return Ok(());
         }
-        self.fence(if s.has("proxy") { 0 } else { scope(s) });
+        // Those of the tensormap proxy order memory as well: PTX manual, `membar, fence`.
+        self.fence(if s.has("proxy") && !s.has("tensormap::generic") { 0 } else { scope(s) });
         Ok(())
     }
 

@@ -114,7 +114,10 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
                 self.targets.insert(label.clone(), names.clone());
             }
         }
-        self.kept_top = self.keep_top(body);
+        match self.keep_top(body) {
+            Ok(kept) => self.kept_top = kept,
+            Err(what) => self.problems.push(Problem { line: self.line, what }),
+        }
         for item in body {
             if let Err(what) = self.item(item) {
                 self.problems.push(Problem { line: self.line, what });
@@ -208,10 +211,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             }
             _ => return Err(format!("a .{} variable inside a function", variable.space.name())),
         }
-        if self.context.local_bytes > 1 << 19 {
-            return Err("more than 512 KiB of local memory a thread".into());
-        }
-        Ok(())
+        self.context.local_fits()
     }
 
     fn mnemonic_of(&mut self, mnemonic: &str) -> u32 {

@@ -104,12 +104,23 @@ pub(crate) struct Formals {
     pub returns: Vec<(u64, u64)>,
 }
 
+/// The most bytes of a thread's local memory. PTX manual and CUDA: compute capabilities since 2.0 have as many.
+const MOST_LOCAL: u64 = 1 << 19;
+
 impl EntryContext<'_> {
     /// A place in the thread's local memory.
     pub(crate) fn local(&mut self, size: u64, align: u64) -> u64 {
         let at = self.local_bytes.next_multiple_of(align.max(1));
         self.local_bytes = at + size;
         at
+    }
+
+    /// Refuses more local memory than a thread has.
+    pub(crate) fn local_fits(&self) -> Result<(), String> {
+        if self.local_bytes > MOST_LOCAL {
+            return Err(format!("more than {} KiB of local memory a thread", MOST_LOCAL >> 10));
+        }
+        Ok(())
     }
 
     pub(crate) fn shared_place(&mut self, variable: &Variable) -> u64 {

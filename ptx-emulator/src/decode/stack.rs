@@ -11,7 +11,7 @@ use crate::ops::{int, pick, stack};
 use crate::syntax::ast::{Item, Operand, Statement};
 use crate::syntax::types::Type;
 
-/// Bytes of a thread's local memory for `alloca`.
+/// Bytes of a thread's local memory for `alloca`, and the largest alignment that it takes.
 pub(crate) const STACK: u32 = 8192;
 
 /// The part of local memory from which `alloca` takes.
@@ -31,7 +31,7 @@ impl FunctionDecoder<'_, '_> {
         let mut m = Modifiers::of(s);
         let ty = if m.want(&["u32", "u64"])? == "u64" { Type::U64 } else { Type::U32 };
         m.end()?;
-        let Stack { top, start } = self.the_stack();
+        let Stack { top, start } = self.the_stack()?;
         match s.opcode.as_str() {
             "alloca" => {
                 let (d, size, align) = match s.operands.as_slice() {
@@ -49,7 +49,8 @@ impl FunctionDecoder<'_, '_> {
                     _ => pick::<stack::Alloca<u32>>(),
                 });
                 (instr.d, instr.a, instr.b) = (d, size, top);
-                (instr.n, instr.imm) = (align as u32, i64::from(start + STACK));
+                // PTX manual: at least 8, whatever is asked for.
+                (instr.n, instr.imm) = (align.max(8) as u32, i64::from(start + STACK));
                 self.emit(instr);
             }
             "stacksave" => {
@@ -75,33 +76,37 @@ impl FunctionDecoder<'_, '_> {
         Ok(true)
     }
 
-    fn the_stack(&mut self) -> Stack {
+    fn the_stack(&mut self) -> Decoded<Stack> {
         let context = &mut *self.context;
         if let Some(stack) = context.stack {
-            return stack;
+            return Ok(stack);
         }
-        let start = context.local(STACK.into(), 128) as u32;
+        let start = context.local(STACK.into(), 128);
+        // From here on an offset has 32 bits.
+        context.local_fits()?;
+        let start = start as u32;
         let stack = Stack { top: context.frame.beginning_with(start), start };
         context.stack = Some(stack);
-        stack
+        Ok(stack)
     }
 
     /// A function that takes from the stack keeps the top that it found: gives the register.
-    pub(super) fn keep_top(&mut self, body: &[Item]) -> Option<u32> {
+    pub(super) fn keep_top(&mut self, body: &[Item]) -> Decoded<Option<u32>> {
         let takes = |item: &Item| matches!(item, Item::Statement(s) if s.opcode == "alloca");
         if self.is_entry() || !body.iter().any(takes) {
-            return None;
+            return Ok(None);
         }
-        let (stack, kept) = (self.the_stack(), self.temp(Class::Word));
+        let (stack, kept) = (self.the_stack()?, self.temp(Class::Word));
         self.emit_op(pick::<M1<int::Copy<u32>>>(), kept, &[stack.top]);
-        Some(kept)
+        Ok(Some(kept))
     }
 
     /// Before it returns: the top is what it was.
     pub(super) fn give_back(&mut self, kept: Option<u32>) {
-        if let Some(kept) = kept {
-            let top = self.the_stack().top;
-            self.emit_op(pick::<M1<int::Copy<u32>>>(), top, &[kept]);
+        if let (Some(kept), Some(stack)) = (kept, self.context.stack) {
+            let mut instr = self.blank(pick::<stack::GiveBack>());
+            (instr.a, instr.b) = (kept, stack.top);
+            self.emit(instr);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `tensormap`: maps that a kernel makes or changes.
 
 use super::bulk::listed;
+use super::data::scope;
 use super::function::{Decoded, FunctionDecoder, operands};
 use super::modifiers::Modifiers;
 use crate::ops::memory::{GENERIC, GLOBAL, SHARED, WRITES};
@@ -89,7 +90,7 @@ impl FunctionDecoder<'_, '_> {
         listed(&mut list, &to);
         listed(&mut list[4..], &from);
         let mut instr = self.blank(pick::<CopyMap>());
-        (instr.b, instr.slot) = (self.list(&list), self.cache());
+        (instr.b, instr.slot, instr.n) = (self.list(&list), self.cache(), scope(s));
         self.emit(instr);
         Ok(())
     }

@@ -3,12 +3,17 @@
 use super::data::{load_run, scope, store_run, strong};
 use super::frame::Class;
 use super::function::{Decoded, FunctionDecoder};
-use crate::ops::atomic::Atomic128;
+use crate::ops::atomic::{Atomic128, Whole};
 use crate::ops::lanes::M1;
-use crate::ops::memory::{ATOMIC, SCOPE, WRITES};
-use crate::ops::{int, pick};
+use crate::ops::memory::{ATOMIC, GENERIC, GLOBAL, Load, SCOPE, SHARED, Store, U64, WRITES};
+use crate::ops::{Run, int, pick};
 use crate::syntax::ast::{Operand, Statement};
-use crate::syntax::types::Type;
+use crate::syntax::types::{Space, Type};
+
+/// A strong access: of the values that atomics of 128 bits write it sees no halves of two.
+fn whole<const SPACE: u8>(writes: bool) -> Run {
+    if writes { pick::<Whole<Store<U64, SPACE>>>() } else { pick::<Whole<Load<U64, SPACE>>>() }
+}
 
 impl FunctionDecoder<'_, '_> {
     /// `mov.b128` of two registers, or between one and its halves.
@@ -48,13 +53,16 @@ impl FunctionDecoder<'_, '_> {
         if address.parameter.is_some() || ["v2", "v4", "v8", "acquire", "release"].iter().any(|m| s.has(m)) {
             return Err(format!("`{}` of this kind is not supported", s.mnemonic()));
         }
-        let run = if writes {
-            store_run(Type::B64, address.space)?
-        } else {
-            load_run(Type::B64, 8, address.space)?
+        let strong = strong(s);
+        let run = match (strong != 0, address.space) {
+            (true, Space::Generic) => whole::<GENERIC>(writes),
+            (true, Space::Global) => whole::<GLOBAL>(writes),
+            (true, Space::Shared) => whole::<SHARED>(writes),
+            _ if writes => store_run(Type::B64, address.space)?,
+            _ => load_run(Type::B64, 8, address.space)?,
         };
         let mut instr = self.memory_instr(run, &address, &halves);
-        instr.n |= strong(s) | if writes { WRITES } else { 0 };
+        instr.n |= strong | if writes { WRITES } else { 0 };
         self.emit(instr);
         Ok(())
     }

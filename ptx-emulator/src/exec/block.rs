@@ -1,7 +1,7 @@
 //! A block: its warps in turn, its barriers, its shared and local memory.
 
 use super::schedule::{Random, Schedule};
-use super::warp::{BarrierArrival, Outcome, Turn, Warp};
+use super::warp::{AtBarrier, BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
 use crate::checks::Knowledge;
 use crate::decode::frame::Special;
@@ -28,6 +28,8 @@ struct Barrier {
     votes: u32,
     voters: u32,
     any: bool,
+    /// The first of the warps that came.
+    first: Option<AtBarrier>,
     /// Warps that wait, one bit each.
     waiting: u32,
     /// For the checks: what is ordered before the barrier's end.
@@ -219,19 +221,18 @@ impl<'l> BlockRunner<'l> {
     }
 
     fn arrive(&mut self, arrival: BarrierArrival, w: usize, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
-        if cx.checks.is_some() && self.barriers[arrival.id as usize].warps > 0 {
-            let of_all = self.warps.len() * LANES;
-            let threads = |count: Option<u32>| count.map_or(of_all, |count| count as usize);
-            let (earlier, own) = (threads(self.barriers[arrival.id as usize].count), threads(arrival.count));
-            if earlier != own {
-                let what = format!(
-                    "warp {w} is at barrier {} with {own} threads, those that came before it with {earlier}",
-                    arrival.id
-                );
-                return Err(Box::new(self.fault_at(arrival.id, what)));
+        let barrier = &mut self.barriers[arrival.id as usize];
+        let earlier = *barrier.first.get_or_insert(arrival.first);
+        if cx.checks.is_some() {
+            // Parts of one warp, or this warp and one before it.
+            let parties = match arrival.other {
+                Some(other) => Some((other, arrival.first)),
+                None => (earlier.threads != arrival.first.threads).then_some((arrival.first, earlier)),
+            };
+            if let Some((own, earlier)) = parties {
+                return Err(Box::new(self.two_counts(arrival.id, own, earlier)));
             }
         }
-        let barrier = &mut self.barriers[arrival.id as usize];
         barrier.warps += 1;
         barrier.count = arrival.count;
         barrier.votes += arrival.votes.count_ones();
@@ -290,6 +291,20 @@ impl<'l> BlockRunner<'l> {
             ended.join(", ")
         );
         self.fault_at(id, what)
+    }
+
+    /// An arrival at a barrier for another number of threads than an earlier one.
+    fn two_counts(&self, id: u32, own: AtBarrier, earlier: AtBarrier) -> LaunchError {
+        let place = self.launch.place(own.pc, self.block, own.warp * LANES as u32 + own.lane);
+        let what = format!(
+            "warp {} is at barrier {id} with {} threads, after the arrival by warp {} with {} at {}",
+            own.warp,
+            own.threads,
+            earlier.warp,
+            earlier.threads,
+            self.launch.in_words(earlier.pc)
+        );
+        LaunchError::Fault { place: Box::new(place), what }
     }
 
     /// An error of the first warp that waits at a barrier.

@@ -87,6 +87,18 @@ pub(super) struct BarrierArrival {
     pub count: Option<u32>,
     pub votes: u32,
     pub waits: bool,
+    /// The part of the warp that came first, and one that came for another number of threads.
+    pub first: AtBarrier,
+    pub other: Option<AtBarrier>,
+}
+
+/// Lanes of a warp that come to a barrier: where, the first of them, and for how many threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AtBarrier {
+    pub pc: u32,
+    pub warp: u32,
+    pub lane: u32,
+    pub threads: u32,
 }
 
 #[derive(Debug)]
@@ -366,7 +378,10 @@ impl Warp {
                     self.arrive(call, m);
                 }
             }
-            Flow::Barrier => self.at_barrier(at, m, rest, cx.barrier),
+            Flow::Barrier => {
+                let all = cx.threads.next_multiple_of(LANES as u32);
+                self.at_barrier(at, m, rest, cx.barrier, all);
+            }
             Flow::Collective => {
                 // Lanes with other member masks try again.
                 let (waits, state) =

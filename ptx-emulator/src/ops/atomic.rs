@@ -4,6 +4,7 @@ use super::memory::{GENERIC, GLOBAL, SHARED, places};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::syntax::types::Type;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -74,7 +75,8 @@ impl Handler for Atomic {
 /// `atom` of 128 bits: target, source and comparand are listed at `b`, each by its halves, the lower one first; `c` and `e` as above.
 pub(crate) struct Atomic128;
 
-/// Few CPUs have such an operation: one of them at a time, each half as an atomic, so that accesses of 64 bits see either value.
+/// Few CPUs have such an operation: one of them, or of the strong loads and stores of 128 bits, at a time, each half as an atomic, so
+/// that accesses of 64 bits see either value.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Handler for Atomic128 {
@@ -109,6 +111,18 @@ impl Handler for Atomic128 {
             }
         }
         Flow::Next
+    }
+}
+
+/// A strong load or store of 128 bits, which comes before or after each [`Atomic128`], never within it.
+pub(crate) struct Whole<H>(PhantomData<H>);
+
+impl<H: Handler> Handler for Whole<H> {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: same contract.
+        unsafe { H::exec(cx, i, m) }
     }
 }
 

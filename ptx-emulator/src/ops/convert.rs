@@ -85,6 +85,30 @@ ops! {
     Halves = |a: u16, b: u16| -> u32 { u32::from(a) << 16 | u32::from(b) }
 }
 
+/// `cvt.pack`: `a` and `b`, cut to the range of an integer type of `n` bits, signed with bit 0 of `e`, lie in the lower bits of `d`, `b`
+/// first, and the lower bits of `c` above them.
+pub(crate) struct SaturateAndPack;
+
+impl Handler for SaturateAndPack {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        let (bits, mask) = (i.n, (1u32 << i.n) - 1);
+        let (least, most) =
+            if i.e & 1 != 0 { (-1 << (bits - 1), mask as i32 >> 1) } else { (0, mask as i32) };
+        let mut out = [0; LANES];
+        // SAFETY: the decoder gave 32-bit registers.
+        unsafe {
+            let (a, b, c) = (cx.lanes::<i32>(i.a), cx.lanes::<i32>(i.b), cx.lanes::<u32>(i.c));
+            for (l, out) in out.iter_mut().enumerate() {
+                let [a, b] = [a[l], b[l]].map(|x| x.clamp(least, most) as u32 & mask);
+                *out = b | a << bits | (u64::from(c[l]) << (2 * bits)) as u32;
+            }
+            cx.set_lanes(i.d, m, &out);
+        }
+        Flow::Next
+    }
+}
+
 /// All that a conversion can be asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conversion {

@@ -59,11 +59,9 @@ fn columns<const STORED: usize>(
 }
 
 #[cold]
-fn meaningless(cx: &mut Cx, (lane, bits): (usize, u32)) -> Flow {
-    cx.fail(
-        lane as u32,
-        format!("metadata of a sparse matrix with {bits:#06b}, which means no two columns of four"),
-    )
+fn meaningless(cx: &mut Cx, size: usize, (lane, bits): (usize, u32)) -> Flow {
+    let meant = if size == 4 { "one of two columns" } else { "two of four columns" };
+    cx.fail(lane as u32, format!("metadata of a sparse matrix with {bits:#06b}, which does not name {meant}"))
 }
 
 /// Places of c, a, b and the metadata in the list.
@@ -94,7 +92,7 @@ unsafe fn multiply<F: Format, const K: usize, const STORED: usize, const BLOCK: 
         for (row, (sums, stored)) in sums.iter_mut().zip(&stored).enumerate() {
             let columns = match columns::<STORED>(i, &metadata, row, 4 / F::PER_WORD) {
                 Ok(columns) => columns,
-                Err(wrong) => return meaningless(cx, wrong),
+                Err(wrong) => return meaningless(cx, 4 / F::PER_WORD, wrong),
             };
             let picked: [[f32; COLUMNS]; STORED] = columns.map(|column| b[column]);
             for (a, b) in stored.as_chunks::<BLOCK>().0.iter().zip(picked.as_chunks::<BLOCK>().0) {
@@ -140,7 +138,7 @@ unsafe fn multiply_bytes<const K: usize, const STORED: usize>(cx: &mut Cx, i: &I
         for (row, (dense, stored)) in dense.iter_mut().zip(&stored).enumerate() {
             match columns::<STORED>(i, &metadata, row, 1) {
                 Ok(columns) => columns.into_iter().zip(stored).for_each(|(column, &x)| dense[column] = x),
-                Err(wrong) => return meaningless(cx, wrong),
+                Err(wrong) => return meaningless(cx, 1, wrong),
             }
         }
         let mut sums = load_sums(cx, i, c);

@@ -1,7 +1,7 @@
-//! `alloca` and `stackrestore`: each thread moves its own top of the stack in its local memory.
+//! `alloca`, `stackrestore` and returns: each thread moves its own top of the stack in its local memory.
 
 use super::lanes::Value;
-use super::{Cx, Flow, Handler, Instr, lanes_of};
+use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use std::marker::PhantomData;
 
 /// `alloca`: target `d`, size `a`, top `b`, alignment `n`; the stack ends at `imm`.
@@ -51,10 +51,39 @@ impl<T: Value<Reg = T> + Into<u64>> Handler for Restore<T> {
                     );
                     return cx.fail(l as u32, what);
                 }
+                given_back(cx, l, (place, tops[l].into()));
                 tops[l] = place as u32;
             }
             cx.set_lanes(i.b, m, &tops);
         }
         Flow::Next
+    }
+}
+
+/// What a function that returns took: the top `b` becomes `a`.
+pub(crate) struct GiveBack;
+
+impl Handler for GiveBack {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        // SAFETY: the decoder gave 32-bit registers.
+        unsafe {
+            let (kept, tops) = (*cx.lanes::<u32>(i.a), *cx.lanes::<u32>(i.b));
+            for l in lanes_of(m) {
+                given_back(cx, l, (kept[l].into(), tops[l].into()));
+            }
+            cx.set_lanes(i.b, m, &kept);
+        }
+        Flow::Next
+    }
+}
+
+/// For the checks: who takes a thread's local bytes from `first` to `end` again finds them unwritten.
+fn given_back(cx: &mut Cx, lane: usize, (first, end): (u64, u64)) {
+    let thread = u64::from(cx.warp_in_cluster) * LANES as u64 + lane as u64;
+    if let Some(checks) = &mut cx.checks
+        && first < end
+    {
+        checks.forget_local(thread * cx.local_len + first, end - first);
     }
 }

@@ -10,16 +10,25 @@ use super::transfer::Row;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::checks::Kind;
 use crate::error::Fault;
+use crate::memory::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
 use crate::tensor_map::{FIELDS, MAX_RANK, TensorMap, replace};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The map at a generic address.
+/// The map at a generic address, which is one of a kernel's parameters, of constant or of global memory. The checks see a read of the
+/// whole map by the thread that issues the copy.
 pub(crate) fn map_at(cx: &mut Cx, i: &Instr, lane: usize, address: u64) -> Result<TensorMap, String> {
+    // PTX manual, `cp.async.bulk.tensor`: the map lies in .param, .const or .global memory.
+    if let Some(space) = of_block(address) {
+        return Err(format!(
+            "the tensor map at address {address:#x} lies in {space} memory, where no copy takes it from: it must lie in global or constant memory or among the parameters"
+        ));
+    }
     let mut read = *i;
     read.n &= !WRITES;
-    let host = place(cx, GENERIC, &read, lane, address, 128, 64)?;
-    // SAFETY: `place` found 128 bytes of the emulated device; the host writes maps before the launch.
-    let bytes: [u8; 128] = unsafe { std::ptr::read_unaligned(host as *const [u8; 128]) };
+    let host = place(cx, GENERIC, &read, lane, address, MAP, MAP_ALIGN)?;
+    check_range(cx, i, lane, address, MAP, Kind { reads: true, ..Kind::default() })?;
+    // SAFETY: `place` found 128 bytes of the emulated device at a multiple of 64.
+    let bytes = bytes_of(unsafe { words_at(host) });
     let map = TensorMap::decode(&bytes).ok_or_else(|| {
         format!(
             "no tensor map lies at address {address:#x}: it comes from `TensorMap::encode` of the emulator, or from `tensormap.replace`"
@@ -34,11 +43,40 @@ pub(crate) fn map_at(cx: &mut Cx, i: &Instr, lane: usize, address: u64) -> Resul
 const MAP: u64 = 128;
 /// Maps lie at multiples of this.
 const MAP_ALIGN: u64 = 64;
+/// Words of a map.
+const MAP_WORDS: usize = MAP as usize / 8;
+
+/// The words of a map. Blocks on other host threads may change a map in global memory meanwhile: a data race of the kernel, which is
+/// none of the emulator, since all of them go through atomics.
+///
+/// # Safety
+/// `host` is a place of the emulated device of 128 bytes, a multiple of 8, which other threads access through atomics alone and which
+/// outlives `'m`.
+unsafe fn words_at<'m>(host: usize) -> &'m [AtomicU64; MAP_WORDS] {
+    // SAFETY: valid and aligned by contract; an array of atomics is laid out as its words.
+    unsafe { &*(host as *const [AtomicU64; MAP_WORDS]) }
+}
+
+fn bytes_of(words: &[AtomicU64; MAP_WORDS]) -> [u8; MAP as usize] {
+    let mut bytes = [0; MAP as usize];
+    for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        *bytes = word.load(Relaxed).to_le_bytes();
+    }
+    bytes
+}
+
+/// The name of the memory of a block or thread that has a generic address.
+fn of_block(address: u64) -> Option<&'static str> {
+    let within = |base: u64| address.checked_sub(base).is_some_and(|o| o < WINDOW);
+    [(SHARED_WINDOW, "shared"), (LOCAL_WINDOW, "local")]
+        .into_iter()
+        .find_map(|(base, name)| within(base).then_some(name))
+}
 
 /// `tensormap.replace`: address `a` as of a store, new value `b` (64 bits), field `c`, ordinal `d`, space `e`.
 pub(crate) struct ReplaceField;
 /// `tensormap.cp_fenceproxy`: the 128 bytes of a map from the own block's shared to global memory. Listed at `b`: the global address,
-/// then the shared one, as those of bulk copies.
+/// then the shared one, as those of bulk copies; `n` is the fence that it is for the checks.
 pub(crate) struct CopyMap;
 
 /// The host's place of a map, which is looked at as an access of the generic proxy.
@@ -49,6 +87,12 @@ fn map_place(
     (space, address): (u8, u64),
     kind: Kind,
 ) -> Result<usize, String> {
+    // PTX manual, `tensormap.replace`: the map lies in .global or .shared::cta memory.
+    if space == GENERIC && of_block(address) == Some("local") {
+        return Err(format!(
+            "the tensor map at address {address:#x} lies in local memory: it must lie in global or shared memory"
+        ));
+    }
     let mut access = *i;
     access.n = access.n & !WRITES | if kind.writes { WRITES } else { 0 };
     let host = place(cx, space, &access, lane, address, MAP, MAP_ALIGN)?;
@@ -86,17 +130,17 @@ impl Handler for ReplaceField {
                 (base, cx.lanes::<u64>(i.b)[l])
             };
             let host = match map_place(cx, i, l, (i.e as u8, address), kind) {
-                Ok(host) => host as *mut [u8; MAP as usize],
+                Ok(host) => host,
                 Err(what) => return fail(cx, l, what),
             };
-            // SAFETY: `place` found 128 bytes of the emulated device, which one thread changes at a time.
-            let replaced = unsafe {
-                let mut bytes = host.read_unaligned();
-                replace(&mut bytes, FIELDS[i.c as usize], i.d as usize, value)
-                    .map(|()| host.write_unaligned(bytes))
-            };
-            if let Err(what) = replaced {
+            // SAFETY: `place` found 128 bytes of the emulated device at a multiple of 64.
+            let words = unsafe { words_at(host) };
+            let mut bytes = bytes_of(words);
+            if let Err(what) = replace(&mut bytes, FIELDS[i.c as usize], i.d as usize, value) {
                 return fail(cx, l, format!("the tensor map at address {address:#x}: {what}"));
+            }
+            for (word, bytes) in words.iter().zip(bytes.as_chunks().0) {
+                word.store(u64::from_le_bytes(*bytes), Relaxed);
             }
         }
         Flow::Next
@@ -121,15 +165,17 @@ impl Handler for CopyMap {
             .and_then(|from| Ok((from, map_place(cx, i, 0, (GLOBAL, to), writes)?)));
         match places {
             Ok((from, to)) => {
-                for at in (0..MAP as usize).step_by(8) {
-                    // SAFETY: `place` found 128 aligned bytes of both; global memory is shared through atomics.
-                    unsafe {
-                        let word = *((from + at) as *const u64);
-                        (*((to + at) as *const AtomicU64)).store(word, Relaxed);
-                    }
+                // SAFETY: `place` found 128 bytes of the emulated device at multiples of 64 for both.
+                let (to, from) = unsafe { (words_at(to), words_at(from)) };
+                for (to, from) in to.iter().zip(from) {
+                    to.store(from.load(Relaxed), Relaxed);
                 }
                 cx.traffic.shared_load += MAP;
                 cx.traffic.global_store += MAP;
+                if let Some(checks) = &mut cx.checks {
+                    // `.release`: who sees it by an acquire pattern sees the map.
+                    checks.fence_memory(cx.warp_in_cluster, i.n);
+                }
                 Flow::Next
             }
             Err(what) => fail(cx, 0, what),

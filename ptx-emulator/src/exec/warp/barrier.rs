@@ -1,6 +1,6 @@
 //! Where the lanes of a warp gather: at the block's barriers, at which they then arrive together, and at collective instructions.
 
-use super::{BarrierArrival, Outcome, Path, State, Warp};
+use super::{AtBarrier, BarrierArrival, Outcome, Path, State, Warp};
 use crate::decode::Program;
 use crate::exec::Counts;
 use crate::ops::{BarrierRequest, Cx, Flow, LANES};
@@ -13,12 +13,26 @@ pub(super) struct Gathering {
     count: Option<u32>,
     waits: bool,
     reduce: Option<(u32, u32)>,
+    /// Who came first, and who came for another number of threads.
+    first: AtBarrier,
+    other: Option<AtBarrier>,
 }
 
 impl Warp {
-    /// The lanes in `m` of a path are at a barrier; `rest`, its others, go on.
-    pub(super) fn at_barrier(&mut self, at: usize, m: u32, rest: u32, request: BarrierRequest) {
+    /// The lanes in `m` of a path are at a barrier; `rest`, its others, go on. A barrier that does not say is for `all` threads.
+    pub(super) fn at_barrier(&mut self, at: usize, m: u32, rest: u32, request: BarrierRequest, all: u32) {
+        let here = AtBarrier {
+            pc: self.paths[at].pc,
+            warp: self.index,
+            lane: m.trailing_zeros(),
+            threads: request.count.unwrap_or(all),
+        };
         let g = &mut self.gatherings[request.id as usize];
+        if g.lanes == 0 {
+            (g.first, g.other) = (here, None);
+        } else if here.threads != g.first.threads {
+            g.other = Some(here);
+        }
         g.lanes |= m;
         g.votes |= request.votes;
         g.count = request.count;
@@ -38,7 +52,8 @@ impl Warp {
         let g = &mut self.gatherings[id];
         g.lanes = 0;
         let votes = std::mem::take(&mut g.votes);
-        Some(BarrierArrival { id: id as u32, count: g.count, votes, waits: g.waits })
+        let Gathering { count, waits, first, other, .. } = *g;
+        Some(BarrierArrival { id: id as u32, count, votes, waits, first, other })
     }
 
     /// Lets the lanes at a barrier go on; `votes` is what `bar.red` found: (number, all, any).
