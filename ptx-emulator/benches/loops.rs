@@ -97,7 +97,7 @@ fn text() -> String {
         }
         body
     };
-    let fragments = "mov.b32 %r20, 0x3c003c00; mov.b32 %r21, 0x3c013802; mov.b32 %r22, 0xb8003c00; or.b32 %r23, %r1, 0x3a003b00;";
+    let fragments = "mov.b32 %r20, 0x3c003c00; mov.b32 %r21, 0x3c013802; mov.b32 %r22, 0xb8003c00; and.b32 %r23, %r1, 31; or.b32 %r23, %r23, 0x3a003b00;";
     let (a4, a2, b2) = ("{%r20, %r21, %r22, %r23}", "{%r20, %r21}", "{%r22, %r20}");
     let setup = format!("{zero}{fragments}");
     for (name, form, a, b) in [

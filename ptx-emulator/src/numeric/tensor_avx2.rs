@@ -5,62 +5,73 @@ use std::arch::x86_64::*;
 
 /// `sums += a · b` for all rows of a tile, block after block, as `add_products`.
 ///
+/// The rows' sums of one block do not depend on each other, so that a CPU works on several at a time; the blocks of one row do.
+///
 /// # Safety
 /// The CPU must have AVX2.
 #[target_feature(enable = "avx2")]
-pub(crate) unsafe fn multiply<const K: usize, const BLOCK: usize>(
-    sums: &mut [[f32; COLUMNS]],
-    a: &[[f32; K]],
+pub(crate) unsafe fn multiply<const K: usize, const BLOCK: usize, const ROWS: usize>(
+    sums: &mut [[f32; COLUMNS]; ROWS],
+    a: &[[f32; K]; ROWS],
     b: &[[f32; COLUMNS]; K],
 ) {
-    let zero = _mm256_setzero_si256();
-    let magnitude = _mm256_set1_epi32(0x7fff_ffff);
-    let exponents = _mm256_set1_epi32(255 << 23);
-    let least = _mm256_set1_epi32(PLAIN << 23);
-    for (sums, row) in sums.iter_mut().zip(a) {
-        // SAFETY: a row of sums has 8 floats.
-        let mut sum = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
-        // The largest term of all, and where a block's largest is below `PLAIN`, but not zero.
-        let (mut largest, mut low) = (zero, zero);
-        for (a, b) in row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
-            let mut products = [_mm256_setzero_ps(); BLOCK];
-            let mut most = zero;
-            for k in 0..BLOCK {
-                // SAFETY: a row of B has 8 floats.
-                products[k] = unsafe { _mm256_mul_ps(_mm256_set1_ps(a[k]), _mm256_loadu_ps(b[k].as_ptr())) };
-                most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(products[k]), magnitude));
-            }
-            most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(sum), magnitude));
+    let mut before = [[0f32; COLUMNS]; ROWS];
+    for (block, b) in b.as_chunks::<BLOCK>().0.iter().enumerate() {
+        // The largest term of all, and one less than the smallest of the columns' largest ones; zero is the largest number then.
+        let (mut largest, mut least) = (_mm256_setzero_si256(), _mm256_set1_epi32(-1));
+        for ((sums, before), a) in sums.iter_mut().zip(&mut before).zip(a) {
+            *before = *sums;
+            let most = add_block(sums, &a.as_chunks::<BLOCK>().0[block], b);
             largest = _mm256_max_epi32(largest, most);
-            let tiny = _mm256_andnot_si256(_mm256_cmpeq_epi32(most, zero), _mm256_cmpgt_epi32(least, most));
-            low = _mm256_or_si256(low, tiny);
-            // Powers of two: the exponent that `up` takes to `PLACES`, and back.
-            let exponent = _mm256_and_si256(_mm256_max_epi32(most, least), exponents);
-            let up = _mm256_sub_epi32(_mm256_set1_epi32((254 + PLACES) << 23), exponent);
-            let up = _mm256_castsi256_ps(up);
-            let down = _mm256_castsi256_ps(_mm256_sub_epi32(exponent, _mm256_set1_epi32(PLACES << 23)));
-            let mut total = _mm256_cvttps_epi32(_mm256_mul_ps(sum, up));
-            for product in products {
-                total = _mm256_add_epi32(total, _mm256_cvttps_epi32(_mm256_mul_ps(product, up)));
-            }
-            let size = _mm256_abs_epi32(total);
-            let nearest = _mm256_cvtepi32_ps(size);
-            // All ones where rounding went up: adding it steps back.
-            let above = _mm256_cmpgt_epi32(_mm256_cvttps_epi32(nearest), size);
-            let cut = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), above));
-            let sign = _mm256_castsi256_ps(_mm256_andnot_si256(magnitude, total));
-            sum = _mm256_or_ps(_mm256_mul_ps(cut, down), sign);
+            least = _mm256_min_epu32(least, _mm256_sub_epi32(most, _mm256_set1_epi32(1)));
         }
         let high = _mm256_cmpgt_epi32(largest, _mm256_set1_epi32((255 << 23) - 1));
-        if _mm256_movemask_epi8(_mm256_or_si256(high, low)) == 0 {
-            // SAFETY: as above.
-            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), sum) };
-            continue;
-        }
-        for (a, b) in row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
-            add_products(sums, a, b);
+        // As a signed number, that of zero is below all others.
+        let low = _mm256_andnot_si256(least, _mm256_cmpgt_epi32(_mm256_set1_epi32((PLAIN << 23) - 1), least));
+        if _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(high, low))) != 0 {
+            *sums = before;
+            for (sums, a) in sums.iter_mut().zip(a) {
+                add_products(sums, &a.as_chunks::<BLOCK>().0[block], b);
+            }
         }
     }
+}
+
+/// `add_products` where no column's largest term is infinite or NaN, and none is below `PLAIN` but not zero; returns the largest terms.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_block<const BLOCK: usize>(
+    sums: &mut [f32; COLUMNS],
+    a: &[f32; BLOCK],
+    b: &[[f32; COLUMNS]; BLOCK],
+) -> __m256i {
+    let magnitude = _mm256_set1_epi32(0x7fff_ffff);
+    // SAFETY: a row has 8 floats.
+    let sum = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
+    let mut products = [_mm256_setzero_ps(); BLOCK];
+    let mut most = _mm256_and_si256(_mm256_castps_si256(sum), magnitude);
+    for k in 0..BLOCK {
+        // SAFETY: a row of B has 8 floats.
+        products[k] = unsafe { _mm256_mul_ps(_mm256_set1_ps(a[k]), _mm256_loadu_ps(b[k].as_ptr())) };
+        most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(products[k]), magnitude));
+    }
+    // Powers of two: the exponent that `up` takes to `PLACES`, and back.
+    let exponent = _mm256_max_epi32(most, _mm256_set1_epi32(PLAIN << 23));
+    let exponent = _mm256_and_si256(exponent, _mm256_set1_epi32(255 << 23));
+    let up = _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32((254 + PLACES) << 23), exponent));
+    let down = _mm256_castsi256_ps(_mm256_sub_epi32(exponent, _mm256_set1_epi32(PLACES << 23)));
+    let mut total = _mm256_cvttps_epi32(_mm256_mul_ps(sum, up));
+    for product in products {
+        total = _mm256_add_epi32(total, _mm256_cvttps_epi32(_mm256_mul_ps(product, up)));
+    }
+    let nearest = _mm256_cvtepi32_ps(total);
+    // Below zero where rounding went away from zero; all ones then: adding it to the bits steps back.
+    let less = _mm256_sub_epi32(total, _mm256_cvttps_epi32(nearest));
+    let away = _mm256_srai_epi32::<31>(_mm256_sign_epi32(less, total));
+    let cut = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), away));
+    // SAFETY: as above.
+    unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), _mm256_mul_ps(cut, down)) };
+    most
 }
 
 /// 8 values of f16.
@@ -173,8 +184,8 @@ mod tests {
             let (mut by_eight, mut by_four) = (sums, sums);
             // SAFETY: checked above.
             unsafe {
-                multiply::<16, 8>(&mut by_eight, &a, &b);
-                multiply::<16, 4>(&mut by_four, &a, &b);
+                multiply::<16, 8, 3>(&mut by_eight, &a, &b);
+                multiply::<16, 4, 3>(&mut by_four, &a, &b);
             }
             for (row, a) in a.iter().enumerate() {
                 let mut wanted = (sums[row], sums[row]);

@@ -224,7 +224,7 @@ impl Machine for Avx2 {
         b: &[[f32; COLUMNS]; K],
     ) {
         // SAFETY: by contract.
-        unsafe { avx2::multiply::<K, BLOCK>(sums, a, b) }
+        unsafe { avx2::multiply::<K, BLOCK, ROWS>(sums, a, b) }
     }
 }
 

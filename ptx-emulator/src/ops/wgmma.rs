@@ -389,20 +389,28 @@ impl Handler for WaitProducts {
 /// The operand must lie in shared memory.
 #[inline(always)]
 unsafe fn words(cx: &Cx, matrix: &Descriptor, transposes: bool, rows: u32, piece: u32) -> [u32; LANES] {
-    let mut at = [0; 8];
-    for (r, at) in (0..8).zip(&mut at) {
-        *at = if transposes {
-            matrix.along_rows(rows, 8 * piece + r)
+    // SAFETY: by contract.
+    unsafe {
+        if transposes {
+            transposed(&gathered(cx, |r| matrix.along_rows(rows, 8 * piece + r)))
         } else {
-            matrix.along_k(8 * rows + r, piece)
-        };
+            gathered(cx, |r| matrix.along_k(8 * rows + r, piece))
+        }
     }
+}
+
+/// Eight pieces of 16 bytes, by their addresses.
+///
+/// # Safety
+/// They must lie in shared memory.
+#[inline(always)]
+unsafe fn gathered(cx: &Cx, at: impl Fn(u32) -> u32) -> [u32; LANES] {
     let mut tile = [0; LANES];
-    for (at, words) in at.iter().zip(tile.as_chunks_mut::<4>().0) {
+    for (r, words) in (0..8).zip(tile.as_chunks_mut::<4>().0) {
         // SAFETY: by contract; shared memory belongs to this host thread, and pieces are aligned to 16.
-        *words = unsafe { *(cx.shared.add(*at as usize) as *const [u32; 4]) };
+        *words = unsafe { *(cx.shared.add(at(r) as usize) as *const [u32; 4]) };
     }
-    if transposes { transposed(&tile) } else { tile }
+    tile
 }
 
 /// The words of the four registers of A: from those listed after the accumulator's, or from shared memory.
@@ -433,7 +441,10 @@ unsafe fn words_of_a(cx: &Cx, i: &Instr, matrix: &Descriptor) -> [[u32; LANES]; 
 #[inline(always)]
 unsafe fn words_of_b(cx: &Cx, i: &Instr, matrix: &Descriptor, block: u32) -> [[u32; LANES]; 2] {
     // SAFETY: by contract.
-    unsafe { [0, 1].map(|piece| words(cx, matrix, i.n & TRANSPOSED_B != 0, block, piece)) }
+    unsafe {
+        let transposes = i.n & TRANSPOSED_B != 0;
+        [words(cx, matrix, transposes, block, 0), words(cx, matrix, transposes, block, 1)]
+    }
 }
 
 /// Products of floating types with `K` columns of A, added in blocks of `BLOCK`.
