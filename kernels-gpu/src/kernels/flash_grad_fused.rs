@@ -54,21 +54,17 @@ pub unsafe fn flash_grad_fused<C: FlashGradConfig, const D: u32, const V: u32>(p
     unsafe { assume_checked(problem) };
     let rows = C::TILE.block_rows();
     // SAFETY: the caller's.
-    let work = unsafe { KeyBlock::anew(problem, rows) };
-    if work.first >= work.sequence.key_rows {
-        return; // The whole block: a ragged batch's sequence has fewer keys.
-    }
+    let Some(work) = (unsafe { KeyBlock::of_this_block(problem, rows) }) else { return };
     let k = work.sequence.of_keys(&params.k, work.head, problem.head_dim, true);
     let v = work.sequence.of_keys(&params.v, work.head, problem.value_dim, true);
     let mut sums = [MmaTiles::zero(); 2];
-    let padding = work.first >= work.last;
     // SAFETY: all threads take the same way through heads and blocks.
     unsafe {
         let block = GradBlock::<C, D, V>::new();
         block.copy_rows(Pair { wide: &k, value: &v }, work.first);
         let mut turn = Turn::first();
         // A block of padding meets no query.
-        if !padding {
+        if work.first < work.last {
             while turn.head() < hint::opaque(problem.query_heads) / problem.key_heads {
                 add_head::<C, D, V>(params, &block, &mut turn, &mut sums);
                 turn.next_head();
@@ -191,7 +187,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> Queries<C, D, V> {
             // dK += dSᵀ Q, dQ += dS K
             block.add_wide(grad_key, &grads, parity);
             let part = shared.query_gradients();
-            sums.add(first_query, shared.lane, shared.part, &part, Self::PART);
+            sums.add::<2>(first_query, shared.lane, shared.part, &part, Self::PART);
         }
     }
 

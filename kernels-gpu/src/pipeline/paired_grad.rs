@@ -91,12 +91,6 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
         (warp % parts, warp / parts)
     }
 
-    /// A place hidden from the optimiser: it would compute all those that follow from it before the loop and keep them in registers.
-    #[inline(always)]
-    fn at(place: LanePlace) -> LanePlace {
-        place.hidden()
-    }
-
     const fn scores_shape(depth: u32) -> Shape {
         Shape { rows: 1, columns: C::STEP_TILES, depth: (depth / 16) as usize }
     }
@@ -111,14 +105,10 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
     /// The step has arrived; all lanes of the warp execute it together.
     #[inline(always)]
     pub unsafe fn scores(&self, parity: u32) -> MmaTiles {
-        let right = Self::at(self.columns.0).shifted(parity * C::TILE.step_bytes());
+        let right = self.columns.0.hidden().shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
         unsafe {
-            mma_product::of_rows_by_eight::<C::Element, D>(
-                Self::scores_shape(D),
-                Self::at(self.rows.0),
-                right,
-            )
+            mma_product::of_rows_by_eight::<C::Element, D>(Self::scores_shape(D), self.rows.0.hidden(), right)
         }
     }
 
@@ -128,7 +118,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
     /// As [`PairedBlock::scores`].
     #[inline(always)]
     pub unsafe fn weight_gradients(&self) -> MmaTiles {
-        let (left, right) = (Self::at(self.rows.1), Self::at(self.columns.1));
+        let (left, right) = (self.rows.1.hidden(), self.columns.1.hidden());
         // SAFETY: the caller's.
         unsafe { mma_product::of_rows_by_eight::<C::Element, V>(Self::scores_shape(V), left, right) }
     }
@@ -176,8 +166,8 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
     /// All threads have stored weights before a barrier; all lanes of the warp execute it together.
     #[inline(always)]
     pub unsafe fn add_value(&self, sum: &mut MmaTiles) {
-        let left = Self::at(self.by_keys).shifted(to_weights::<C>());
-        let right = Self::at(self.sums.1);
+        let left = self.by_keys.hidden().shifted(to_weights::<C>());
+        let right = self.sums.1.hidden();
         // SAFETY: the caller's.
         unsafe {
             mma_product::add_product::<C::Element, GRAD_SUM_ROWS, V>(Self::sum_shape(V), sum, left, right, 2)
@@ -190,8 +180,8 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
     /// As [`PairedBlock::add_value`], of gradients of scores.
     #[inline(always)]
     pub unsafe fn add_wide(&self, sum: &mut MmaTiles, parity: u32) {
-        let left = Self::at(self.by_keys);
-        let right = Self::at(self.sums.0).shifted(parity * C::TILE.step_bytes());
+        let left = self.by_keys.hidden();
+        let right = self.sums.0.hidden().shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
         unsafe {
             mma_product::add_product::<C::Element, GRAD_SUM_ROWS, D>(Self::sum_shape(D), sum, left, right, 2)
@@ -206,7 +196,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
     pub unsafe fn add_query_gradients(&self, sums: &QuerySums, first_query: u32) {
         let (tiles, groups) = ((C::TILE.group_columns() / 8) as usize, C::TILE.column_groups() as usize);
         let shape = Shape { rows: 1, columns: tiles, depth: (C::TILE.block_rows() / 16) as usize };
-        let (left, right) = (Self::at(self.by_queries), Self::at(self.keys));
+        let (left, right) = (self.by_queries.hidden(), self.keys.hidden());
         // With steps of 16, halves of a tile of sums, registers are so short that this is computed anew in each step: the assembler
         // does not know that a query is below 2^31.
         let halves = C::TILE.step < GRAD_SUM_ROWS;
@@ -221,7 +211,7 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> PairedBlock<C, D, V> {
                 right,
                 groups / 2,
             );
-            sums.add_eights(first_query, thread % 32, [row, 8 * column_group], &part, [tiles, groups]);
+            sums.add::<1>(first_query, thread % 32, [row, 8 * column_group], &part, [tiles, groups]);
         }
     }
 

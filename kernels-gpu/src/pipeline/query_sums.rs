@@ -84,13 +84,13 @@ impl QuerySums {
         numbers
     }
 
-    /// Adds a warp's part of dQ to a tile: 16 rows from `first_row` on, and from `first_column` on `tiles` times 8 columns, of which
-    /// each 16 are followed by those of the other `stride - 1` groups of warps.
+    /// Adds a warp's part of dQ to a tile: 16 rows from `first_row` on, and from `first_column` on `tiles` times 8 columns. Each
+    /// `NEIGHBOURS` times 8 lie side by side, and are followed by those of the other `stride - 1` groups of warps.
     ///
     /// # Safety
     /// The tile is one of the sequence's; it is initialised, and whatever else touches it adds too.
     #[inline(always)]
-    pub unsafe fn add(
+    pub unsafe fn add<const NEIGHBOURS: usize>(
         &self,
         first_query: u32,
         lane: u32,
@@ -100,28 +100,9 @@ impl QuerySums {
     ) {
         let first = self.part(first_query, lane, part);
         for n in 0..tiles {
+            let tile = n / NEIGHBOURS * stride * NEIGHBOURS + n % NEIGHBOURS;
             // SAFETY: the caller's.
-            unsafe { Self::add_tile(first, (n / 2 * stride * 16 + n % 2 * 8) as u32, &sum.tiles[n]) }
-        }
-    }
-
-    /// The same where each 8 are followed by those of the other `stride - 1` groups.
-    ///
-    /// # Safety
-    /// As [`QuerySums::add`].
-    #[inline(always)]
-    pub unsafe fn add_eights(
-        &self,
-        first_query: u32,
-        lane: u32,
-        part: [u32; 2],
-        sum: &MmaTiles,
-        [tiles, stride]: [usize; 2],
-    ) {
-        let first = self.part(first_query, lane, part);
-        for n in 0..tiles {
-            // SAFETY: the caller's.
-            unsafe { Self::add_tile(first, (n * stride * 8) as u32, &sum.tiles[n]) }
+            unsafe { Self::add_tile(first, 8 * tile as u32, &sum.tiles[n]) }
         }
     }
 

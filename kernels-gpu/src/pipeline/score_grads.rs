@@ -8,10 +8,8 @@ use crate::tiles::swizzled::{LanePlace, SwizzledTile};
 use core::marker::PhantomData;
 use cuda_std::mem::{self, SharedAddr};
 use cuda_std::{hint, shared};
+use flash_attention_abi::flash::GRAD_SUM_ROWS;
 use flash_attention_geometry::mma::{MatrixLane, MmaPlace};
-
-/// Columns of the tile: queries of a step.
-const STEP: u32 = 32;
 
 /// A thread's view of the tile `[keys of the block, queries of a step]`, and of the keys that it is multiplied with, of `D`
 /// columns.
@@ -38,9 +36,9 @@ impl<C: FlashGradConfig, const D: u32> ScoreGrads<C, D> {
     /// The view of a thread.
     #[inline(always)]
     pub fn new(thread: u32) -> Self {
-        const { assert!(C::TILE.step == STEP && C::TILE.head_dim == D) };
+        const { assert!(C::TILE.step == GRAD_SUM_ROWS && C::TILE.head_dim == D) };
         let start = shared::dynamic_shared_address();
-        let tile = SwizzledTile::<STEP>::new(start.offset(C::TILE.score_grads_offset()));
+        let tile = SwizzledTile::<GRAD_SUM_ROWS>::new(start.offset(C::TILE.score_grads_offset()));
         let keys = SwizzledTile::<D>::new(start);
         let place = MmaPlace::new(thread, C::TILE.warp_rows);
         let (warp, lane) = (thread / 32, thread % 32);
@@ -70,7 +68,7 @@ impl<C: FlashGradConfig, const D: u32> ScoreGrads<C, D> {
                 let numbers = &grads.tiles[m * C::STEP_TILES + n];
                 for half in 0..2 {
                     let packed = C::Element::pack(numbers[2 * half], numbers[2 * half + 1]);
-                    let at = SwizzledTile::<STEP>::beside(to, 16 * m + 8 * half, n);
+                    let at = SwizzledTile::<GRAD_SUM_ROWS>::beside(to, 16 * m + 8 * half, n);
                     // SAFETY: inside the tile, and this thread's alone.
                     unsafe { mem::st_shared_u32::<0>(at, packed) }
                 }
@@ -86,6 +84,8 @@ impl<C: FlashGradConfig, const D: u32> ScoreGrads<C, D> {
     pub unsafe fn query_gradients(&self) -> MmaTiles {
         let shape = Shape { rows: 1, columns: Self::TILES, depth: (C::TILE.block_rows() / 16) as usize };
         // SAFETY: the caller's.
-        unsafe { mma_product::of_columns::<C::Element, STEP, D>(shape, self.left, self.keys, Self::STRIDE) }
+        unsafe {
+            mma_product::of_columns::<C::Element, GRAD_SUM_ROWS, D>(shape, self.left, self.keys, Self::STRIDE)
+        }
     }
 }

@@ -41,6 +41,26 @@ unsafe fn add_pair<E: HalfElement>(
     }
 }
 
+/// The same for all pairs of a step of 16 terms, which are rows of the right operand from `row` on; of its 16-column pairs only
+/// every `stride`-th is taken.
+///
+/// # Safety
+/// As [`of_rows`].
+#[inline(always)]
+unsafe fn add_step<E: HalfElement, const RIGHT: u32>(
+    shape: Shape,
+    sums: &mut MmaTiles,
+    a: &[Left; 2],
+    right: LanePlace,
+    [row, stride]: [usize; 2],
+) {
+    for pair in 0..shape.columns / 2 {
+        let part = SwizzledTile::<RIGHT>::part(right, row, pair * stride);
+        // SAFETY: the caller's.
+        unsafe { add_pair::<E>(shape, sums, a, pair, mem::ldmatrix_x4_trans::<0>(part)) }
+    }
+}
+
 /// `a * bᵀ`, where the terms lie side by side in the rows of both. `left` and `right` are the lane's places in two tiles of
 /// `COLUMNS` columns.
 ///
@@ -93,13 +113,8 @@ pub unsafe fn add_weighted<E: HalfElement, const COLUMNS: u32>(
                 E::pack(high[2], high[3]),
             ];
         }
-        for pair in 0..shape.columns / 2 {
-            // SAFETY: the caller's.
-            let b =
-                unsafe { mem::ldmatrix_x4_trans::<0>(SwizzledTile::<COLUMNS>::part(values, 16 * k, pair)) };
-            // SAFETY: the caller's.
-            unsafe { add_pair::<E>(shape, output, &a, pair, b) }
-        }
+        // SAFETY: the caller's.
+        unsafe { add_step::<E, COLUMNS>(shape, output, &a, values, [16 * k, 1]) }
     }
 }
 
@@ -122,13 +137,8 @@ pub unsafe fn of_columns<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
             // SAFETY: the caller's.
             a[m] = unsafe { mem::ldmatrix_x4_trans::<0>(SwizzledTile::<LEFT>::part(left, 16 * k, m)) };
         }
-        for pair in 0..shape.columns / 2 {
-            let part = SwizzledTile::<RIGHT>::part(right, 16 * k, pair * stride);
-            // SAFETY: the caller's.
-            let b = unsafe { mem::ldmatrix_x4_trans::<0>(part) };
-            // SAFETY: the caller's.
-            unsafe { add_pair::<E>(shape, &mut result, &a, pair, b) }
-        }
+        // SAFETY: the caller's.
+        unsafe { add_step::<E, RIGHT>(shape, &mut result, &a, right, [16 * k, stride]) }
     }
     result
 }
@@ -225,12 +235,7 @@ pub unsafe fn add_product<E: HalfElement, const LEFT: u32, const RIGHT: u32>(
     for k in 0..shape.depth {
         // SAFETY: the caller's.
         let a = unsafe { [mem::ldmatrix_x4::<0>(SwizzledTile::<LEFT>::part(left, 0, k)), [0; 4]] };
-        for pair in 0..shape.columns / 2 {
-            // SAFETY: the caller's.
-            unsafe {
-                let part = SwizzledTile::<RIGHT>::part(right, 16 * k, pair * stride);
-                add_pair::<E>(shape, sum, &a, pair, mem::ldmatrix_x4_trans::<0>(part));
-            }
-        }
+        // SAFETY: the caller's.
+        unsafe { add_step::<E, RIGHT>(shape, sum, &a, right, [16 * k, stride]) }
     }
 }
