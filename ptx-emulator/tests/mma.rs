@@ -258,6 +258,24 @@ fn edge_values_of_f16() {
 }
 
 #[test]
+fn sums_keep_as_many_places_as_a_gpu_does() {
+    let run = |mnemonic: &str, registers, lane| run(mnemonic, registers, &[lane; 32]).unwrap()[0][0];
+    let f32_of = |x: f32| x.to_bits();
+    // 1 + 2^-13 + 2^-14 and no products: 8-bit types keep 13 places, f16 all.
+    let c = f32_of(1.0 + 3.0 * 2f32.powi(-14));
+    let zeros = [0, 0, 0, 0, 0, 0, 0, 0, c, c, c, c];
+    let eight = "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32";
+    assert_eq!(run(eight, [4, 2, 4], zeros), f32_of(1.0 + 2f32.powi(-13)));
+    assert_eq!(run("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", [4, 2, 4], zeros), c);
+    // 1 and sixteen products of 2^-14: eight are half a unit of an f16, and are lost twice, since the sum is rounded in between.
+    let (small, one) = (f16(1) - (14 << 10), f16(1));
+    let (a, b, c) = (small << 16 | small, one << 16 | one, one << 16 | one);
+    let lane = [a, a, a, a, b, b, 0, 0, c, c, 0, 0];
+    let sum = run("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16", [4, 2, 2], lane);
+    assert_eq!(sum, c, "{sum:#010x}");
+}
+
+#[test]
 fn an_mma_of_a_part_of_a_warp_is_an_error() {
     let text = kernel("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", [4, 2, 4]);
     let emulator = emulator();

@@ -238,15 +238,15 @@ fn multiplicands(shape: &str, a: &str, b: &str) -> Option<Multiplicands> {
     let of = |run, steps, half_sums| Multiplicands { run, steps, flags: 0, integers: false, half_sums };
     let others = |name: &str| (if a == name { A_OTHER } else { 0 }) | if b == name { B_OTHER } else { 0 };
     Some(match (shape, a, b) {
-        ("m16n8k8", "f16", "f16") => of(pick_mma::<Half, 8, 8>(), 1, true),
-        ("m16n8k16", "f16", "f16") => of(pick_mma::<Half, 16, 8>(), 2, true),
-        ("m16n8k8", "bf16", "bf16") => of(pick_mma::<Brain, 8, 8>(), 1, false),
-        ("m16n8k16", "bf16", "bf16") => of(pick_mma::<Brain, 16, 8>(), 2, false),
-        ("m16n8k4", "tf32", "tf32") => of(pick_mma::<Tensor32, 4, 4>(), 1, false),
-        ("m16n8k8", "tf32", "tf32") => of(pick_mma::<Tensor32, 8, 4>(), 2, false),
+        ("m16n8k8", "f16", "f16") => of(pick_mma::<Half, 8, 8, 24>(), 1, true),
+        ("m16n8k16", "f16", "f16") => of(pick_mma::<Half, 16, 8, 24>(), 2, true),
+        ("m16n8k8", "bf16", "bf16") => of(pick_mma::<Brain, 8, 8, 24>(), 1, false),
+        ("m16n8k16", "bf16", "bf16") => of(pick_mma::<Brain, 16, 8, 24>(), 2, false),
+        ("m16n8k4", "tf32", "tf32") => of(pick_mma::<Tensor32, 4, 4, 24>(), 1, false),
+        ("m16n8k8", "tf32", "tf32") => of(pick_mma::<Tensor32, 8, 4, 24>(), 2, false),
         ("m16n8k16" | "m16n8k32", "e4m3" | "e5m2", "e4m3" | "e5m2") => {
             let long = shape == "m16n8k32";
-            let run = if long { pick_mma::<Eight, 32, 8>() } else { pick_mma::<Eight, 16, 8>() };
+            let run = if long { pick_mma::<Eight, 32, 16, 13>() } else { pick_mma::<Eight, 16, 16, 13>() };
             Multiplicands { flags: others("e5m2"), ..of(run, if long { 2 } else { 1 }, true) }
         }
         ("m16n8k16" | "m16n8k32", "s8" | "u8", "s8" | "u8") => {

@@ -14,13 +14,13 @@ fn form(shape: &str, a: &str, b: &str) -> Option<(Run, u32, usize, usize)> {
     let eight = |ty: &str| ["e4m3", "e5m2"].contains(&ty);
     let byte = |ty: &str| ["s8", "u8"].contains(&ty);
     Some(match (shape, a, b) {
-        ("m16n8k16", "f16", "f16") => (pick::<SparseFloat<Half, 16, 8>>(), 1, 2, 2),
-        ("m16n8k32", "f16", "f16") => (pick::<SparseFloat<Half, 32, 8>>(), 2, 4, 4),
-        ("m16n8k16", "bf16", "bf16") => (pick::<SparseFloat<Brain, 16, 8>>(), 1, 2, 2),
-        ("m16n8k32", "bf16", "bf16") => (pick::<SparseFloat<Brain, 32, 8>>(), 2, 4, 4),
-        ("m16n8k8", "tf32", "tf32") => (pick::<SparseFloat<Tensor32, 8, 4>>(), 1, 2, 2),
-        ("m16n8k16", "tf32", "tf32") => (pick::<SparseFloat<Tensor32, 16, 4>>(), 2, 4, 4),
-        ("m16n8k64", a, b) if eight(a) && eight(b) => (pick::<SparseFloat<Eight, 64, 8>>(), 4, 4, 4),
+        ("m16n8k16", "f16", "f16") => (pick::<SparseFloat<Half, 16, 8, 24>>(), 1, 2, 2),
+        ("m16n8k32", "f16", "f16") => (pick::<SparseFloat<Half, 32, 8, 24>>(), 2, 4, 4),
+        ("m16n8k16", "bf16", "bf16") => (pick::<SparseFloat<Brain, 16, 8, 24>>(), 1, 2, 2),
+        ("m16n8k32", "bf16", "bf16") => (pick::<SparseFloat<Brain, 32, 8, 24>>(), 2, 4, 4),
+        ("m16n8k8", "tf32", "tf32") => (pick::<SparseFloat<Tensor32, 8, 4, 24>>(), 1, 2, 2),
+        ("m16n8k16", "tf32", "tf32") => (pick::<SparseFloat<Tensor32, 16, 4, 24>>(), 2, 4, 4),
+        ("m16n8k64", a, b) if eight(a) && eight(b) => (pick::<SparseFloat<Eight, 64, 16, 13>>(), 4, 4, 4),
         ("m16n8k32", a, b) if byte(a) && byte(b) => (pick::<SparseInt<32>>(), 2, 2, 2),
         ("m16n8k64", a, b) if byte(a) && byte(b) => (pick::<SparseInt<64>>(), 4, 4, 4),
         _ => return None,

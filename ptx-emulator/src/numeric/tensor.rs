@@ -1,17 +1,29 @@
 //! How the matrix instructions of floating types add.
 //!
-//! The manual promises exact products and leaves order and rounding of the sums open. Published measurements of tensor cores
-//! (on sm_80, for 16-bit types) agree on this, which is what is computed here, the same on every host:
-//! - Products are exact. They are added in blocks of 8 (of 4 for tf32), in ascending order of k, the accumulator being one more
-//!   term of each block.
-//! - In a block all terms are aligned to the exponent of the largest and cut, towards zero, 24 binary places below the leading
-//!   bit of that exponent: one place more than an f32 has. The cut terms are added exactly.
-//! - The sum is cut to f32, towards zero. A zero sum is +0; what passes the largest f32 is infinite.
+//! The manual promises exact products and leaves order and rounding of the sums open. What GPUs do has been found out by experiment,
+//! bit by bit (arXiv:2511.10909, of which this follows the model of fused dot products; arXiv:2512.07004 and 2023's and earlier
+//! studies of V100 and A100 agree). An instruction is computed as by the first generation that has it, the same on every host:
+//! - Products are exact. They are added in blocks, in ascending order of k, the accumulator being one more term of each block.
+//! - A block's exponent is the largest of its terms. That of a product is the sum of its factors' exponents, even where their
+//!   significands' product is 2 or more; that of zero is -126, which for a product, too, is added to the other factor's.
+//! - All terms are aligned to it and cut, towards zero, a number of binary places below it. The cut terms are added exactly.
+//! - The sum is cut towards zero to the places of an f32, or to those of the terms if they are fewer; an f16 accumulator is rounded
+//!   to nearest. A zero sum is +0; what passes the largest f32 is infinite.
 //!
-//! So errors are up to twice those of a rounding chain, and one-sided: tests that pass here do not depend on better luck than a
-//! device gives. Later devices add longer blocks with more places, and keep fewer places for 8-bit types; no kernel should
-//! notice.
+//! | instruction | block | places | generation |
+//! |---|---|---|---|
+//! | `mma` m8n8k4 of f16 | 4 | 23 | Volta |
+//! | `mma`, `wmma` of f16, bf16 | 8 | 24 | Turing, Ampere |
+//! | `mma`, `wmma` of tf32 | 4 | 24 | Ampere |
+//! | `mma` of e4m3, e5m2 | 16 | 13 | Ada |
+//! | `wgmma` of f16, bf16 | 16 | 25 | Hopper |
+//! | `wgmma` of tf32 | 8 | 25 | Hopper |
+//! | `wgmma` of e4m3, e5m2 | 32 | 13 | Hopper |
+//!
+//! So errors are up to twice those of a rounding chain, and one-sided. Later generations add longer blocks with as many places or
+//! more. `mma.sp`, which those studies leave out, is taken to add its stored products as `mma` does.
 
+use super::half::{f16_to_f32, f32_to_f16};
 use super::round::{Round, narrow};
 
 /// Columns of a tile: the vector that one step works on.
@@ -20,92 +32,169 @@ pub(crate) const COLUMNS: usize = 8;
 /// The columns in the order in which a tile's rows hold them: a register of the accumulator has the even ones, the next the odd ones.
 pub(crate) const ORDER: [usize; COLUMNS] = [0, 2, 4, 6, 1, 3, 5, 7];
 
-/// Biased exponent of the largest term from which f32 arithmetic does: what a product loses below 2^-126 is then cut anyway, and
-/// every scale and result is normal.
-pub(crate) const PLAIN: i32 = 32;
+/// Exponent of a block from which f32 arithmetic does: what a product loses below 2^-126 is then cut anyway, and every scale and
+/// result is normal.
+pub(crate) const LOW: i32 = -95;
+/// And up to which products are finite.
+pub(crate) const HIGH: i32 = 126;
 
-/// Places below the leading bit of the largest term that the terms of a block keep.
-pub(crate) const PLACES: i32 = 24;
+/// The exponent of zero.
+pub(crate) const ZERO: i32 = -126;
+/// What stands for that of infinities and NaN: beyond `HIGH`, whatever is added.
+pub(crate) const FAR: i32 = 1000;
+/// The least exponent of an f16 that is not zero.
+pub(crate) const LEAST_HALF: i32 = -14;
 
-/// `sums += Σ a[k] · b[k]` over one block, for 8 columns.
-#[inline(always)]
-pub(crate) fn add_products<const BLOCK: usize>(
-    sums: &mut [f32; COLUMNS],
-    a: &[f32; BLOCK],
-    b: &[[f32; COLUMNS]; BLOCK],
-) {
-    let mut products = [[0f32; COLUMNS]; BLOCK];
-    let mut most = sums.map(|s| (s.to_bits() & 0x7fff_ffff) as i32);
-    for k in 0..BLOCK {
-        for n in 0..COLUMNS {
-            products[k][n] = a[k] * b[k][n];
-            most[n] = most[n].max((products[k][n].to_bits() & 0x7fff_ffff) as i32);
-        }
+/// Values and their exponents.
+#[derive(Clone, Copy)]
+pub(crate) struct Factors<const WIDTH: usize, const HEIGHT: usize> {
+    pub(crate) values: [[f32; WIDTH]; HEIGHT],
+    pub(crate) exponents: [[i32; WIDTH]; HEIGHT],
+}
+
+impl<const WIDTH: usize, const HEIGHT: usize> Factors<WIDTH, HEIGHT> {
+    /// Nothing yet.
+    #[inline(always)]
+    pub(crate) fn zero() -> Self {
+        Factors { values: [[0.0; WIDTH]; HEIGHT], exponents: [[0; WIDTH]; HEIGHT] }
     }
-    let mut plain = true;
-    for most in most {
-        plain &= most == 0 || (PLAIN << 23..255 << 23).contains(&most);
+
+    /// Of a type whose values have no exponent below `least`.
+    #[inline(always)]
+    pub(crate) fn new(values: [[f32; WIDTH]; HEIGHT], least: i32) -> Self {
+        Factors { values, exponents: values.map(|row| row.map(|x| exponent(x, least))) }
     }
-    if !plain {
-        for n in 0..COLUMNS {
-            sums[n] = add_exactly(sums[n], a, &b.map(|row| row[n]));
-        }
-        return;
+
+    /// Block `block` of row `row`.
+    #[inline(always)]
+    pub(crate) fn in_row<const BLOCK: usize>(&self, row: usize, block: usize) -> Factors<BLOCK, 1> {
+        let (values, exponents) =
+            (self.values[row].as_chunks().0[block], self.exponents[row].as_chunks().0[block]);
+        Factors { values: [values], exponents: [exponents] }
     }
-    let (mut up, mut down) = ([0f32; COLUMNS], [0f32; COLUMNS]);
-    for n in 0..COLUMNS {
-        let exponent = (most[n] >> 23).max(PLAIN);
-        up[n] = f32::from_bits(((254 + PLACES - exponent) << 23) as u32);
-        down[n] = f32::from_bits(((exponent - PLACES) << 23) as u32);
-    }
-    // SAFETY: no term is infinite or NaN here, and none scales to 2^25 or more.
-    let cut = |x: f32| unsafe { x.to_int_unchecked::<i32>() };
-    let mut total = [0i32; COLUMNS];
-    for n in 0..COLUMNS {
-        total[n] = cut(sums[n] * up[n]);
-    }
-    for product in &products {
-        for n in 0..COLUMNS {
-            total[n] += cut(product[n] * up[n]);
-        }
-    }
-    for n in 0..COLUMNS {
-        let magnitude = total[n].abs();
-        let nearest = magnitude as f32;
-        let above = cut(nearest) > magnitude;
-        let cut_down = f32::from_bits(nearest.to_bits() - u32::from(above)) * down[n];
-        sums[n] = f32::from_bits(cut_down.to_bits() | (total[n] as u32 & 1 << 31));
+
+    /// The rows of block `block`.
+    #[inline(always)]
+    pub(crate) fn rows<const BLOCK: usize>(&self, block: usize) -> Factors<WIDTH, BLOCK> {
+        Factors { values: self.values.as_chunks().0[block], exponents: self.exponents.as_chunks().0[block] }
     }
 }
 
-/// The same for one column and any values.
-#[inline(never)]
-fn add_exactly<const BLOCK: usize>(sum: f32, a: &[f32; BLOCK], b: &[f32; BLOCK]) -> f32 {
-    let mut terms = [0f64; 32];
-    terms[0] = f64::from(sum);
+/// The exponent of a factor, of a type whose values have none below `least`.
+#[inline(always)]
+pub(crate) fn exponent(x: f32, least: i32) -> i32 {
+    let field = (x.to_bits() >> 23 & 255) as i32;
+    let ordinary = if x == 0.0 { ZERO } else { (field - 127).max(least) };
+    if field == 255 { FAR } else { ordinary }
+}
+
+/// That of an accumulator.
+#[inline(always)]
+fn exponent_of_sum<const HALVES: bool>(x: f32) -> i32 {
+    exponent(x, if HALVES { LEAST_HALF } else { ZERO })
+}
+
+/// Sums of `BLOCK` terms that may pass 31 bits come near to 2^31, this near at least, before or after they wrap.
+pub(crate) const fn limit(block: usize, places: i32) -> i32 {
+    // Products are below 4, the accumulator is below 2.
+    if (block as i64 * 4 + 2) << places > i32::MAX as i64 { i32::MAX - (2 << places) } else { i32::MAX }
+}
+
+/// `sums += Σ a[k] · b[k]` over one block, for 8 columns, with terms of `PLACES` places; if `HALVES`, accumulators are f16.
+#[inline(always)]
+pub(crate) fn add_products<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+    sums: &mut [f32; COLUMNS],
+    a: &Factors<BLOCK, 1>,
+    b: &Factors<COLUMNS, BLOCK>,
+) {
+    let mut products = [[0f32; COLUMNS]; BLOCK];
+    let mut most = sums.map(exponent_of_sum::<HALVES>);
+    // Bits that are set where a term is not zero.
+    let mut any = sums.map(|s| s.to_bits() << 1);
     for k in 0..BLOCK {
-        // Exact: at most 22 bits.
-        terms[k + 1] = f64::from(a[k]) * f64::from(b[k]);
+        let set = if a.values[0][k] != 0.0 { !0 } else { 0 };
+        for n in 0..COLUMNS {
+            products[k][n] = a.values[0][k] * b.values[k][n];
+            any[n] |= b.values[k][n].to_bits() << 1 & set;
+            most[n] = most[n].max(a.exponents[0][k] + b.exponents[k][n]);
+        }
     }
-    let terms = &terms[..=BLOCK];
-    let most = terms.iter().fold(0f64, |m, t| m.max(t.abs()));
-    // `max` skips NaN.
-    if most == f64::INFINITY || terms.iter().any(|t| t.is_nan()) {
-        let total: f64 = terms.iter().sum();
-        return if total.is_nan() { f32::from_bits(0x7fff_ffff) } else { total as f32 };
+    let mut total = [0i32; COLUMNS];
+    let mut plain = true;
+    for n in 0..COLUMNS {
+        plain &= most[n] <= HIGH && (most[n] >= LOW || any[n] == 0);
+        most[n] = most[n].clamp(LOW, HIGH);
     }
-    if most == 0.0 {
-        return 0.0;
+    if plain {
+        let scale = most.map(|most| power(PLACES - most));
+        // SAFETY: no term is infinite or NaN here, and none scales to 2^31 or more.
+        let cut = |x: f32| unsafe { x.to_int_unchecked::<i32>() };
+        for n in 0..COLUMNS {
+            total[n] = cut(sums[n] * scale[n]);
+        }
+        for product in &products {
+            for n in 0..COLUMNS {
+                total[n] = total[n].wrapping_add(cut(product[n] * scale[n]));
+            }
+        }
+        plain = total.iter().all(|total| total ^ total >> 31 < limit(BLOCK, PLACES));
     }
-    // No term is subnormal as an f64: the smallest product is 2^-298.
-    let exponent = (most.to_bits() >> 52) as i32 - 1023;
-    let unit = f64::from_bits(((exponent - PLACES + 1023) as u64) << 52);
-    let total: i64 = terms.iter().map(|t| (t / unit) as i64).sum();
-    let exact = total as f64 * unit;
+    for n in 0..COLUMNS {
+        sums[n] = if plain {
+            round::<PLACES, HALVES>(f64::from(total[n]) * f64::from(power(most[n] - PLACES)))
+        } else {
+            add_exactly::<BLOCK, PLACES, HALVES>(sums[n], a, b, n)
+        };
+    }
+}
+
+/// A power of two that is a normal f32.
+#[inline(always)]
+fn power(exponent: i32) -> f32 {
+    f32::from_bits(((127 + exponent) << 23) as u32)
+}
+
+/// A sum as the accumulator holds it.
+#[inline(always)]
+fn round<const PLACES: i32, const HALVES: bool>(exact: f64) -> f32 {
     if exact.abs() >= 2f64.powi(128) {
         return f32::INFINITY.copysign(exact as f32);
     }
-    narrow(exact, Round::Zero)
+    let cut = narrow(exact, Round::Zero);
+    if HALVES {
+        // The last bit says that something was cut: so rounding to nearest comes out as that of the exact sum.
+        let odd = u32::from(f64::from(cut) != exact);
+        return f16_to_f32(f32_to_f16(f32::from_bits(cut.to_bits() | odd)));
+    }
+    f32::from_bits(cut.to_bits() & !unkept(PLACES))
+}
+
+/// The low bits of an f32 that has no more places than the terms.
+pub(crate) const fn unkept(places: i32) -> u32 {
+    if places < 23 { (1 << (23 - places)) - 1 } else { 0 }
+}
+
+/// The same for column `n` and any values.
+#[inline(never)]
+fn add_exactly<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+    sum: f32,
+    a: &Factors<BLOCK, 1>,
+    b: &Factors<COLUMNS, BLOCK>,
+    n: usize,
+) -> f32 {
+    // Exact: at most 22 bits.
+    let product = |k: usize| f64::from(a.values[0][k]) * f64::from(b.values[k][n]);
+    let terms = || (0..BLOCK).map(product).chain([f64::from(sum)]);
+    if terms().any(|t| !t.is_finite()) {
+        let total: f64 = terms().sum();
+        return if total.is_nan() { f32::from_bits(0x7fff_ffff) } else { total as f32 };
+    }
+    let exponents = (0..BLOCK).map(|k| a.exponents[0][k] + b.exponents[k][n]);
+    let most = exponents.fold(exponent_of_sum::<HALVES>(sum), i32::max);
+    // No term is subnormal as an f64: the smallest product is 2^-298.
+    let unit = f64::from_bits(((most - PLACES + 1023) as u64) << 52);
+    let total: i64 = terms().map(|t| (t / unit) as i64).sum();
+    round::<PLACES, HALVES>(total as f64 * unit)
 }
 
 #[cfg(test)]
@@ -113,8 +202,14 @@ mod tests {
     use super::*;
 
     fn one(sum: f32, a: [f32; 8], b: [f32; 8]) -> f32 {
+        added::<24, false>(sum, a, b)
+    }
+
+    /// Of factors whose type has all exponents of an f32.
+    fn added<const PLACES: i32, const HALVES: bool>(sum: f32, a: [f32; 8], b: [f32; 8]) -> f32 {
         let mut sums = [sum; COLUMNS];
-        add_products(&mut sums, &a, &b.map(|x| [x; COLUMNS]));
+        let (a, b) = (Factors::new([a], ZERO), Factors::new(b.map(|x| [x; COLUMNS]), ZERO));
+        add_products::<8, PLACES, HALVES>(&mut sums, &a, &b);
         assert!(sums.iter().all(|s| s.to_bits() == sums[0].to_bits()));
         sums[0]
     }
@@ -171,6 +266,46 @@ mod tests {
     }
 
     #[test]
+    fn a_product_counts_by_its_factors_exponents() {
+        // 2.25 has the exponent 0: four units of 2^-24 are kept, of which each would be lost beside an exponent of 1.
+        let unit = 2f32.powi(-24);
+        let terms = [1.5, unit, unit, unit, unit, 0.0, 0.0, 0.0];
+        assert_eq!(one(0.0, terms, [1.5, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]), 2.25 + 4.0 * unit);
+        assert_eq!(one(2.25, terms, [0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]), 2.25);
+        // Zero times 2^100 has the exponent -26.
+        let small = 2f32.powi(-51);
+        assert_eq!(one(small, [0.0; 8], [2f32.powi(100); 8]), 0.0);
+        assert_eq!(one(small, [0.0; 8], [2f32.powi(99); 8]), small);
+    }
+
+    #[test]
+    fn fewer_places_are_those_of_the_sum_too() {
+        assert_eq!(added::<13, false>(1.0 + 2f32.powi(-13), [0.0; 8], [0.0; 8]), 1.0 + 2f32.powi(-13));
+        assert_eq!(added::<13, false>(-1.0 - 2f32.powi(-14), [0.0; 8], [0.0; 8]), -1.0);
+        // 1 + 8 · 2^-13: all kept. 2^-14 eight times: all lost.
+        assert_eq!(added::<13, false>(1.0, [2f32.powi(-13); 8], [1.0; 8]), 1.0 + 2f32.powi(-10));
+        assert_eq!(added::<13, false>(1.0, [2f32.powi(-14); 8], [1.0; 8]), 1.0);
+        // 3 + 2^-13 has 14 places.
+        assert_eq!(
+            added::<13, false>(1.5, [1.5, 2f32.powi(-13), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [1.0; 8]),
+            3.0
+        );
+    }
+
+    #[test]
+    fn halves_are_rounded_to_nearest() {
+        let ulp = 2f32.powi(-10);
+        let tie = [ulp / 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(added::<24, true>(1.0, tie, [1.0; 8]), 1.0);
+        assert_eq!(added::<24, true>(1.0 + ulp, tie, [1.0; 8]), 1.0 + 2.0 * ulp);
+        // A tie and 2^-24, which an f32 of 2 would lose.
+        let above = [1.0, ulp, 2f32.powi(-24), 0.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(added::<24, true>(1.0, above, [1.0; 8]), 2.0 + 2.0 * ulp);
+        assert_eq!(added::<24, true>(65504.0, [16.0; 8], [1.0; 8]), f32::INFINITY);
+        assert_eq!(added::<24, true>(2f32.powi(-24), [0.0; 8], [1.0; 8]), 2f32.powi(-24));
+    }
+
+    #[test]
     fn the_fast_way_is_the_exact_way() {
         let mut seed = 7u32;
         let mut next = || {
@@ -180,9 +315,26 @@ mod tests {
         };
         for _ in 0..20_000 {
             let sum = next();
-            let a: [f32; 8] = std::array::from_fn(|_| next());
-            let b: [f32; 8] = std::array::from_fn(|_| next());
-            assert_eq!(one(sum, a, b).to_bits(), add_exactly(sum, &a, &b).to_bits(), "{sum} {a:?} {b:?}");
+            let a = Factors::new([std::array::from_fn(|_| next())], ZERO);
+            let b: Factors<COLUMNS, 16> =
+                Factors::new(std::array::from_fn(|_| std::array::from_fn(|_| next())), ZERO);
+            let mut sums = [sum; COLUMNS];
+            add_products::<16, 25, false>(&mut sums, &a, &b);
+            for (n, sum_of_column) in sums.into_iter().enumerate() {
+                let exact = add_exactly::<16, 25, false>(sum, &a, &b, n);
+                assert_eq!(sum_of_column.to_bits(), exact.to_bits(), "{sum} {:?}", a.values);
+            }
         }
+    }
+
+    #[test]
+    fn sums_that_pass_31_bits_are_exact() {
+        // 16 products of nearly 4 and their sum nearly 64: 2^31 at 25 places.
+        let most = 2.0 - 2f32.powi(-10);
+        let (a, b) =
+            (Factors::new([[most; 16]], LEAST_HALF), Factors::new([[most; COLUMNS]; 16], LEAST_HALF));
+        let mut sums = [1.75; COLUMNS];
+        add_products::<16, 25, false>(&mut sums, &a, &b);
+        assert_eq!(sums, [narrow(16.0 * f64::from(most) * f64::from(most) + 1.75, Round::Zero); COLUMNS]);
     }
 }

@@ -1,6 +1,8 @@
 //! The sums of `tensor` and the widening of fragments, with AVX2 and F16C: the same results, faster.
 
-use super::tensor::{COLUMNS, ORDER, PLACES, PLAIN, add_products};
+use super::tensor::{
+    COLUMNS, FAR, Factors, HIGH, LEAST_HALF, LOW, ORDER, ZERO, add_products, exponent, limit, unkept,
+};
 use std::arch::x86_64::*;
 
 /// `sums += a · b` for all rows of a tile, block after block, as `add_products`.
@@ -8,70 +10,155 @@ use std::arch::x86_64::*;
 /// The rows' sums of one block do not depend on each other, so that a CPU works on several at a time; the blocks of one row do.
 ///
 /// # Safety
-/// The CPU must have AVX2.
-#[target_feature(enable = "avx2")]
-pub(crate) unsafe fn multiply<const K: usize, const BLOCK: usize, const ROWS: usize>(
+/// The CPU must have AVX2 and F16C.
+#[target_feature(enable = "avx2,f16c")]
+pub(crate) unsafe fn multiply<
+    const K: usize,
+    const BLOCK: usize,
+    const PLACES: i32,
+    const HALVES: bool,
+    const ROWS: usize,
+>(
     sums: &mut [[f32; COLUMNS]; ROWS],
-    a: &[[f32; K]; ROWS],
-    b: &[[f32; COLUMNS]; K],
+    a: &Factors<K, ROWS>,
+    b: &Factors<COLUMNS, K>,
 ) {
-    let mut before = [[0f32; COLUMNS]; ROWS];
-    for (block, b) in b.as_chunks::<BLOCK>().0.iter().enumerate() {
-        // The largest term of all, and one less than the smallest of the columns' largest ones; zero is the largest number then.
-        let (mut largest, mut least) = (_mm256_setzero_si256(), _mm256_set1_epi32(-1));
-        for ((sums, before), a) in sums.iter_mut().zip(&mut before).zip(a) {
-            *before = *sums;
-            let most = add_block(sums, &a.as_chunks::<BLOCK>().0[block], b);
-            largest = _mm256_max_epi32(largest, most);
-            least = _mm256_min_epu32(least, _mm256_sub_epi32(most, _mm256_set1_epi32(1)));
-        }
-        let high = _mm256_cmpgt_epi32(largest, _mm256_set1_epi32((255 << 23) - 1));
-        // As a signed number, that of zero is below all others.
-        let low = _mm256_andnot_si256(least, _mm256_cmpgt_epi32(_mm256_set1_epi32((PLAIN << 23) - 1), least));
-        if _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(high, low))) != 0 {
-            *sums = before;
-            for (sums, a) in sums.iter_mut().zip(a) {
-                add_products(sums, &a.as_chunks::<BLOCK>().0[block], b);
+    let b = (b.values.as_chunks::<BLOCK>().0, b.exponents.as_chunks::<BLOCK>().0);
+    for (block, b) in b.0.iter().zip(b.1).enumerate() {
+        for ((sums, values), exponents) in sums.iter_mut().zip(&a.values).zip(&a.exponents) {
+            let a = (&values.as_chunks::<BLOCK>().0[block], &exponents.as_chunks::<BLOCK>().0[block]);
+            if !add_block::<BLOCK, PLACES, HALVES>(sums, a, b) {
+                let a = Factors { values: [*a.0], exponents: [*a.1] };
+                let b = Factors { values: *b.0, exponents: *b.1 };
+                add_products::<BLOCK, PLACES, HALVES>(sums, &a, &b);
             }
         }
     }
 }
 
-/// `add_products` where no column's largest term is infinite or NaN, and none is below `PLAIN` but not zero; returns the largest terms.
-#[target_feature(enable = "avx2")]
+/// `add_products`, values beside exponents; false where a column's terms are none that f32 arithmetic can add, and nothing is done.
+#[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn add_block<const BLOCK: usize>(
+fn add_block<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
     sums: &mut [f32; COLUMNS],
-    a: &[f32; BLOCK],
-    b: &[[f32; COLUMNS]; BLOCK],
-) -> __m256i {
-    let magnitude = _mm256_set1_epi32(0x7fff_ffff);
+    a: (&[f32; BLOCK], &[i32; BLOCK]),
+    b: (&[[f32; COLUMNS]; BLOCK], &[[i32; COLUMNS]; BLOCK]),
+) -> bool {
     // SAFETY: a row has 8 floats.
     let sum = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
-    let mut products = [_mm256_setzero_ps(); BLOCK];
-    let mut most = _mm256_and_si256(_mm256_castps_si256(sum), magnitude);
-    for k in 0..BLOCK {
-        // SAFETY: a row of B has 8 floats.
-        products[k] = unsafe { _mm256_mul_ps(_mm256_set1_ps(a[k]), _mm256_loadu_ps(b[k].as_ptr())) };
-        most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(products[k]), magnitude));
+    let without_sign = _mm256_slli_epi32::<1>(_mm256_castps_si256(sum));
+    let mut most = _mm256_sub_epi32(_mm256_srli_epi32::<24>(without_sign), _mm256_set1_epi32(127));
+    if HALVES {
+        let zero = _mm256_cmpeq_epi32(without_sign, _mm256_setzero_si256());
+        let least = _mm256_andnot_si256(zero, _mm256_set1_epi32(LEAST_HALF));
+        most = _mm256_blendv_epi8(_mm256_max_epi32(most, least), most, zero);
     }
+    let mut products = [_mm256_setzero_ps(); BLOCK];
+    for k in 0..BLOCK {
+        // SAFETY: a row of B has 8 numbers.
+        unsafe {
+            products[k] = _mm256_mul_ps(_mm256_set1_ps(a.0[k]), _mm256_loadu_ps(b.0[k].as_ptr()));
+            let exponents = _mm256_loadu_si256(b.1[k].as_ptr().cast());
+            most = _mm256_max_epi32(most, _mm256_add_epi32(_mm256_set1_epi32(a.1[k]), exponents));
+        }
+    }
+    let low = _mm256_cmpgt_epi32(_mm256_set1_epi32(LOW), most);
+    let mut high = _mm256_cmpgt_epi32(most, _mm256_set1_epi32(HIGH));
     // Powers of two: the exponent that `up` takes to `PLACES`, and back.
-    let exponent = _mm256_max_epi32(most, _mm256_set1_epi32(PLAIN << 23));
-    let exponent = _mm256_and_si256(exponent, _mm256_set1_epi32(255 << 23));
-    let up = _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32((254 + PLACES) << 23), exponent));
-    let down = _mm256_castsi256_ps(_mm256_sub_epi32(exponent, _mm256_set1_epi32(PLACES << 23)));
+    let least = _mm256_max_epi32(most, _mm256_set1_epi32(LOW));
+    let up = _mm256_slli_epi32::<23>(_mm256_sub_epi32(_mm256_set1_epi32(127 + PLACES), least));
+    let down = _mm256_slli_epi32::<23>(_mm256_add_epi32(least, _mm256_set1_epi32(127 - PLACES)));
+    let (up, down) = (_mm256_castsi256_ps(up), _mm256_castsi256_ps(down));
     let mut total = _mm256_cvttps_epi32(_mm256_mul_ps(sum, up));
     for product in products {
         total = _mm256_add_epi32(total, _mm256_cvttps_epi32(_mm256_mul_ps(product, up)));
     }
-    let nearest = _mm256_cvtepi32_ps(total);
-    // Below zero where rounding went away from zero; all ones then: adding it to the bits steps back.
-    let less = _mm256_sub_epi32(total, _mm256_cvttps_epi32(nearest));
-    let away = _mm256_srai_epi32::<31>(_mm256_sign_epi32(less, total));
-    let cut = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), away));
+    if limit(BLOCK, PLACES) < i32::MAX {
+        let size = _mm256_xor_si256(total, _mm256_srai_epi32::<31>(total));
+        high = _mm256_or_si256(high, _mm256_cmpgt_epi32(size, _mm256_set1_epi32(limit(BLOCK, PLACES) - 1)));
+    }
+    if _mm256_movemask_epi8(_mm256_or_si256(high, low)) != 0 {
+        let low = _mm256_andnot_si256(all_zero(without_sign, a.0, b.0), low);
+        if _mm256_movemask_epi8(_mm256_or_si256(high, low)) != 0 {
+            return false;
+        }
+    }
+    let result = rounded::<PLACES, HALVES>(total, down);
     // SAFETY: as above.
-    unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), _mm256_mul_ps(cut, down)) };
-    most
+    unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), result) };
+    true
+}
+
+/// The columns in which no term is anything but zero.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn all_zero<const BLOCK: usize>(
+    without_sign: __m256i,
+    a: &[f32; BLOCK],
+    b: &[[f32; COLUMNS]; BLOCK],
+) -> __m256i {
+    let mut any = without_sign;
+    for (a, b) in a.iter().zip(b) {
+        // SAFETY: a row of B has 8 floats.
+        let b = unsafe { _mm256_loadu_si256(b.as_ptr().cast()) };
+        let set = _mm256_set1_epi32(if *a == 0.0 { 0 } else { -1 });
+        any = _mm256_or_si256(any, _mm256_and_si256(_mm256_slli_epi32::<1>(b), set));
+    }
+    _mm256_cmpeq_epi32(any, _mm256_setzero_si256())
+}
+
+/// An exact sum, of which `down` is the unit, as the accumulator holds it.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn rounded<const PLACES: i32, const HALVES: bool>(total: __m256i, down: __m256) -> __m256 {
+    let nearest = _mm256_cvtepi32_ps(total);
+    let mut bits = _mm256_castps_si256(nearest);
+    if PLACES < 16 {
+        // Every sum of up to 64 terms is an f32.
+        if !HALVES {
+            bits = _mm256_andnot_si256(_mm256_set1_epi32(unkept(PLACES) as i32), bits);
+        }
+    } else {
+        // Below zero where rounding went away from zero; all ones then: adding it to the bits steps back.
+        let less = _mm256_sub_epi32(total, _mm256_cvttps_epi32(nearest));
+        bits = _mm256_add_epi32(bits, _mm256_srai_epi32::<31>(_mm256_sign_epi32(less, total)));
+        if HALVES {
+            // The last bit says that something was cut.
+            let exact = _mm256_cmpeq_epi32(less, _mm256_setzero_si256());
+            bits = _mm256_or_si256(bits, _mm256_andnot_si256(exact, _mm256_set1_epi32(1)));
+        }
+    }
+    let result = _mm256_mul_ps(_mm256_castsi256_ps(bits), down);
+    if HALVES { _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(result)) } else { result }
+}
+
+/// The exponents of factors, of a type whose values have none below `least`.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) unsafe fn exponents(values: &[f32], least: i32, to: &mut [i32]) {
+    let (values, last) = values.as_chunks::<8>();
+    let (to, last_to) = to.as_chunks_mut::<8>();
+    let to_zero = _mm256_set1_epi32(ZERO - least);
+    for (values, to) in values.iter().zip(to) {
+        // SAFETY: 8 numbers each.
+        unsafe {
+            let without_sign = _mm256_slli_epi32::<1>(_mm256_loadu_si256(values.as_ptr().cast()));
+            let field = _mm256_srli_epi32::<24>(without_sign);
+            // The field is 0 for zeros and, where they are values of the type, for numbers whose exponent is `ZERO`, too.
+            let zero = _mm256_cmpeq_epi32(field, _mm256_setzero_si256());
+            let least = _mm256_add_epi32(_mm256_set1_epi32(least), _mm256_and_si256(zero, to_zero));
+            let finite = _mm256_max_epi32(_mm256_sub_epi32(field, _mm256_set1_epi32(127)), least);
+            let special = _mm256_cmpeq_epi32(field, _mm256_set1_epi32(255));
+            let all = _mm256_add_epi32(finite, _mm256_and_si256(special, _mm256_set1_epi32(FAR - 128)));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), all);
+        }
+    }
+    for (value, to) in last.iter().zip(last_to) {
+        *to = exponent(*value, least);
+    }
 }
 
 /// 8 values of f16.
@@ -157,10 +244,27 @@ fn quads([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numeric::half::{bf16_to_f32, f16_to_f32};
+    use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_f16};
+
+    /// Both ways add the same.
+    fn compare<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+        sums: [[f32; 8]; 3],
+        a: &Factors<16, 3>,
+        b: &Factors<8, 16>,
+    ) {
+        let (mut fast, mut wanted) = (sums, sums);
+        // SAFETY: the tests that call this look for what it needs.
+        unsafe { multiply::<16, BLOCK, PLACES, HALVES, 3>(&mut fast, a, b) };
+        for (row, sums) in wanted.iter_mut().enumerate() {
+            for block in 0..16 / BLOCK {
+                add_products::<BLOCK, PLACES, HALVES>(sums, &a.in_row(row, block), &b.rows(block));
+            }
+        }
+        assert_eq!(fast.map(|row| row.map(f32::to_bits)), wanted.map(|row| row.map(f32::to_bits)));
+    }
 
     #[test]
-    fn sums_and_widening_are_those_of_the_portable_code() {
+    fn sums_are_those_of_the_portable_code() {
         if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")) {
             return;
         }
@@ -181,23 +285,40 @@ mod tests {
             let a: [[f32; 16]; 3] = std::array::from_fn(|_| std::array::from_fn(|_| value()));
             let b: [[f32; 8]; 16] = std::array::from_fn(|_| std::array::from_fn(|_| value()));
             let sums: [[f32; 8]; 3] = std::array::from_fn(|_| std::array::from_fn(|_| value()));
-            let (mut by_eight, mut by_four) = (sums, sums);
+            let halves = sums.map(|row| row.map(|x| f16_to_f32(f32_to_f16(x))));
+            let (a, b) = (Factors::new(a, ZERO), Factors::new(b, LEAST_HALF));
+            compare::<8, 24, false>(sums, &a, &b);
+            compare::<4, 24, false>(sums, &a, &b);
+            compare::<16, 25, false>(sums, &a, &b);
+            compare::<16, 13, false>(sums, &a, &b);
+            compare::<8, 24, true>(halves, &a, &b);
+            compare::<16, 25, true>(halves, &a, &b);
+            compare::<16, 13, true>(halves, &a, &b);
+        }
+    }
+
+    #[test]
+    fn exponents_are_those_of_the_portable_code() {
+        if !is_x86_feature_detected!("avx2") {
+            return;
+        }
+        let every = (0..0x1_0001u32).map(|x| f32::from_bits(x << 16 | x & 1));
+        for least in [ZERO, LEAST_HALF, -6] {
+            // Only types with the least exponent of f32 have its subnormals.
+            let values: Vec<f32> = every.clone().filter(|x| least == ZERO || !x.is_subnormal()).collect();
+            let mut all = vec![0; values.len()];
             // SAFETY: checked above.
-            unsafe {
-                multiply::<16, 8, 3>(&mut by_eight, &a, &b);
-                multiply::<16, 4, 3>(&mut by_four, &a, &b);
+            unsafe { exponents(&values, least, &mut all) };
+            for (x, to) in values.iter().zip(all) {
+                assert_eq!(to, exponent(*x, least), "{x:e} {least}");
             }
-            for (row, a) in a.iter().enumerate() {
-                let mut wanted = (sums[row], sums[row]);
-                for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
-                    add_products(&mut wanted.0, a, b);
-                }
-                for (a, b) in a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0) {
-                    add_products(&mut wanted.1, a, b);
-                }
-                assert_eq!(by_eight[row].map(f32::to_bits), wanted.0.map(f32::to_bits));
-                assert_eq!(by_four[row].map(f32::to_bits), wanted.1.map(f32::to_bits));
-            }
+        }
+    }
+
+    #[test]
+    fn widening_is_that_of_the_portable_code() {
+        if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")) {
+            return;
         }
         for first in (0..=0xffff).step_by(8) {
             let bits: [u16; 8] = std::array::from_fn(|k| (first + k) as u16);

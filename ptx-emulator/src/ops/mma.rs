@@ -10,7 +10,7 @@ use super::has_avx2;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
 use crate::numeric::eight::{e4m3_to_f32, e5m2_to_f32};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_f16};
-use crate::numeric::tensor::{COLUMNS, ORDER, add_products};
+use crate::numeric::tensor::{COLUMNS, Factors, LEAST_HALF, ORDER, ZERO, add_products, exponent};
 #[cfg(target_arch = "x86_64")]
 use crate::numeric::tensor_avx2 as avx2;
 use std::marker::PhantomData;
@@ -50,6 +50,8 @@ pub(crate) fn whole_warp(cx: &mut Cx, m: u32) -> Result<(), Flow> {
 pub(crate) trait Format {
     /// Elements in a 32-bit register.
     const PER_WORD: usize;
+    /// The least exponent of a value that is not zero.
+    fn least(other: bool) -> i32;
     /// Element `j` of a register; `other` tells apart the two types that share a format.
     fn element(word: u32, j: usize, other: bool) -> f32;
     /// All elements of all lanes' registers in order, of which there are `32 · PER_WORD`.
@@ -99,6 +101,10 @@ macro_rules! widen_pairs {
 impl Format for Half {
     const PER_WORD: usize = 2;
     #[inline(always)]
+    fn least(_: bool) -> i32 {
+        LEAST_HALF
+    }
+    #[inline(always)]
     fn element(word: u32, j: usize, _: bool) -> f32 {
         f16_to_f32(word >> (16 * j) & 0xffff)
     }
@@ -108,6 +114,10 @@ impl Format for Half {
 
 impl Format for Brain {
     const PER_WORD: usize = 2;
+    #[inline(always)]
+    fn least(_: bool) -> i32 {
+        ZERO
+    }
     #[inline(always)]
     fn element(word: u32, j: usize, _: bool) -> f32 {
         bf16_to_f32(word >> (16 * j) & 0xffff)
@@ -119,6 +129,10 @@ impl Format for Brain {
 impl Format for Tensor32 {
     const PER_WORD: usize = 1;
     #[inline(always)]
+    fn least(_: bool) -> i32 {
+        ZERO
+    }
+    #[inline(always)]
     fn element(word: u32, _: usize, _: bool) -> f32 {
         f32::from_bits(word & !0x1fff)
     }
@@ -126,6 +140,10 @@ impl Format for Tensor32 {
 
 impl Format for Eight {
     const PER_WORD: usize = 4;
+    #[inline(always)]
+    fn least(other: bool) -> i32 {
+        if other { LEAST_HALF } else { -6 }
+    }
     #[inline(always)]
     fn element(word: u32, j: usize, other: bool) -> f32 {
         let x = word >> (8 * j) & 0xff;
@@ -145,14 +163,19 @@ pub(crate) trait Machine {
     /// # Safety
     /// As for `widen`.
     unsafe fn transpose(from: &[f32], to: &mut [[f32; COLUMNS]]);
-    /// `sums += a · b`.
+    /// The exponents of factors, of a type whose values have none below `least`.
     ///
     /// # Safety
     /// As for `widen`.
-    unsafe fn multiply<const K: usize, const BLOCK: usize>(
+    unsafe fn exponents(values: &[f32], least: i32, to: &mut [i32]);
+    /// `sums += a · b`, as [`add_products`](crate::numeric::tensor::add_products).
+    ///
+    /// # Safety
+    /// As for `widen`.
+    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
         sums: &mut [[f32; COLUMNS]; ROWS],
-        a: &[[f32; K]; ROWS],
-        b: &[[f32; COLUMNS]; K],
+        a: &Factors<K, ROWS>,
+        b: &Factors<COLUMNS, K>,
     );
 }
 
@@ -179,14 +202,22 @@ impl Machine for Portable {
     }
 
     #[inline(always)]
-    unsafe fn multiply<const K: usize, const BLOCK: usize>(
+    unsafe fn exponents(values: &[f32], least: i32, to: &mut [i32]) {
+        for (x, to) in values.iter().zip(to) {
+            *to = exponent(*x, least);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
         sums: &mut [[f32; COLUMNS]; ROWS],
-        a: &[[f32; K]; ROWS],
-        b: &[[f32; COLUMNS]; K],
+        a: &Factors<K, ROWS>,
+        b: &Factors<COLUMNS, K>,
     ) {
-        for (row, sums) in a.iter().zip(sums) {
-            for (a, b) in row.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
-                add_products(sums, a, b);
+        for block in 0..K / BLOCK {
+            let b = b.rows::<BLOCK>(block);
+            for (row, sums) in sums.iter_mut().enumerate() {
+                add_products::<BLOCK, PLACES, HALVES>(sums, &a.in_row(row, block), &b);
             }
         }
     }
@@ -218,13 +249,19 @@ impl Machine for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn multiply<const K: usize, const BLOCK: usize>(
+    unsafe fn exponents(values: &[f32], least: i32, to: &mut [i32]) {
+        // SAFETY: by contract.
+        unsafe { avx2::exponents(values, least, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
         sums: &mut [[f32; COLUMNS]; ROWS],
-        a: &[[f32; K]; ROWS],
-        b: &[[f32; COLUMNS]; K],
+        a: &Factors<K, ROWS>,
+        b: &Factors<COLUMNS, K>,
     ) {
         // SAFETY: by contract.
-        unsafe { avx2::multiply::<K, BLOCK, ROWS>(sums, a, b) }
+        unsafe { avx2::multiply::<K, BLOCK, PLACES, HALVES, ROWS>(sums, a, b) }
     }
 }
 
@@ -245,19 +282,21 @@ impl Lists {
     }
 }
 
-/// `mma` of floating types with `K` columns of A, added in blocks of `BLOCK`.
-pub(crate) struct Mma<M, F, const K: usize, const BLOCK: usize>(PhantomData<(M, F)>);
+/// `mma` of floating types with `K` columns of A, added in blocks of `BLOCK` with terms of `PLACES` places.
+pub(crate) struct Mma<M, F, const K: usize, const BLOCK: usize, const PLACES: i32>(PhantomData<(M, F)>);
 
 /// The handler for this CPU.
-pub(crate) fn pick_mma<F: Format, const K: usize, const BLOCK: usize>() -> Run {
+pub(crate) fn pick_mma<F: Format, const K: usize, const BLOCK: usize, const PLACES: i32>() -> Run {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        return pick::<Mma<Avx2, F, K, BLOCK>>();
+        return pick::<Mma<Avx2, F, K, BLOCK, PLACES>>();
     }
-    pick::<Mma<Portable, F, K, BLOCK>>()
+    pick::<Mma<Portable, F, K, BLOCK, PLACES>>()
 }
 
-impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for Mma<M, F, K, BLOCK> {
+impl<M: Machine, F: Format, const K: usize, const BLOCK: usize, const PLACES: i32> Handler
+    for Mma<M, F, K, BLOCK, PLACES>
+{
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         if let Err(flow) = whole_warp(cx, m) {
@@ -267,63 +306,70 @@ impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for Mma<
         // SAFETY: the decoder listed 32-bit registers, as many as the shape has, and picked the machine.
         unsafe {
             let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
-            let a = rows_of_a::<M, F, K>(|k| register(lists.a, k), i.n & A_OTHER != 0);
-            let b = columns_of_b::<M, F, K>(|k| register(lists.b, k), i.n & B_OTHER != 0);
+            let (mut a, mut b) = (Factors::zero(), Factors::zero());
+            rows_of_a::<M, F, K>(&mut a, |k| register(lists.a, k), i.n & A_OTHER != 0);
+            columns_of_b::<M, F, K>(&mut b, |k| register(lists.b, k), i.n & B_OTHER != 0);
             let mut sums = load_sums(cx, i, lists.c);
-            M::multiply::<K, BLOCK>(&mut sums, &a, &b);
+            if i.n & HALF_SUMS != 0 {
+                M::multiply::<K, BLOCK, PLACES, true>(&mut sums, &a, &b);
+            } else {
+                M::multiply::<K, BLOCK, PLACES, false>(&mut sums, &a, &b);
+            }
             store_sums(cx, i, lists.d, &sums);
         }
         Flow::Next
     }
 }
 
-/// The rows of A, from its registers in order: `words(k)` are those of all lanes.
+/// Sets the rows of A, from its registers in order: `words(k)` are those of all lanes.
 ///
 /// # Safety
 /// The CPU must be of the kind `M`.
 #[inline(always)]
 pub(crate) unsafe fn rows_of_a<M: Machine, F: Format, const K: usize>(
+    a: &mut Factors<K, ROWS>,
     words: impl Fn(usize) -> [u32; LANES],
     other: bool,
-) -> [[f32; K]; ROWS] {
+) {
     // Columns of A in one register of all lanes.
     let width = 4 * F::PER_WORD;
-    let mut a = [[0f32; K]; ROWS];
     let mut part = [0f32; 4 * LANES];
     let part = &mut part[..8 * width];
     for step in 0..K / width {
         for upper in 0..2 {
             // SAFETY: by contract.
             unsafe { M::widen::<F>(&words(2 * step + upper), other, part) };
-            for (row, part) in a[8 * upper..].iter_mut().zip(part.chunks_exact(width)) {
+            for (row, part) in a.values[8 * upper..].iter_mut().zip(part.chunks_exact(width)) {
                 row[width * step..width * (step + 1)].copy_from_slice(part);
             }
         }
     }
-    a
+    // SAFETY: by contract.
+    unsafe { M::exponents(a.values.as_flattened(), F::least(other), a.exponents.as_flattened_mut()) };
 }
 
-/// The columns of B, from its registers in order; of each 8 columns in `ORDER`.
+/// Sets the columns of B, from its registers in order; of each 8 columns in `ORDER`.
 ///
 /// # Safety
 /// As for `rows_of_a`.
 #[inline(always)]
 pub(crate) unsafe fn columns_of_b<M: Machine, F: Format, const K: usize>(
+    b: &mut Factors<COLUMNS, K>,
     words: impl Fn(usize) -> [u32; LANES],
     other: bool,
-) -> [[f32; COLUMNS]; K] {
+) {
     let width = 4 * F::PER_WORD;
-    let mut b = [[0f32; COLUMNS]; K];
     let mut part = [0f32; 4 * LANES];
     let part = &mut part[..8 * width];
     for step in 0..K / width {
         // SAFETY: by contract.
         unsafe {
             M::widen::<F>(&words(step), other, part);
-            M::transpose(part, &mut b[width * step..width * (step + 1)]);
+            M::transpose(part, &mut b.values[width * step..width * (step + 1)]);
         }
     }
-    b
+    // SAFETY: by contract.
+    unsafe { M::exponents(b.values.as_flattened(), F::least(other), b.exponents.as_flattened_mut()) };
 }
 
 /// The accumulator's rows, columns in `ORDER`.

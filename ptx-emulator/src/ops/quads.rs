@@ -7,7 +7,7 @@ use super::mma::whole_warp;
 use super::tiles::{HALF_C, HALF_D};
 use super::{Cx, Flow, Handler, Instr, LANES};
 use crate::numeric::half::{f16_to_f32, f32_to_f16};
-use crate::numeric::tensor::{COLUMNS, add_products};
+use crate::numeric::tensor::{COLUMNS, Factors, LEAST_HALF, add_products};
 
 /// Flag in `Instr::n`, beside those of `tiles`: a lane has a column of A, not a row.
 pub(crate) const A_COLUMNS: u32 = 1;
@@ -50,6 +50,7 @@ impl Handler for QuadMma {
                         half(a + 2, lane(q, line, n / 4), element)
                     })
                 });
+                let b = Factors::new(b, LEAST_HALF);
                 for row in 0..8 {
                     let terms: [f32; 4] = std::array::from_fn(|k| {
                         let by_columns = i.n & A_COLUMNS != 0;
@@ -63,7 +64,11 @@ impl Handler for QuadMma {
                         let (lane, element) = place(q, row, n);
                         f32::from_bits(word(c + element as u32, lane))
                     });
-                    add_products(&mut sums, &terms, &b);
+                    let terms = Factors::new([terms], LEAST_HALF);
+                    match i.n & HALF_D {
+                        0 => add_products::<4, 23, false>(&mut sums, &terms, &b),
+                        _ => add_products::<4, 23, true>(&mut sums, &terms, &b),
+                    }
                     for (n, sum) in sums.into_iter().enumerate() {
                         if i.n & HALF_D != 0 {
                             results[n / 2][lane(q, row, row / 4)] |= f32_to_f16(sum) << (16 * (n % 2));

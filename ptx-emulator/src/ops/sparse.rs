@@ -8,7 +8,7 @@
 use super::mma::{A_OTHER, B_OTHER, Format, HALF_SUMS, Portable, ROWS, SATURATE, bytes_of_a, bytes_of_b};
 use super::mma::{add_integers, columns_of_b, load_sums, rows_of_a, store_sums, whole_warp};
 use super::{Cx, Flow, Handler, Instr, LANES};
-use crate::numeric::tensor::{COLUMNS, add_products};
+use crate::numeric::tensor::{COLUMNS, Factors, add_products};
 use std::marker::PhantomData;
 
 /// Flag in `Instr::n`, beside those of `mma`: the two numbers of a chunk must ascend.
@@ -16,7 +16,7 @@ pub(crate) const ORDERED: u32 = 16;
 
 /// Floating types: `K` columns of A, added in blocks of `BLOCK`. Listed at `b`: d, c, a, b, metadata; `c` of four lanes give it, and
 /// `imm` says which.
-pub(crate) struct SparseFloat<F, const K: usize, const BLOCK: usize>(PhantomData<F>);
+pub(crate) struct SparseFloat<F, const K: usize, const BLOCK: usize, const PLACES: i32>(PhantomData<F>);
 /// The same for integers of 8 bits.
 pub(crate) struct SparseInt<const K: usize>;
 
@@ -76,27 +76,35 @@ fn lists(i: &Instr, of_a: usize, of_b: usize) -> [u32; 4] {
 /// # Safety
 /// The registers must be listed.
 #[inline(always)]
-unsafe fn multiply<F: Format, const K: usize, const STORED: usize, const BLOCK: usize>(
+unsafe fn multiply<F: Format, const K: usize, const STORED: usize, const BLOCK: usize, const PLACES: i32>(
     cx: &mut Cx,
     i: &Instr,
 ) -> Flow {
     let width = 4 * F::PER_WORD;
-    let [c, a, b, metadata] = lists(i, 2 * STORED / width, K / width);
+    let [c, of_a, of_b, metadata] = lists(i, 2 * STORED / width, K / width);
     // SAFETY: by contract.
     unsafe {
         let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
-        let stored = rows_of_a::<Portable, F, STORED>(|k| register(a, k), i.n & A_OTHER != 0);
-        let b = columns_of_b::<Portable, F, K>(|k| register(b, k), i.n & B_OTHER != 0);
+        let (mut stored, mut b) = (Factors::zero(), Factors::zero());
+        rows_of_a::<Portable, F, STORED>(&mut stored, |k| register(of_a, k), i.n & A_OTHER != 0);
+        columns_of_b::<Portable, F, K>(&mut b, |k| register(of_b, k), i.n & B_OTHER != 0);
         let metadata = register(metadata, 0);
         let mut sums = load_sums(cx, i, c);
-        for (row, (sums, stored)) in sums.iter_mut().zip(&stored).enumerate() {
+        for (row, sums) in sums.iter_mut().enumerate() {
             let columns = match columns::<STORED>(i, &metadata, row, 4 / F::PER_WORD) {
                 Ok(columns) => columns,
                 Err(wrong) => return meaningless(cx, 4 / F::PER_WORD, wrong),
             };
-            let picked: [[f32; COLUMNS]; STORED] = columns.map(|column| b[column]);
-            for (a, b) in stored.as_chunks::<BLOCK>().0.iter().zip(picked.as_chunks::<BLOCK>().0) {
-                add_products(sums, a, b);
+            let picked: Factors<COLUMNS, STORED> = Factors {
+                values: columns.map(|column| b.values[column]),
+                exponents: columns.map(|column| b.exponents[column]),
+            };
+            for block in 0..STORED / BLOCK {
+                let (a, b) = (stored.in_row::<BLOCK>(row, block), picked.rows(block));
+                match i.n & HALF_SUMS {
+                    0 => add_products::<BLOCK, PLACES, false>(sums, &a, &b),
+                    _ => add_products::<BLOCK, PLACES, true>(sums, &a, &b),
+                }
             }
         }
         store_sums(cx, i, i.b, &sums);
@@ -106,20 +114,20 @@ unsafe fn multiply<F: Format, const K: usize, const STORED: usize, const BLOCK: 
 
 /// Handlers of the shapes: half of the columns are stored.
 macro_rules! sparse {
-    ($($k:literal, $stored:literal, $block:literal;)*) => {$(
-        impl<F: Format> Handler for SparseFloat<F, $k, $block> {
+    ($($k:literal, $stored:literal, $block:literal, $places:literal;)*) => {$(
+        impl<F: Format> Handler for SparseFloat<F, $k, $block, $places> {
             #[inline(always)]
             unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
                 if let Err(flow) = whole_warp(cx, m) {
                     return flow;
                 }
                 // SAFETY: the decoder listed 32-bit registers, as many as the shape has.
-                unsafe { multiply::<F, $k, $stored, $block>(cx, i) }
+                unsafe { multiply::<F, $k, $stored, $block, $places>(cx, i) }
             }
         }
     )*};
 }
-sparse! { 16, 8, 8; 32, 16, 8; 64, 32, 8; 8, 4, 4; 16, 8, 4; }
+sparse! { 16, 8, 8, 24; 32, 16, 8, 24; 64, 32, 16, 13; 8, 4, 4, 24; 16, 8, 4, 24; }
 
 /// What `SparseInt` does.
 ///

@@ -10,7 +10,7 @@ use super::mma::{A_OTHER, B_OTHER, Format, SATURATE, whole_warp};
 use super::packed::element;
 use super::{Cx, Flow, Handler, Instr, LANES};
 use crate::numeric::half::{f16_to_f32, f32_to_f16};
-use crate::numeric::tensor::{COLUMNS, add_products};
+use crate::numeric::tensor::{COLUMNS, Factors, add_products};
 use std::marker::PhantomData;
 
 /// Flag in `Instr::n`: d is f16.
@@ -154,10 +154,16 @@ impl<F: Format, const BLOCK: usize> Handler for FloatTiles<F, BLOCK> {
                     let place = lists.piece(row, column);
                     let c = lists.c + place * piece_registers(half_c) as u32;
                     let mut sums = load_piece(cx, c, half_c);
-                    for (sums, a) in sums.iter_mut().zip(&a) {
-                        let steps = a.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0);
-                        for (a, b) in steps.take((width * lists.deep).div_ceil(BLOCK)) {
-                            add_products(sums, a, b);
+                    let a = Factors::new(a, F::least(i.n & A_OTHER != 0));
+                    let b = Factors::new(b, F::least(i.n & B_OTHER != 0));
+                    for block in 0..(width * lists.deep).div_ceil(BLOCK) {
+                        let b = b.rows::<BLOCK>(block);
+                        for (row, sums) in sums.iter_mut().enumerate() {
+                            let a = a.in_row(row, block);
+                            match half_d {
+                                true => add_products::<BLOCK, 24, true>(sums, &a, &b),
+                                false => add_products::<BLOCK, 24, false>(sums, &a, &b),
+                            }
                         }
                     }
                     results[place as usize] = sums;

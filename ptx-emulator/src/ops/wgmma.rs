@@ -16,7 +16,7 @@ use super::observe::in_words;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
 use crate::checks::{Access, Pieces, READS};
 use crate::error::Fault;
-use crate::numeric::tensor::COLUMNS;
+use crate::numeric::tensor::{COLUMNS, Factors};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -145,20 +145,20 @@ fn registers(cx: &Cx, i: &Instr) -> Vec<u32> {
 /// The handler that computes products of a type.
 fn compute(kind: u32) -> Run {
     match kind {
-        0 => pick_product::<Half, 16, 8>(),
-        1 => pick_product::<Brain, 16, 8>(),
-        2 => pick_product::<Tensor32, 8, 4>(),
-        3 => pick_product::<Eight, 32, 8>(),
+        0 => pick_product::<Half, 16, 25>(),
+        1 => pick_product::<Brain, 16, 25>(),
+        2 => pick_product::<Tensor32, 8, 25>(),
+        3 => pick_product::<Eight, 32, 13>(),
         _ => pick::<IntProduct>(),
     }
 }
 
-fn pick_product<F: Format, const K: usize, const BLOCK: usize>() -> Run {
+fn pick_product<F: Format, const K: usize, const PLACES: i32>() -> Run {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        return pick::<FloatProduct<super::mma::Avx2, F, K, BLOCK>>();
+        return pick::<FloatProduct<super::mma::Avx2, F, K, PLACES>>();
     }
-    pick::<FloatProduct<Portable, F, K, BLOCK>>()
+    pick::<FloatProduct<Portable, F, K, PLACES>>()
 }
 
 /// First warp of the warpgroup that runs.
@@ -447,12 +447,12 @@ unsafe fn words_of_b(cx: &Cx, i: &Instr, matrix: &Descriptor, block: u32) -> [[u
     }
 }
 
-/// Products of floating types with `K` columns of A, added in blocks of `BLOCK`.
-struct FloatProduct<M, F, const K: usize, const BLOCK: usize>(PhantomData<(M, F)>);
+/// Products of floating types with `K` columns of A, which are one block, with terms of `PLACES` places.
+struct FloatProduct<M, F, const K: usize, const PLACES: i32>(PhantomData<(M, F)>);
 /// Products of 8-bit integers.
 struct IntProduct;
 
-impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for FloatProduct<M, F, K, BLOCK> {
+impl<M: Machine, F: Format, const K: usize, const PLACES: i32> Handler for FloatProduct<M, F, K, PLACES> {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, _: u32) -> Flow {
         let Product { a, b, accumulates } = cx.products[cx.warp_in_cluster as usize].current;
@@ -461,16 +461,21 @@ impl<M: Machine, F: Format, const K: usize, const BLOCK: usize> Handler for Floa
         // SAFETY: the decoder listed the registers and picked the machine; the operands are in bounds.
         unsafe {
             let words = words_of_a(cx, i, &from_a);
-            let mut a = rows_of_a::<M, F, K>(|k| words[k], i.n & A_OTHER != 0);
+            let (mut a, mut b) = (Factors::zero(), Factors::zero());
+            rows_of_a::<M, F, K>(&mut a, |k| words[k], i.n & A_OTHER != 0);
             if i.n & NEGATED != 0 {
-                a.iter_mut().flatten().for_each(|x| *x = -*x);
+                a.values.iter_mut().flatten().for_each(|x| *x = -*x);
             }
             for block in 0..i.imm as u32 / 8 {
                 let words = words_of_b(cx, i, &from_b, block);
-                let b = columns_of_b::<M, F, K>(|k| words[k], i.n & B_OTHER != 0);
+                columns_of_b::<M, F, K>(&mut b, |k| words[k], i.n & B_OTHER != 0);
                 let list = i.b + registers * block;
                 let mut sums = if accumulates { load_sums(cx, i, list) } else { [[0f32; COLUMNS]; ROWS] };
-                M::multiply::<K, BLOCK>(&mut sums, &a, &b);
+                if i.n & HALF_SUMS != 0 {
+                    M::multiply::<K, K, PLACES, true>(&mut sums, &a, &b);
+                } else {
+                    M::multiply::<K, K, PLACES, false>(&mut sums, &a, &b);
+                }
                 store_sums(cx, i, list, &sums);
             }
         }
