@@ -87,6 +87,22 @@ element! {
     U64: 8, AtomicU64, u64, u64, |x| x;
 }
 
+/// The address of each lane: register `a` and the constant `imm`.
+///
+/// # Safety
+/// `i.a` must be the address register, of the width that `WIDE_ADDRESS` in `i.n` says.
+#[inline(always)]
+pub(crate) unsafe fn addresses(cx: &Cx, i: &Instr) -> [u64; LANES] {
+    // SAFETY: by contract.
+    unsafe {
+        if i.n & WIDE_ADDRESS != 0 {
+            cx.lanes::<u64>(i.a).map(|a| a.wrapping_add(i.imm as u64))
+        } else {
+            cx.lanes::<u32>(i.a).map(|a| u64::from(a.wrapping_add(i.imm as u32)))
+        }
+    }
+}
+
 /// The lanes' host pointers; inactive lanes repeat an active one's.
 type Places = [usize; LANES];
 
@@ -102,21 +118,8 @@ pub(crate) unsafe fn places<const SPACE: u8>(
     size: u64,
     align: u64,
 ) -> Option<Places> {
-    let mut at = [0u64; LANES];
     // SAFETY: by contract.
-    unsafe {
-        if i.n & WIDE_ADDRESS != 0 {
-            let a = cx.lanes::<u64>(i.a);
-            for l in 0..LANES {
-                at[l] = a[l].wrapping_add(i.imm as u64);
-            }
-        } else {
-            let a = cx.lanes::<u32>(i.a);
-            for l in 0..LANES {
-                at[l] = u64::from(a[l].wrapping_add(i.imm as u32));
-            }
-        }
-    }
+    let mut at = unsafe { addresses(cx, i) };
     if m != !0 {
         let first = at[m.trailing_zeros() as usize];
         for (l, at) in at.iter_mut().enumerate() {
