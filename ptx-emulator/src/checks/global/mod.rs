@@ -9,13 +9,16 @@
 //!
 //! Blocks run on several host threads. A page of slots has a lock, so that of two racing accesses the second sees the first.
 
+mod maps;
 mod records;
 mod words;
 
+pub(super) use maps::Acquired;
+pub(crate) use maps::Stale;
 pub(super) use records::Writer;
 
 use super::order::Knowledge;
-use super::{Checks, flags::Released};
+use super::{Checks, flags::Others, flags::Released};
 use records::{Record, Records};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -75,6 +78,8 @@ pub(crate) struct Global {
     pub(super) has_fences: bool,
     /// What has been handed on by strong writes to a word of global memory, by its address over 4.
     pub(super) released: Mutex<HashMap<u64, Vec<Released>>>,
+    /// For each cluster the times up to which its parties' events have been released to the tensormap proxy.
+    maps_released: Mutex<Others>,
 }
 
 impl Global {

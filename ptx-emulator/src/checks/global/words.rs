@@ -15,7 +15,7 @@ const RECORD: u32 = 32;
 /// Places in the program from here on are not told apart.
 const PLACES: u32 = (1 << (RECORD - PLACE)) - 1;
 
-fn record(slot: Slot) -> u32 {
+pub(super) fn record(slot: Slot) -> u32 {
     (slot >> RECORD) as u32
 }
 
@@ -123,6 +123,12 @@ impl Page {
     pub(super) fn new() -> Page {
         let none = || vec![0; WORDS].into_boxed_slice();
         Page { writers: none(), others: none(), readers: none(), seconds: none() }
+    }
+
+    /// Who wrote a word last, and who wrote bytes of it before that are still there; 0 is nobody.
+    pub(super) fn writers(&self, word: usize) -> [Slot; 2] {
+        let last = self.writers[word];
+        [last, if is_whole(last) { 0 } else { self.others[word] }]
     }
 
     /// Checks and notes an access to bytes of the page; `lane` is that of the first.
