@@ -1,6 +1,7 @@
 //! Loads and stores: 32 addresses checked at once against the allocation met last, one by one only where that fails.
 
 use super::cluster::STEP;
+use super::heap::check_heap;
 use super::observe::observe;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, near};
@@ -291,6 +292,13 @@ pub(crate) fn place(
                 ));
             }
             count_global(cx, i, size);
+            if segment.is_heap {
+                // What `malloc` gives and `free` takes back meanwhile is never in a cache.
+                check_heap(cx, address, size).map_err(|near| {
+                    format!("{verb} of {size} bytes at {space_name} address {address:#x}: {near}")
+                })?;
+                return Ok(segment.host as usize + (address - segment.start) as usize);
+            }
             cx.caches[i.slot as usize] = segment;
             Ok(segment.host as usize + (address - segment.start) as usize)
         }

@@ -104,7 +104,7 @@ fn check_run(
         let what = format!(
             "read of {step} bytes at global address {:#x}, of which some were never written: {} (warp {}, lane {})",
             address + by * step,
-            within(&segment, offset + by * step),
+            within(cx, &segment, offset + by * step),
             cx.warp_in_block,
             lanes.of(by)
         );
@@ -148,12 +148,11 @@ fn segment_of(cx: &Cx, i: &Instr, address: u64, length: u64) -> Option<Segment> 
     if inside { Some(cached) } else { cx.memory.find(address, length) }
 }
 
-fn within(segment: &Segment, offset: u64) -> String {
-    format!(
-        "{offset} bytes into the allocation of {} bytes at {:#x}",
-        segment.end - segment.start,
-        segment.start
-    )
+fn within(cx: &Cx, segment: &Segment, offset: u64) -> String {
+    let address = segment.start + offset;
+    let piece = cx.memory.heap().filter(|_| segment.is_heap).and_then(|heap| heap.find(address, 0));
+    let (start, len) = piece.map_or((segment.start, segment.end - segment.start), |p| (p.start, p.len));
+    format!("{} bytes into the allocation of {len} bytes at {start:#x}", address - start)
 }
 
 /// The other party in words.
@@ -175,7 +174,7 @@ fn in_words(cx: &Cx, segment: &Segment, run: &Run, race: Race, kind: Kind) -> Fo
         run.step,
         segment.start + offset,
         cx.warp_in_block,
-        within(segment, offset),
+        within(cx, segment, offset),
         if race.wrote { "write" } else { "read" },
         party(cx, &race),
         if race.narrow { " (both are strong, but the scope of one does not reach the other)" } else { "" }
@@ -220,7 +219,7 @@ pub(crate) fn check_map(cx: &mut Cx, i: &Instr, lane: usize, address: u64, size:
         format!(
             "data race: use of the tensor map at global address {address:#x} by warp {}, lane {lane}, {}, with no `fence.proxy.tensormap::generic.{lacks} the write by {}",
             cx.warp_in_block,
-            within(&segment, run.offset),
+            within(cx, &segment, run.offset),
             party(cx, &write)
         )
     })
@@ -230,6 +229,14 @@ pub(crate) fn check_map(cx: &mut Cx, i: &Instr, lane: usize, address: u64, size:
 pub(crate) fn acquire_map(cx: &mut Cx, segment: &Segment, address: u64, size: u64) {
     if let (false, Some(checks)) = (segment.read_only, &mut cx.checks) {
         checks.acquire_map(cx.warp_in_cluster, (segment.number, address - segment.start), address, size);
+    }
+}
+
+/// For the checks: nobody has touched these bytes of the heap.
+pub(super) fn forget(cx: &mut Cx, address: u64, size: u64) {
+    let segment = cx.memory.find(address, size);
+    if let (Some(segment), Some(checks)) = (segment, &mut cx.checks) {
+        checks.forget_global(segment.number, address - segment.start, size);
     }
 }
 

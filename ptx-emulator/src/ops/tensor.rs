@@ -9,7 +9,6 @@ use super::observe_global::{acquire_map, check_map, check_range};
 use super::transfer::Row;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::checks::Kind;
-use crate::error::Fault;
 use crate::memory::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW, near};
 use crate::tensor_map::{FIELDS, MAX_RANK, TensorMap, replace};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
@@ -115,12 +114,6 @@ fn map_place(
     Ok(host)
 }
 
-fn fail(cx: &mut Cx, lane: usize, what: String) -> Flow {
-    let other = cx.other.take();
-    cx.fault = Some(Fault { lane: lane as u32, what, other });
-    Flow::Fault
-}
-
 impl Handler for ReplaceField {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
@@ -130,13 +123,13 @@ impl Handler for ReplaceField {
             let (address, value) = unsafe { (addresses(cx, i)[l], cx.lanes::<u64>(i.b)[l]) };
             let host = match map_place(cx, i, l, (i.e as u8, address), kind) {
                 Ok(host) => host,
-                Err(what) => return fail(cx, l, what),
+                Err(what) => return cx.fail(l as u32, what),
             };
             // SAFETY: `place` found 128 bytes of the emulated device at a multiple of 64.
             let words = unsafe { words_at(host) };
             let mut bytes = bytes_of(words);
             if let Err(what) = replace(&mut bytes, FIELDS[i.c as usize], i.d as usize, value) {
-                return fail(cx, l, format!("the tensor map at address {address:#x}: {what}"));
+                return cx.fail(l as u32, format!("the tensor map at address {address:#x}: {what}"));
             }
             for (word, bytes) in words.iter().zip(bytes.as_chunks().0) {
                 word.store(u64::from_le_bytes(*bytes), Relaxed);
@@ -156,7 +149,7 @@ impl Handler for CopyMap {
         let at = |cx: &Cx, l: usize| unsafe { (listed(cx, i, 0, l), listed(cx, i, 4, l)) };
         let (to, from) = at(cx, 0);
         if let Some(lane) = (1..LANES).find(|&l| at(cx, l) != (to, from)) {
-            return fail(cx, lane, "the lanes of the warp copy different tensor maps".into());
+            return cx.fail(lane as u32, "the lanes of the warp copy different tensor maps".into());
         }
         let (reads, writes) =
             (Kind { reads: true, ..Kind::default() }, Kind { writes: true, ..Kind::default() });
@@ -178,7 +171,7 @@ impl Handler for CopyMap {
                 }
                 Flow::Next
             }
-            Err(what) => fail(cx, 0, what),
+            Err(what) => cx.fail(0, what),
         }
     }
 }

@@ -159,6 +159,20 @@ impl Checks {
         Ok(())
     }
 
+    /// Nobody has touched these bytes of an allocation; no other bytes of their words are in use.
+    pub(crate) fn forget_global(&mut self, segment: u32, offset: u64, length: u64) {
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let number = at / PAGE_BYTES;
+            let until = end.min((number + 1) * PAGE_BYTES);
+            if let Some(page) = self.global.page(segment, number) {
+                let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+                page.forget(at % PAGE_BYTES, until - at);
+            }
+            at = until;
+        }
+    }
+
     /// The record of a warp since it last handed on what it had done; 0 if there are no more.
     fn record_of(&mut self, warp: usize) -> u32 {
         if self.record[warp] == 0 {

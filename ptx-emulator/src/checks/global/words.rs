@@ -125,6 +125,14 @@ impl Page {
         Page { writers: none(), others: none(), readers: none(), seconds: none() }
     }
 
+    /// Nobody has touched the words of these bytes.
+    pub(super) fn forget(&mut self, offset: u64, length: u64) {
+        let words = offset as usize / 4..(offset + length).div_ceil(4) as usize;
+        for slots in [&mut self.writers, &mut self.others, &mut self.readers, &mut self.seconds] {
+            slots[words.clone()].fill(0);
+        }
+    }
+
     /// Who wrote a word last, and who wrote bytes of it before that are still there; 0 is nobody.
     pub(super) fn writers(&self, word: usize) -> [Slot; 2] {
         let last = self.writers[word];
