@@ -18,6 +18,9 @@ pub struct Config {
     pub threads: usize,
     /// Bytes of global memory.
     pub memory_limit: u64,
+    /// Bytes that kernels may have of what their `malloc` gives, beside `memory_limit`; it gives null where that is passed. What it
+    /// gave lives on between launches, until a kernel frees it; the host cannot reach it, as on a device.
+    pub heap_limit: u64,
     /// Warp instructions after which a launch is stopped.
     pub max_instructions: Option<u64>,
     /// Bytes of shared memory a block may have, static and dynamic; where absent, what GPUs of the compute capability allow.
@@ -27,11 +30,12 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// All host threads, 64 GiB, no limit of instructions, the compute capability of the module's `.target` and its shared memory.
+    /// All host threads, 64 GiB and a heap of 8 MiB (as `cudaLimitMallocHeapSize`), no limit of instructions, the compute capability of the module's `.target` and its shared memory.
     fn default() -> Config {
         Config {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             memory_limit: 64 << 30,
+            heap_limit: 8 << 20,
             max_instructions: None,
             shared_limit: None,
             capability: None,
@@ -162,6 +166,9 @@ impl Emulator {
         let capability = self.config.capability.or(module.capability());
         exec::check(found, &self.config, capability, &config, options, args)?;
         let symbols = self.load(module)?;
+        if module.functions.iter().any(|name| name == "malloc") {
+            self.memory.open_heap(self.config.heap_limit)?;
+        }
         if !options.checks {
             // Nobody notes what this launch writes.
             self.memory.complete(None);

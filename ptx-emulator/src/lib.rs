@@ -47,6 +47,7 @@ mod decode;
 mod emulator;
 mod error;
 mod exec;
+mod heap;
 mod memory;
 mod module;
 mod numeric;

@@ -1,6 +1,7 @@
 //! The emulated device's memory: allocations with guard gaps between them, and the windows of the generic address space.
 
 use crate::error::MemoryError;
+use crate::heap::Heap;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ pub(crate) struct Segment {
     pub end: u64,
     pub host: *mut u8,
     pub read_only: bool,
+    /// The arena of the heap, of which `MemoryView::heap` says what may be accessed.
+    pub is_heap: bool,
     /// Its place in the view.
     pub number: u32,
     /// A bit for each byte that has been written, in words of 64; null where all count as written.
@@ -44,13 +47,14 @@ impl Segment {
         end: 0,
         host: std::ptr::null_mut(),
         read_only: false,
+        is_heap: false,
         number: u32::MAX,
         written: std::ptr::null(),
     };
 }
 
 /// Memory of an allocation; freed when the last user lets go.
-struct Block {
+pub(crate) struct Block {
     host: *mut u8,
     layout: Layout,
     /// A bit for each byte that has been written.
@@ -100,6 +104,16 @@ impl Block {
             if bits == u64::MAX { word.store(bits, Relaxed) } else { _ = word.fetch_or(bits, Relaxed) }
         }
     }
+
+    /// Bytes, which must lie in the block, are as those that nobody wrote, and hold the pattern.
+    pub(crate) fn renew(&self, from: u64, len: u64, pattern: u32) {
+        for (word, bits) in words(from, len) {
+            // SAFETY: the words cover the block.
+            unsafe { &*self.written.add(word) }.fetch_and(!bits, Relaxed);
+        }
+        let pattern = u64::from(pattern) << 32 | u64::from(pattern);
+        copy(self.host as usize + from as usize, len as usize, |at, _| pattern >> (8 * (at % 4)));
+    }
 }
 
 #[derive(Clone)]
@@ -107,6 +121,7 @@ struct Allocation {
     start: u64,
     len: u64,
     read_only: bool,
+    is_heap: bool,
     block: Arc<Block>,
 }
 
@@ -118,6 +133,7 @@ impl Allocation {
             end: self.start + self.len,
             host: self.block.host,
             read_only: self.read_only,
+            is_heap: self.is_heap,
             written: if self.block.complete.load(Relaxed) { std::ptr::null() } else { self.block.written },
         }
     }
@@ -130,6 +146,9 @@ struct Table {
     freed: Vec<(u64, u64)>,
     next: u64,
     used: u64,
+    heap: Option<Arc<Heap>>,
+    /// Views that have been taken.
+    views: u64,
 }
 
 /// Global memory.
@@ -142,6 +161,9 @@ pub(crate) struct Memory {
 pub(crate) struct MemoryView {
     segments: Vec<Segment>,
     freed: Vec<(u64, u64)>,
+    heap: Option<Arc<Heap>>,
+    /// Which of all views it is.
+    pub number: u64,
     _keep: Vec<Allocation>,
 }
 
@@ -160,6 +182,11 @@ impl MemoryView {
         (end <= segment.end).then_some(*segment)
     }
 
+    /// The heap, once a module that uses it has been launched.
+    pub(crate) fn heap(&self) -> Option<&Heap> {
+        self.heap.as_deref()
+    }
+
     /// The allocations' lengths.
     pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
         self.segments.iter().map(|s| s.end - s.start)
@@ -168,13 +195,16 @@ impl MemoryView {
 
 /// Says in words what is near an address.
 pub(crate) fn near(view: &MemoryView, address: u64) -> String {
+    if view.heap().is_some_and(|heap| heap.contains(address)) {
+        return "in the heap of kernels, which the host cannot reach".into();
+    }
     let range = |&(start, len): &(u64, u64)| address >= start && address < start + len.max(1);
     if let Some((start, len)) = view.freed.iter().rev().find(|f| range(f)) {
         return format!("inside the allocation of {len} bytes at {start:#x} that has been freed");
     }
     let at = view.segments.partition_point(|s| s.start <= address);
-    let before = view.segments[..at].last();
-    let after = view.segments.get(at);
+    let before = view.segments[..at].iter().rev().find(|s| !s.is_heap);
+    let after = view.segments[at..].iter().find(|s| !s.is_heap);
     let below = before.map(|s| (address.saturating_sub(s.end), s));
     let above = after.map(|s| (s.start - address, s));
     match (below, above) {
@@ -211,36 +241,20 @@ impl Memory {
         if len > self.limit.saturating_sub(table.used) {
             return Err(MemoryError::Limit { asked: len, used: table.used, limit: self.limit });
         }
-        let bytes = usize::try_from(len.max(1)).ok();
-        let layout = bytes.and_then(|b| Layout::from_size_align(b, ALIGN as usize).ok());
-        let layout = layout.ok_or(MemoryError::Host { asked: len })?;
-        // SAFETY: the layout has a size above 0.
-        let host = unsafe { alloc_zeroed(layout) };
-        // As many zero bits as bytes; pages that nobody touches cost nothing.
-        let words = (len.div_ceil(64).max(1) * 8) as usize;
-        let written_layout =
-            Layout::from_size_align(words, 8).map_err(|_| MemoryError::Host { asked: len })?;
-        // SAFETY: the layout has a size above 0.
-        let written = unsafe { alloc_zeroed(written_layout) };
-        if host.is_null() || written.is_null() {
-            // SAFETY: allocated above with these layouts.
-            unsafe {
-                if !host.is_null() {
-                    dealloc(host, layout);
-                }
-                if !written.is_null() {
-                    dealloc(written, written_layout);
-                }
-            }
-            return Err(MemoryError::Host { asked: len });
-        }
-        let complete = AtomicBool::new(read_only);
-        let block = Arc::new(Block { host, layout, written: written.cast(), written_layout, complete });
-        let start = table.next;
-        table.next = (start + len + GUARD).next_multiple_of(ALIGN);
+        let start = place(&mut table, len, read_only, false)?;
         table.used += len;
-        table.live.push(Allocation { start, len, read_only, block });
         Ok(start)
+    }
+
+    /// Makes the heap, of which so many bytes may be in use, unless there is one.
+    pub(crate) fn open_heap(&self, limit: u64) -> Result<(), MemoryError> {
+        let mut table = self.table();
+        if table.heap.is_none() {
+            let start = place(&mut table, Heap::room(limit), false, true)?;
+            let arena = table.live.last().map(|a| Arc::clone(&a.block));
+            table.heap = arena.map(|block| Arc::new(Heap::new(start, limit, block)));
+        }
+        Ok(())
     }
 
     /// From now on all bytes of the allocation at this address, or of all, count as written.
@@ -254,7 +268,7 @@ impl Memory {
     pub(crate) fn free(&self, address: u64) -> Result<(), MemoryError> {
         let mut table = self.table();
         match table.live.binary_search_by_key(&address, |a| a.start) {
-            Ok(at) => {
+            Ok(at) if !table.live[at].is_heap => {
                 let gone = table.live.remove(at);
                 table.used -= gone.len;
                 if table.freed.len() >= REMEMBERED {
@@ -263,7 +277,7 @@ impl Memory {
                 table.freed.push((gone.start, gone.len));
                 Ok(())
             }
-            Err(_) => {
+            _ => {
                 drop(table);
                 Err(MemoryError::Free { address, near: near(&self.view(), address) })
             }
@@ -275,8 +289,11 @@ impl Memory {
     }
 
     pub(crate) fn view(&self) -> MemoryView {
-        let table = self.table();
+        let mut table = self.table();
+        table.views += 1;
         MemoryView {
+            number: table.views,
+            heap: table.heap.clone(),
             segments: (0..).zip(&table.live).map(|(number, a)| a.segment(number)).collect(),
             freed: table.freed.clone(),
             _keep: table.live.clone(),
@@ -289,7 +306,7 @@ impl Memory {
         let at = table.live.partition_point(|a| a.start <= address);
         let found = table.live[..at]
             .last()
-            .filter(|a| address.checked_add(len).is_some_and(|end| end <= a.start + a.len))
+            .filter(|a| !a.is_heap && address.checked_add(len).is_some_and(|end| end <= a.start + a.len))
             .cloned();
         drop(table);
         match found {
@@ -345,6 +362,38 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Gives a new allocation its memory and address.
+fn place(table: &mut Table, len: u64, read_only: bool, is_heap: bool) -> Result<u64, MemoryError> {
+    let bytes = usize::try_from(len.max(1)).ok();
+    let layout = bytes.and_then(|b| Layout::from_size_align(b, ALIGN as usize).ok());
+    let layout = layout.ok_or(MemoryError::Host { asked: len })?;
+    // SAFETY: the layout has a size above 0.
+    let host = unsafe { alloc_zeroed(layout) };
+    // As many zero bits as bytes; pages that nobody touches cost nothing.
+    let words = (len.div_ceil(64).max(1) * 8) as usize;
+    let written_layout = Layout::from_size_align(words, 8).map_err(|_| MemoryError::Host { asked: len })?;
+    // SAFETY: the layout has a size above 0.
+    let written = unsafe { alloc_zeroed(written_layout) };
+    if host.is_null() || written.is_null() {
+        // SAFETY: allocated above with these layouts.
+        unsafe {
+            if !host.is_null() {
+                dealloc(host, layout);
+            }
+            if !written.is_null() {
+                dealloc(written, written_layout);
+            }
+        }
+        return Err(MemoryError::Host { asked: len });
+    }
+    let complete = AtomicBool::new(read_only);
+    let block = Arc::new(Block { host, layout, written: written.cast(), written_layout, complete });
+    let start = table.next;
+    table.next = (start + len + GUARD).next_multiple_of(ALIGN);
+    table.live.push(Allocation { start, len, read_only, is_heap, block });
+    Ok(start)
 }
 
 /// Stores `len` bytes, words where aligned, as `source(offset, width)` gives them.

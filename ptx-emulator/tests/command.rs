@@ -311,3 +311,19 @@ fn an_interrupt_ends_the_run_and_leaves_no_file() {
         }
     }
 }
+
+#[test]
+fn a_heap_is_as_large_as_is_asked() {
+    let folder = folder();
+    let text =
+        ".version 8.0\n.target sm_80\n.address_size 64\n.extern .func (.param .b64 r) malloc (.param .b64 a);
+        .visible .entry k() { .reg .b64 %rd<2>; .reg .pred %p; { .param .b64 a, r; st.param.b64 [a], 10000000;
+        call.uni (r), malloc, (a); ld.param.b64 %rd1, [r]; } setp.eq.u64 %p, %rd1, 0; @%p trap; ret; }";
+    std::fs::write(folder.path().join("heap.ptx"), text).unwrap();
+    let run = |more: &[&str]| {
+        let args = ["run", "heap.ptx", "--entry", "k", "--grid", "1", "--block", "1"];
+        command(folder.path(), &[&args, more].concat()).status.code()
+    };
+    // The default is 8 MiB.
+    assert_eq!((run(&[]), run(&["--heap", "10000000"])), (Some(1), Some(0)));
+}

@@ -169,12 +169,19 @@ struct Sparse {
 }
 
 impl Sparse {
-    fn bytes(&self) -> usize {
+    /// Bits of an element.
+    fn bits_each(&self) -> usize {
         match self.ty {
-            "tf32" => 4,
-            "f16" | "bf16" => 2,
-            _ => 1,
+            "tf32" => 32,
+            "f16" | "bf16" => 16,
+            "s4" | "u4" => 4,
+            _ => 8,
         }
+    }
+
+    /// Elements that are stored or left out together.
+    fn unit(&self) -> usize {
+        if self.bits_each() == 4 { 2 } else { 1 }
     }
 
     fn encode(&self, x: i32) -> u32 {
@@ -184,11 +191,12 @@ impl Sparse {
             "bf16" => bf16(x),
             "e4m3" => e4m3(x),
             "e5m2" => e5m2(x),
+            "s4" | "u4" => x as u32 & 0xf,
             _ => x as u32 & 0xff,
         }
     }
 
-    /// The columns of a chunk's stored elements: any two of four, of tf32 one of two.
+    /// The columns of a chunk's stored elements: any two of four, of tf32 one of two; of 4 bits those of pairs.
     fn columns(&self, row: usize, chunk: usize) -> Vec<usize> {
         let pick = row * 3 + chunk * 5 + row * chunk;
         if self.ty == "tf32" {
@@ -217,7 +225,7 @@ impl Sparse {
         let row = |row: usize, first: usize, count: usize| {
             (0..count).map(|c| self.bits(row, first + c) << (4 * c)).sum::<u32>()
         };
-        if self.bytes() == 1 {
+        if self.bits_each() <= 8 {
             row(group + 8 * (place % 2), 8 * (place / 2), 8)
         } else {
             row(group, 4 * place, 4) | row(group + 8, 4 * place, 4) << 16
@@ -225,14 +233,14 @@ impl Sparse {
     }
 
     fn value_of_a(&self, row: usize, stored: usize) -> i32 {
-        // Unsigned bytes have no negatives.
+        // Unsigned integers have no negatives.
         let x = number(row, stored, 2);
-        if self.ty == "u8" { x.abs() } else { x }
+        if self.ty.starts_with('u') { x.abs() } else { x }
     }
 
     fn value_of_b(&self, row: usize, column: usize) -> i32 {
         let x = number(row, column, 4);
-        if self.ty == "u8" { x.abs() } else { x }
+        if self.ty.starts_with('u') { x.abs() } else { x }
     }
 
     /// Checks the form with all sums, of halves or of 32 bits.
@@ -241,12 +249,11 @@ impl Sparse {
         half: bool,
         change_b: impl Fn(usize, usize) -> Option<u32>,
     ) -> Vec<(usize, usize, u32, i32)> {
-        let each = 4 / self.bytes();
-        let width = 4 * each;
-        let chunk = if self.ty == "tf32" { 2 } else { 4 };
+        let bits = self.bits_each();
+        let (each, width) = (32 / bits, 128 / bits);
+        let chunk = if self.ty == "tf32" { 2 } else { 4 * self.unit() };
         let (of_a, of_b, sums) = (self.k / width, self.k / width, if half { 2 } else { 4 });
         let mut words = vec![[0u32; 32]; of_a + of_b + sums + 1];
-        let bits = 8 * self.bytes();
         let sum = |x: i32| if self.form.contains("s32") { x as u32 } else { (x as f32).to_bits() };
         for l in 0..32 {
             let (group, t) = (l / 4, l % 4);
@@ -289,7 +296,9 @@ impl Sparse {
                 let (row, column) = (l / 4 + 8 * (i / 2), 2 * (l % 4) + i % 2);
                 let mut expected = number(row, column, 1);
                 for c in 0..self.k / chunk {
-                    for (n, at) in self.columns(row, c).into_iter().enumerate() {
+                    let columns = self.columns(row, c).into_iter();
+                    let columns = columns.flat_map(|at| (0..self.unit()).map(move |k| self.unit() * at + k));
+                    for (n, at) in columns.enumerate() {
                         let stored = c * chunk / 2 + n;
                         expected += self.value_of_a(row, stored) * self.value_of_b(chunk * c + at, column);
                     }
@@ -317,6 +326,10 @@ fn sparse_products_of_every_shape_and_type() {
         ("mma.sp.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32", "s8", 32, 2),
         ("mma.sp.sync.aligned.m16n8k32.row.col.satfinite.s32.u8.u8.s32", "u8", 32, 2),
         ("mma.sp::ordered_metadata.sync.aligned.m16n8k64.row.col.s32.s8.s8.s32", "s8", 64, 4),
+        ("mma.sp.sync.aligned.m16n8k64.row.col.s32.s4.s4.s32", "s4", 64, 2),
+        ("mma.sp::ordered_metadata.sync.aligned.m16n8k64.row.col.satfinite.s32.u4.u4.s32", "u4", 64, 2),
+        ("mma.sp::ordered_metadata.sync.aligned.m16n8k128.row.col.s32.s4.s4.s32", "s4", 128, 4),
+        ("mma.sp.sync.aligned.m16n8k128.row.col.s32.u4.u4.s32", "u4", 128, 4),
         ("mma.sp.sync.aligned.m16n8k64.row.col.f32.e4m3.e4m3.f32", "e4m3", 64, 4),
         ("mma.sp.sync.aligned.m16n8k64.row.col.f32.e5m2.e5m2.f32", "e5m2", 64, 4),
     ];
@@ -373,8 +386,15 @@ fn metadata_that_means_nothing_is_an_error() {
     words[8][13] = 0x4444_4448;
     let error = run(&tf32, &words, 4).unwrap_err().to_string();
     assert!(error.contains("0b1000, which does not name one of two columns"), "{error}");
+    // Of 4 bits pairs of columns are named.
+    let four = form("sp", 1).replace("m16n8k16.row.col.f32.f16.f16.f32", "m16n8k64.row.col.s32.s4.u4.s32");
+    let error = run(&four, &[&words[..8], &[[0xaaaa_aaaa; 32]]].concat(), 4).unwrap_err().to_string();
+    assert!(error.contains("0b1010, which does not name two of four pairs of columns"), "{error}");
+    assert!(run(&four, &[&words[..8], &[[0x4444_4444; 32]]].concat(), 4).is_ok());
     for bad in [
         form("sp", 4),
+        four.replace("%r8, 1", "%r8, 2"),
+        four.replace("m16n8k64", "m16n8k128"),
         form("sp", 1).replace("m16n8k16", "m16n8k8"),
         form("sp", 0).replace("%r8, 0", "%r8, %r0"),
     ] {

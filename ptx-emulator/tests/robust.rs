@@ -18,6 +18,7 @@ fn try_all(text: &str) {
         threads: 1,
         max_instructions: Some(20_000),
         memory_limit: 1 << 24,
+        heap_limit: 1 << 16,
         ..Config::default()
     });
     for entry in module.entries() {
@@ -36,6 +37,13 @@ fn try_all(text: &str) {
 fn the_seeds_are_good() {
     for seed in SEEDS {
         Module::parse(seed).unwrap_or_else(|e| panic!("{e}"));
+    }
+    // What `malloc` gave is used and given back, with and without checks.
+    let calls = Module::parse(SEEDS[1]).unwrap();
+    for checks in [false, true] {
+        let options = LaunchOptions { checks, ..LaunchOptions::default() };
+        let config = LaunchConfig { grid: [2, 1, 1], block: [33, 1, 1], dynamic_shared_bytes: 0 };
+        common::emulator().launch_with(&calls, "heap", config, &[&[0; 8]], &options).unwrap();
     }
     // The newest one runs to its end.
     let module = Module::parse(SEEDS[3]).unwrap();

@@ -1,8 +1,26 @@
 //! `alloca`, `stacksave` and `stackrestore`; atomics of 128 bits.
 
 mod common;
-use common::{check_rows, emulator, launch, module, run_rows, try_rows};
-use ptx_emulator::{LaunchError, LaunchOptions, Module};
+use common::{check_rows, emulator, module, run_rows, try_rows};
+use ptx_emulator::{LaunchConfig, LaunchOptions, Module};
+
+/// What the kernel `k` makes of `SIZE` zeros, whose address is its parameter.
+fn result<const SIZE: usize>(
+    text: &str,
+    (blocks, threads): (u32, u32),
+    checks: bool,
+) -> Result<[u8; SIZE], String> {
+    let emulator = emulator();
+    let out = emulator.alloc(SIZE as u64).unwrap();
+    emulator.fill(out, 0, SIZE as u64).unwrap();
+    let module = Module::parse(text).unwrap_or_else(|e| panic!("{e}"));
+    let shape = LaunchConfig { grid: [blocks, 1, 1], block: [threads, 1, 1], dynamic_shared_bytes: 0 };
+    let options = LaunchOptions { checks, ..LaunchOptions::default() };
+    emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).map_err(|e| e.to_string())?;
+    let mut bytes = [0; SIZE];
+    emulator.read(out, &mut bytes).unwrap();
+    Ok(bytes)
+}
 
 #[test]
 fn memory_of_a_size_that_only_the_thread_knows() {
@@ -75,12 +93,8 @@ fn a_function_gives_back_what_it_took() {
         mov.b32 %r1, 0; mov.b32 %r2, 0;
         LOOP: { .param .b32 a; .param .b32 b; st.param.b32 [a], %r1; call (b), f, (a); ld.param.b32 %r3, [b]; } add.u32 %r2, %r2, %r3;
         add.u32 %r1, %r1, 1; setp.lt.u32 %p, %r1, 100; @%p bra LOOP; st.global.u32 [%rd1], %r2; ret; }";
-    let emulator = emulator();
-    let out = emulator.alloc(4).unwrap();
-    launch(text, "k", 1, 1, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
-    let mut bytes = [0; 4];
-    emulator.read(out, &mut bytes).unwrap();
-    assert_eq!(u32::from_le_bytes(bytes), 99 * 100 / 2 + 50);
+    let sum = result::<4>(text, (1, 1), false).unwrap();
+    assert_eq!(u32::from_le_bytes(sum), 99 * 100 / 2 + 50);
 }
 
 #[test]
@@ -88,11 +102,7 @@ fn what_is_given_back_is_unwritten_again() {
     let run = |body: &str| {
         let (before, entry) = body.split_once("|").unwrap();
         let text = module(entry).replacen(".visible", &format!("{before}\n.visible"), 1);
-        let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-        let shape =
-            ptx_emulator::LaunchConfig { grid: [1, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
-        let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
-        emulator().launch_with(&module, "k", shape, &[&[0; 8]], &options).map_err(|e| e.to_string())
+        result::<0>(&text, (1, 64), true)
     };
     let by_restore =
         "| stacksave.u64 %rd1; alloca.u64 %rd2, 16, 8; st.local.u64 [%rd2+8], 5; HERE stackrestore.u64 %rd1;
@@ -171,18 +181,8 @@ fn no_update_of_128_bits_is_lost() {
         atom.global.cas.b128 %s, [%rd1], %o, %n; mov.b128 {%rd6, %rd7}, %s; mov.b128 %o, %s;
         setp.ne.u64 %p1, %rd6, %rd2; @%p1 bra LOOP; setp.ne.u64 %p1, %rd7, %rd3; @%p1 bra LOOP; ret;",
     );
-    let emulator = emulator();
-    let out = emulator.alloc(16).unwrap();
-    emulator.fill(out, 0, 16).unwrap();
-    let module = Module::parse(&text).unwrap();
-    let shape = ptx_emulator::LaunchConfig { grid: [4, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
-    let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
-    let done: Result<_, LaunchError> =
-        emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options);
-    done.unwrap();
-    let mut bytes = [0; 16];
-    emulator.read(out, &mut bytes).unwrap();
-    assert_eq!(u128::from_le_bytes(bytes), 256 | 512 << 64);
+    let sums = result::<16>(&text, (4, 64), true).unwrap();
+    assert_eq!(u128::from_le_bytes(sums), 256 | 512 << 64);
 }
 
 /// A block writes pairs of equal halves, another one reads them: it never sees halves of two pairs.
@@ -198,12 +198,7 @@ fn strong_accesses_of_128_bits_are_whole() {
             add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 20000; @%p2 bra READ;
             mul.wide.u32 %rd7, %r2, 8; add.u64 %rd7, %rd7, %rd1; st.global.u64 [%rd7+16], %rd6; ret;"
         ));
-        let emulator = emulator();
-        let out = emulator.alloc(16 + 32 * 8).unwrap();
-        launch(&text, "k", 2, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
-        let mut bytes = [0; 256];
-        emulator.read(out + 16, &mut bytes).unwrap();
-        bytes.iter().any(|&b| b != 0)
+        result::<{ 16 + 32 * 8 }>(&text, (2, 32), false).unwrap()[16..].iter().any(|&b| b != 0)
     };
     let (exchange, compare) = (
         "atom.relaxed.gpu.global.exch.b128 _, [%rd1], %o;",

@@ -109,10 +109,13 @@ fn a_map_of_the_host_is_changed_where_it_lies() {
     for space in [".global", ""] {
         let body = format!(
             "@%p1 tensormap.replace.tile.global_address{space}.b1024.b64 [%rd2], %rd1; bar.warp.sync -1;
-            fence.proxy.tensormap::generic.acquire.gpu [%rd2], 128; {COPY}"
+            fence.proxy.tensormap::generic.release.gpu; fence.proxy.tensormap::generic.acquire.gpu [%rd2], 128; {COPY}"
         );
         assert_eq!(run(&body, &host).unwrap()[1024..1088], copied([0, 0]), "{space}");
     }
+    // One that nobody changes needs no fence.
+    let untouched = run(COPY, &TensorMap { address: 0x7000_0000_0000, ..encoded() }.encode().unwrap());
+    assert_eq!(untouched.unwrap()[1024..1088], copied([0, 0]));
     // Types are numbered otherwise than the driver does: 10 is bf16, which is 9 there.
     let body = fields(0, 0) + "@%p1 tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], 10;";
     assert_eq!(run(&body, &host).unwrap()[8], TensorMapType::BF16 as u8);
@@ -175,6 +178,10 @@ fn fields_that_cannot_be_are_errors() {
         "tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%r1], 4, %rd1;",
         "tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], %r2;",
         "tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%rd2], [%r1], 64;",
+        "fence.proxy.tensormap::generic.acquire.gpu [%rd2], 64;",
+        "fence.proxy.tensormap::generic.acquire.gpu;",
+        "fence.proxy.tensormap::generic.release.gpu [%rd2], 128;",
+        "fence.proxy.tensormap::generic.release;",
     ] {
         assert!(Module::parse(&kernel(bad)).is_err(), "{bad}");
     }
@@ -233,6 +240,11 @@ fn maps_lie_where_the_manual_lets_them() {
         (
             format!("{local} tensormap.replace.tile.rank.b1024.b32 [%rd5], 1;"),
             "lies in local memory: it must lie in global or shared memory",
+        ),
+        (
+            "cvt.u64.u32 %rd5, %r1; cvta.shared.u64 %rd5, %rd5; fence.proxy.tensormap::generic.acquire.gpu [%rd5], 128;"
+                .into(),
+            "which are not all of global memory",
         ),
     ] {
         let error = run(&body, &host).unwrap_err();

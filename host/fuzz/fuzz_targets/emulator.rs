@@ -27,8 +27,13 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(module) => module,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
-    let config =
-        Config { threads: 1, max_instructions: Some(STEPS), memory_limit: 1 << 20, ..Config::default() };
+    let config = Config {
+        threads: 1,
+        max_instructions: Some(STEPS),
+        memory_limit: 1 << 20,
+        heap_limit: 1 << 16,
+        ..Config::default()
+    };
     let emulator = Emulator::new(config);
     let Ok(data) = emulator.alloc(4096) else { return };
     for entry in module.entries() {

@@ -16,13 +16,13 @@ mod order;
 
 pub(crate) use asynchronous::{Pieces, READS, WRITES};
 pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
-pub(crate) use global::{BLOCK, CLUSTER_WIDE, DEVICE, Global, Race, Run, Scope, Shape, WEAK};
+pub(crate) use global::{BLOCK, CLUSTER_WIDE, DEVICE, Global, Race, Run, Scope, Shape, Stale, WEAK};
 pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
 
 use crate::memory::words;
 use asynchronous::Reading;
 use flags::{Fences, SharedFlags};
-use global::Writer;
+use global::{Acquired, Writer};
 use order::{Clock, Phase};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -165,6 +165,8 @@ pub(crate) struct Checks {
     writer: Writer,
     fences: Vec<Fences>,
     shared_flags: SharedFlags,
+    /// Acquires of tensor maps, by rank of the block and address of the map.
+    acquired: HashMap<(u32, u64), Vec<Acquired>>,
 }
 
 impl Checks {
@@ -200,6 +202,7 @@ impl Checks {
             writer: Writer::default(),
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
             shared_flags: SharedFlags::new(),
+            acquired: HashMap::new(),
         }
     }
 
@@ -209,6 +212,7 @@ impl Checks {
         self.record = [0; PARTIES];
         self.fences.iter_mut().for_each(|fences| *fences = Fences::default());
         self.shared_flags.clear();
+        self.acquired.clear();
         self.written.fill(0);
         self.reads.clear();
         self.phases.clear();

@@ -51,6 +51,9 @@ pub struct Launch {
     /// Bytes of global memory.
     #[arg(long)]
     pub max_memory: Option<u64>,
+    /// Bytes that kernels may have from `malloc`; 8 MiB where absent.
+    #[arg(long)]
+    pub heap: Option<u64>,
     /// The device's compute capability, such as 90, whose shared memory a block may have; without it that of the PTX's target.
     #[arg(long)]
     pub capability: Option<u32>,
@@ -86,6 +89,7 @@ impl Launch {
         let config = Config {
             threads: self.threads.unwrap_or(defaults.threads).max(1),
             memory_limit: self.max_memory.unwrap_or(defaults.memory_limit),
+            heap_limit: self.heap.unwrap_or(defaults.heap_limit),
             max_instructions: self.max_instructions,
             capability: self.capability,
             ..defaults

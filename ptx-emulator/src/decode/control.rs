@@ -1,9 +1,10 @@
 //! Branches, calls and ends.
 
+use super::frame::Class;
 use super::function::{Decoded, Edge, FunctionDecoder, operands};
 use super::scope::Symbol;
 use crate::ops::memory::{self as mem, Load, PASSES, Store, WIDE_ADDRESS, WRITES};
-use crate::ops::{control, pick};
+use crate::ops::{Run, control, heap, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::Type;
 
@@ -59,8 +60,22 @@ impl FunctionDecoder<'_, '_> {
             return self.call_by_address(callee, &results, &params);
         }
         match name.as_str() {
-            "vprintf" => return self.builtin(pick::<control::Printf>(), &results, &params),
-            "__assertfail" => return self.builtin(pick::<control::AssertFail>(), &results, &params),
+            "vprintf" => return self.builtin(pick::<control::Printf>(), &results, &params, Class::Word),
+            "__assertfail" => {
+                return self.builtin(pick::<control::AssertFail>(), &results, &params, Class::Word);
+            }
+            // Unless the module has functions of these names.
+            "malloc" | "free" if !self.context.formals.contains_key(name.as_str()) => {
+                let gives = usize::from(name == "malloc");
+                let sizes = |d: &mut Self, list: &[Operand]| -> Decoded<Vec<u64>> {
+                    list.iter().map(|o| d.param_size(o)).collect()
+                };
+                if (sizes(self, &params)?, sizes(self, &results)?) != (vec![8], vec![8; gives]) {
+                    return Err(format!("`{name}` takes 8 bytes and gives {}", 8 * gives));
+                }
+                let run = if gives == 1 { pick::<heap::Malloc>() } else { pick::<heap::Free>() };
+                return self.builtin(run, &results, &params, Class::Long);
+            }
             _ => {}
         }
         let Some(formals) = self.context.formals.get(name.as_str()).cloned() else {
@@ -130,7 +145,8 @@ impl FunctionDecoder<'_, '_> {
         }
     }
 
-    fn builtin(&mut self, run: crate::ops::Run, results: &[Operand], params: &[Operand]) -> Decoded {
+    /// A call of a function that the emulator has; `class` is that of its result.
+    fn builtin(&mut self, run: Run, results: &[Operand], params: &[Operand], class: Class) -> Decoded {
         let mut list = Vec::new();
         for operand in params {
             let Operand::Name(name) = operand else {
@@ -144,12 +160,16 @@ impl FunctionDecoder<'_, '_> {
         list.resize(list.len().max(5), 0);
         let mut instr = self.blank(run);
         instr.b = self.list(&list);
-        instr.d = self.temp(super::frame::Class::Word);
+        instr.d = self.temp(class);
         self.emit(instr);
         if let [Operand::Name(name)] = results
             && let Some(Symbol::Variable { address, .. }) = self.symbol(name)
         {
-            self.local_access(pick::<Store<mem::U32, { mem::LOCAL }>>(), instr.d, address, WRITES)?;
+            let store = match class {
+                Class::Long => pick::<Store<mem::U64, { mem::LOCAL }>>(),
+                _ => pick::<Store<mem::U32, { mem::LOCAL }>>(),
+            };
+            self.local_access(store, instr.d, address, WRITES)?;
         }
         Ok(())
     }
@@ -187,7 +207,7 @@ impl FunctionDecoder<'_, '_> {
         self.local_access(run, target, at, 0)
     }
 
-    fn local_access(&mut self, run: crate::ops::Run, register: u32, at: u64, flags: u32) -> Decoded {
+    fn local_access(&mut self, run: Run, register: u32, at: u64, flags: u32) -> Decoded {
         let mut instr = self.blank(run);
         instr.a = self.src(&Operand::Int(at as i64), Type::U64)?;
         instr.b = self.list(&[register]);
@@ -201,7 +221,7 @@ impl FunctionDecoder<'_, '_> {
         if size > 4096 {
             return Err(format!("parameters of {size} bytes are not supported"));
         }
-        let (word, byte) = (self.temp(super::frame::Class::Long), self.temp(super::frame::Class::Word));
+        let (word, byte) = (self.temp(Class::Long), self.temp(Class::Word));
         let mut at = 0;
         while at < size {
             if size - at >= 8 {

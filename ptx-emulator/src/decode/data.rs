@@ -323,14 +323,16 @@ impl FunctionDecoder<'_, '_> {
 
     /// `fence` of any kind: all are as strong as the strongest. Proxies are told apart by the checks alone.
     fn fence_of(&mut self, s: &Statement) -> Decoded {
-        let [] = operands(s).or_else(|what| if s.has("tensormap::generic") { Ok(&[]) } else { Err(what) })?;
+        if s.has("tensormap::generic") {
+            return self.map_fence(s);
+        }
+        let [] = operands(s)?;
         if s.has("mbarrier_init") || s.has("async") && !s.has("global") {
             let fence = self.blank(pick::<mem::ProxyFence>());
             self.emit(fence);
             return Ok(());
         }
-        // Those of the tensormap proxy order memory as well: PTX manual, `membar, fence`.
-        self.fence(if s.has("proxy") && !s.has("tensormap::generic") { 0 } else { scope(s) });
+        self.fence(if s.has("proxy") { 0 } else { scope(s) });
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::syntax::types::Type;
 fn form(shape: &str, a: &str, b: &str) -> Option<(Run, u32, usize, usize)> {
     let eight = |ty: &str| ["e4m3", "e5m2"].contains(&ty);
     let byte = |ty: &str| ["s8", "u8"].contains(&ty);
+    let four = |ty: &str| ["s4", "u4"].contains(&ty);
     Some(match (shape, a, b) {
         ("m16n8k16", "f16", "f16") => (pick::<SparseFloat<Half, 16, 8, 24>>(), 1, 2, 2),
         ("m16n8k32", "f16", "f16") => (pick::<SparseFloat<Half, 32, 8, 24>>(), 2, 4, 4),
@@ -21,8 +22,10 @@ fn form(shape: &str, a: &str, b: &str) -> Option<(Run, u32, usize, usize)> {
         ("m16n8k8", "tf32", "tf32") => (pick::<SparseFloat<Tensor32, 8, 4, 24>>(), 1, 2, 2),
         ("m16n8k16", "tf32", "tf32") => (pick::<SparseFloat<Tensor32, 16, 4, 24>>(), 2, 4, 4),
         ("m16n8k64", a, b) if eight(a) && eight(b) => (pick::<SparseFloat<Eight, 64, 16, 13>>(), 4, 4, 4),
-        ("m16n8k32", a, b) if byte(a) && byte(b) => (pick::<SparseInt<32>>(), 2, 2, 2),
-        ("m16n8k64", a, b) if byte(a) && byte(b) => (pick::<SparseInt<64>>(), 4, 4, 4),
+        ("m16n8k32", a, b) if byte(a) && byte(b) => (pick::<SparseInt<32, 8>>(), 2, 2, 2),
+        ("m16n8k64", a, b) if byte(a) && byte(b) => (pick::<SparseInt<64, 8>>(), 4, 4, 4),
+        ("m16n8k64", a, b) if four(a) && four(b) => (pick::<SparseInt<64, 4>>(), 2, 2, 2),
+        ("m16n8k128", a, b) if four(a) && four(b) => (pick::<SparseInt<128, 4>>(), 4, 4, 4),
         _ => return None,
     })
 }
@@ -43,7 +46,7 @@ impl FunctionDecoder<'_, '_> {
         let [d_type, a_type, b_type, c_type] = [m.next()?, m.next()?, m.next()?, m.next()?];
         m.end()?;
         let (run, givers, of_a, of_b) = form(shape, a_type, b_type).ok_or_else(|| m.unknown())?;
-        let integers = ["s8", "u8"].contains(&a_type);
+        let integers = ["s8", "u8", "s4", "u4"].contains(&a_type);
         let half = match (d_type, c_type) {
             ("s32", "s32") if integers => false,
             ("f32", "f32") if !integers && !saturate => false,
@@ -75,8 +78,8 @@ impl FunctionDecoder<'_, '_> {
         let flags = [
             (half, HALF_SUMS),
             (saturate, SATURATE),
-            (["s8", "e5m2"].contains(&a_type), A_OTHER),
-            (["s8", "e5m2"].contains(&b_type), B_OTHER),
+            (["s8", "s4", "e5m2"].contains(&a_type), A_OTHER),
+            (["s8", "s4", "e5m2"].contains(&b_type), B_OTHER),
             (kind != "sp", ORDERED),
         ];
         instr.n = flags.iter().map(|&(is, flag)| if is { flag } else { 0 }).sum();

@@ -6,7 +6,7 @@ use super::function::{Decoded, FunctionDecoder, operands};
 use super::modifiers::Modifiers;
 use crate::ops::memory::{GENERIC, GLOBAL, SHARED, WRITES};
 use crate::ops::pick;
-use crate::ops::tensor::{CopyMap, ReplaceField};
+use crate::ops::tensor::{CopyMap, MapFence, ReplaceField};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::{Space, Type};
 use crate::tensor_map::{FIELDS, MAX_RANK};
@@ -23,6 +23,29 @@ impl FunctionDecoder<'_, '_> {
             _ => self.copy_map(s, m)?,
         }
         Ok(true)
+    }
+
+    /// `fence.proxy.tensormap::generic.release.SCOPE` and `.acquire.SCOPE [addr], 128`.
+    pub(super) fn map_fence(&mut self, s: &Statement) -> Decoded {
+        let mut m = Modifiers::of(s);
+        m.want(&["proxy"])?;
+        m.want(&["tensormap::generic"])?;
+        let acquires = m.want(&["release", "acquire"])? == "acquire";
+        m.want(&["cta", "cluster", "gpu", "sys"])?;
+        m.end()?;
+        let mut instr = if acquires {
+            let [address, Operand::Int(128)] = operands(s)? else {
+                return Err("a tensor map has 128 bytes".into());
+            };
+            let address = self.address_in(Space::Generic, address)?;
+            self.memory_instr(pick::<MapFence>(), &address, &[])
+        } else {
+            let [] = operands(s)?;
+            self.blank(pick::<MapFence>())
+        };
+        (instr.c, instr.d) = (scope(s), acquires.into());
+        self.emit(instr);
+        Ok(())
     }
 
     /// `.tile.FIELD{.SPACE}.b1024.TYPE [addr]{, ordinal}, value`.

@@ -214,6 +214,7 @@ impl<'l> BlockRunner<'l> {
         cx.regs = self.registers.as_mut_ptr().wrapping_byte_add(w * stride) as *mut u8;
         cx.local =
             self.local.as_mut_ptr().wrapping_byte_add(w * LANES * program.local_bytes as usize) as *mut u8;
+        cx.block = self.block;
         cx.warp_in_block = w as u32;
         cx.warp_in_cluster = (self.rank * self.warps.len() + w) as u32;
         cx.cluster.rank = self.rank as u32;

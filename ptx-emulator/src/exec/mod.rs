@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What registers and memory hold that nobody wrote.
-const PATTERN: u32 = 0xdead_beef;
+pub(crate) const PATTERN: u32 = 0xdead_beef;
 const PATTERN64: u64 = 0xdead_beef_dead_beef;
 
 /// How often each instruction ran. Runs of instructions are entered at their ends only.
@@ -361,6 +361,7 @@ fn context<'a>(
         observed: false,
         threads: 0,
         started,
+        block: [0; 3],
         warp_in_block: 0,
         warp_in_cluster: 0,
         printed: String::new(),

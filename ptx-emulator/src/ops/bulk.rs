@@ -167,11 +167,7 @@ impl Handler for BulkCopy {
         for l in lanes_of(m) {
             // SAFETY: the decoder gave a list as described.
             if let Err(what) = unsafe { issue(cx, i, l) } {
-                cx.fail(l as u32, what);
-                if let Some(fault) = &mut cx.fault {
-                    fault.other = cx.other.take();
-                }
-                return Flow::Fault;
+                return cx.fail(l as u32, what);
             }
         }
         Flow::Next

@@ -169,7 +169,7 @@ impl Handler for Printf {
 
 /// # Safety
 /// `offset` + 8 must lie in a lane's local memory, or the value is truncated there.
-unsafe fn parameter(cx: &Cx, lane: usize, offset: u32) -> u64 {
+pub(super) unsafe fn parameter(cx: &Cx, lane: usize, offset: u32) -> u64 {
     let mut bytes = [0; 8];
     for (k, byte) in bytes.iter_mut().enumerate() {
         let at = u64::from(offset) + k as u64;

@@ -5,7 +5,7 @@
 
 use super::cluster::in_window;
 use super::mbarrier::{Deferred, MOST, Mbarrier, mark, pending_of};
-use super::memory::{WIDE_ADDRESS, WRITES};
+use super::memory::{WRITES, addresses};
 use super::observe::check_shared;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::checks::Kind;
@@ -22,22 +22,6 @@ pub(crate) const DROPS: u32 = 8;
 pub(crate) const NO_COMPLETE: u32 = 16;
 /// Flag in `Instr::c`: the phase does not yet count the arrival.
 pub(crate) const INCREMENTS: u32 = 32;
-
-/// Address of lane `l`: register `a` and the constant `imm`.
-///
-/// # Safety
-/// `i.a` must be the address register, of the width that `i.n` says.
-#[inline(always)]
-pub(crate) unsafe fn address(cx: &Cx, i: &Instr, l: usize) -> u64 {
-    // SAFETY: by contract.
-    unsafe {
-        if i.n & WIDE_ADDRESS != 0 {
-            cx.lanes::<u64>(i.a)[l].wrapping_add(i.imm as u64)
-        } else {
-            u64::from(cx.lanes::<u32>(i.a)[l].wrapping_add(i.imm as u32))
-        }
-    }
-}
 
 /// The rank and the place of the barrier at an address, which must be aligned and in bounds.
 pub(crate) fn locate(cx: &Cx, space: u8, address: u64, remote: bool) -> Result<(u32, u32), String> {
@@ -121,7 +105,7 @@ fn arrived(cx: &mut Cx, place: (u32, u32), before: u32) {
 /// `f` for each lane, with the place of its barrier.
 ///
 /// # Safety
-/// As for `address`.
+/// As for `addresses`.
 #[inline(always)]
 unsafe fn each(
     cx: &mut Cx,
@@ -129,11 +113,11 @@ unsafe fn each(
     m: u32,
     mut f: impl FnMut(&mut Cx, usize, u32, u32) -> Result<(), String>,
 ) -> Flow {
+    // SAFETY: by contract.
+    let addresses = unsafe { addresses(cx, i) };
     for l in lanes_of(m) {
-        // SAFETY: by contract.
-        let address = unsafe { address(cx, i, l) };
         let done =
-            locate(cx, i.e as u8, address, i.c & REMOTE != 0).and_then(|(rank, at)| f(cx, l, rank, at));
+            locate(cx, i.e as u8, addresses[l], i.c & REMOTE != 0).and_then(|(rank, at)| f(cx, l, rank, at));
         if let Err(what) = done {
             return cx.fail(l as u32, what);
         }
@@ -281,14 +265,15 @@ impl Handler for Wait {
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         let mut done = 0;
         let (mut last, mut over) = (None, false);
+        // SAFETY: the decoder gave an address.
+        let addresses = unsafe { addresses(cx, i) };
         for l in lanes_of(m) {
-            // SAFETY: the decoder gave an address and a source of the width that the mode has.
-            let (address, wanted) = unsafe {
+            // SAFETY: the decoder gave a source of the width that the mode has.
+            let wanted = unsafe {
                 let parity = i.c & PARITY != 0;
-                let wanted =
-                    if parity { u64::from(cx.lanes::<u32>(i.b)[l]) } else { cx.lanes::<u64>(i.b)[l] };
-                (address(cx, i, l), wanted)
+                if parity { u64::from(cx.lanes::<u32>(i.b)[l]) } else { cx.lanes::<u64>(i.b)[l] }
             };
+            let address = addresses[l];
             // Lanes mostly wait for the same.
             if last != Some((address, wanted)) {
                 match look(cx, i, l, address, wanted) {

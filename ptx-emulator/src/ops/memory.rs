@@ -1,6 +1,7 @@
 //! Loads and stores: 32 addresses checked at once against the allocation met last, one by one only where that fails.
 
 use super::cluster::STEP;
+use super::heap::check_heap;
 use super::observe::observe;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, near};
@@ -87,6 +88,22 @@ element! {
     U64: 8, AtomicU64, u64, u64, |x| x;
 }
 
+/// The address of each lane: register `a` and the constant `imm`.
+///
+/// # Safety
+/// `i.a` must be the address register, of the width that `WIDE_ADDRESS` in `i.n` says.
+#[inline(always)]
+pub(crate) unsafe fn addresses(cx: &Cx, i: &Instr) -> [u64; LANES] {
+    // SAFETY: by contract.
+    unsafe {
+        if i.n & WIDE_ADDRESS != 0 {
+            cx.lanes::<u64>(i.a).map(|a| a.wrapping_add(i.imm as u64))
+        } else {
+            cx.lanes::<u32>(i.a).map(|a| u64::from(a.wrapping_add(i.imm as u32)))
+        }
+    }
+}
+
 /// The lanes' host pointers; inactive lanes repeat an active one's.
 type Places = [usize; LANES];
 
@@ -102,21 +119,8 @@ pub(crate) unsafe fn places<const SPACE: u8>(
     size: u64,
     align: u64,
 ) -> Option<Places> {
-    let mut at = [0u64; LANES];
     // SAFETY: by contract.
-    unsafe {
-        if i.n & WIDE_ADDRESS != 0 {
-            let a = cx.lanes::<u64>(i.a);
-            for l in 0..LANES {
-                at[l] = a[l].wrapping_add(i.imm as u64);
-            }
-        } else {
-            let a = cx.lanes::<u32>(i.a);
-            for l in 0..LANES {
-                at[l] = u64::from(a[l].wrapping_add(i.imm as u32));
-            }
-        }
-    }
+    let mut at = unsafe { addresses(cx, i) };
     if m != !0 {
         let first = at[m.trailing_zeros() as usize];
         for (l, at) in at.iter_mut().enumerate() {
@@ -288,6 +292,13 @@ pub(crate) fn place(
                 ));
             }
             count_global(cx, i, size);
+            if segment.is_heap {
+                // What `malloc` gives and `free` takes back meanwhile is never in a cache.
+                check_heap(cx, address, size).map_err(|near| {
+                    format!("{verb} of {size} bytes at {space_name} address {address:#x}: {near}")
+                })?;
+                return Ok(segment.host as usize + (address - segment.start) as usize);
+            }
             cx.caches[i.slot as usize] = segment;
             Ok(segment.host as usize + (address - segment.start) as usize)
         }

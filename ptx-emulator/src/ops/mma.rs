@@ -444,8 +444,8 @@ impl<const K: usize> Handler for IntMma<K> {
         // SAFETY: the decoder listed 32-bit registers, as many as the shape has.
         unsafe {
             let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
-            let a = bytes_of_a::<K>(|k| register(lists.a, k), i.n & A_OTHER != 0);
-            let b = bytes_of_b::<K>(|k| register(lists.b, k), i.n & B_OTHER != 0);
+            let a = integers_of_a::<K, 8>(|k| register(lists.a, k), i.n & A_OTHER != 0);
+            let b = integers_of_b::<K, 8>(|k| register(lists.b, k), i.n & B_OTHER != 0);
             let mut sums = load_sums(cx, i, lists.c);
             add_integers(&mut sums, &a, &b, i.n & SATURATE != 0);
             store_sums(cx, i, lists.d, &sums);
@@ -454,25 +454,27 @@ impl<const K: usize> Handler for IntMma<K> {
     }
 }
 
+/// Integer `j` of `BITS` bits of a word.
 #[inline(always)]
-fn byte(word: u32, j: usize, signed: bool) -> i32 {
-    let x = (word >> (8 * j)) as u8;
-    if signed { i32::from(x as i8) } else { i32::from(x) }
+fn integer<const BITS: usize>(word: u32, j: usize, signed: bool) -> i32 {
+    let high = word << (32 - BITS * (j + 1));
+    if signed { high as i32 >> (32 - BITS) } else { (high >> (32 - BITS)) as i32 }
 }
 
-/// As `rows_of_a`, of 8-bit integers.
+/// As `rows_of_a`, of integers of 8 or 4 bits.
 #[inline(always)]
-pub(crate) fn bytes_of_a<const K: usize>(
+pub(crate) fn integers_of_a<const K: usize, const BITS: usize>(
     words: impl Fn(usize) -> [u32; LANES],
     signed: bool,
 ) -> [[i32; K]; ROWS] {
+    let each = 32 / BITS;
     let mut a = [[0i32; K]; ROWS];
-    for step in 0..K / 16 {
+    for step in 0..K / (4 * each) {
         for upper in 0..2 {
             let words = words(2 * step + upper);
             for (l, &word) in words.iter().enumerate() {
-                for j in 0..4 {
-                    a[l / 4 + 8 * upper][4 * (4 * step + l % 4) + j] = byte(word, j, signed);
+                for j in 0..each {
+                    a[l / 4 + 8 * upper][each * (4 * step + l % 4) + j] = integer::<BITS>(word, j, signed);
                 }
             }
         }
@@ -480,19 +482,20 @@ pub(crate) fn bytes_of_a<const K: usize>(
     a
 }
 
-/// As `columns_of_b`, of 8-bit integers.
+/// As `columns_of_b`, of integers of 8 or 4 bits.
 #[inline(always)]
-pub(crate) fn bytes_of_b<const K: usize>(
+pub(crate) fn integers_of_b<const K: usize, const BITS: usize>(
     words: impl Fn(usize) -> [u32; LANES],
     signed: bool,
 ) -> [[i32; COLUMNS]; K] {
+    let each = 32 / BITS;
     let mut b = [[0i32; COLUMNS]; K];
-    for step in 0..K / 16 {
+    for step in 0..K / (4 * each) {
         let words = words(step);
         for (place, column) in ORDER.into_iter().enumerate() {
             for (part, &word) in words[4 * column..4 * column + 4].iter().enumerate() {
-                for j in 0..4 {
-                    b[4 * (4 * step + part) + j][place] = byte(word, j, signed);
+                for j in 0..each {
+                    b[each * (4 * step + part) + j][place] = integer::<BITS>(word, j, signed);
                 }
             }
         }

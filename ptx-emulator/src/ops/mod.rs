@@ -14,6 +14,7 @@ pub(crate) mod convert;
 pub(crate) mod copy;
 pub(crate) mod descriptor;
 pub(crate) mod float;
+pub(crate) mod heap;
 pub(crate) mod int;
 pub(crate) mod lanes;
 pub(crate) mod matrix;
@@ -165,6 +166,8 @@ pub(crate) struct Cx<'a> {
     /// Threads of a block.
     pub threads: u32,
     pub started: std::time::Instant,
+    /// The block in the grid.
+    pub block: [u32; 3],
     pub warp_in_block: u32,
     pub warp_in_cluster: u32,
     pub printed: String,
@@ -223,10 +226,10 @@ impl Cx<'_> {
         }
     }
 
-    /// Records a fault of a lane.
+    /// Records a fault of a lane, and of the other party where there is one.
     #[cold]
     pub(crate) fn fail(&mut self, lane: u32, what: String) -> Flow {
-        self.fault = Some(Fault { lane, what, other: None });
+        self.fault = Some(Fault { lane, what, other: self.other.take() });
         Flow::Fault
     }
 

@@ -3,7 +3,7 @@
 use super::memory::{GENERIC, GLOBAL, SCOPE, STRONG};
 use super::observe::{is_atomic, verb};
 use super::{Cx, Instr, LANES, lanes_of};
-use crate::checks::{DEVICE, Flag, Kind, Race, Run, Scope, WEAK};
+use crate::checks::{DEVICE, Flag, Kind, Race, Run, Scope, Stale, WEAK};
 use crate::memory::{GLOBAL_BASE, SHARED_WINDOW, Segment, WINDOW, words};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -104,7 +104,7 @@ fn check_run(
         let what = format!(
             "read of {step} bytes at global address {:#x}, of which some were never written: {} (warp {}, lane {})",
             address + by * step,
-            within(&segment, offset + by * step),
+            within(cx, &segment, offset + by * step),
             cx.warp_in_block,
             lanes.of(by)
         );
@@ -113,8 +113,22 @@ fn check_run(
     if segment.read_only {
         return Ok(());
     }
+    let run = run_of(cx, i, (lanes, &segment), (offset, length, step), kind);
     let Some(checks) = &mut cx.checks else { return Ok(()) };
-    let run = Run {
+    match checks.touch(&run) {
+        Ok(()) => Ok(()),
+        Err(race) => Err(in_words(cx, &segment, &run, race, kind)),
+    }
+}
+
+fn run_of(
+    cx: &Cx,
+    i: &Instr,
+    (lanes, segment): (Lanes, &Segment),
+    (offset, length, step): (u64, u64, u64),
+    kind: Kind,
+) -> Run {
+    Run {
         segment: segment.number,
         offset,
         length,
@@ -125,10 +139,6 @@ fn check_run(
         pc: i.at,
         scope: scope_of(i, kind),
         writes: kind.writes,
-    };
-    match checks.touch(&run) {
-        Ok(()) => Ok(()),
-        Err(race) => Err(in_words(cx, &segment, &run, race, kind)),
     }
 }
 
@@ -138,32 +148,35 @@ fn segment_of(cx: &Cx, i: &Instr, address: u64, length: u64) -> Option<Segment> 
     if inside { Some(cached) } else { cx.memory.find(address, length) }
 }
 
-fn within(segment: &Segment, offset: u64) -> String {
-    format!(
-        "{offset} bytes into the allocation of {} bytes at {:#x}",
-        segment.end - segment.start,
-        segment.start
-    )
+fn within(cx: &Cx, segment: &Segment, offset: u64) -> String {
+    let address = segment.start + offset;
+    let piece = cx.memory.heap().filter(|_| segment.is_heap).and_then(|heap| heap.find(address, 0));
+    let (start, len) = piece.map_or((segment.start, segment.end - segment.start), |p| (p.start, p.len));
+    format!("{} bytes into the allocation of {len} bytes at {start:#x}", address - start)
+}
+
+/// The other party in words.
+fn party(cx: &Cx, race: &Race) -> String {
+    let warps = cx.copies.len() as u32 / cx.cluster.peers.len() as u32;
+    let own = race.own_cluster && race.warp / warps == cx.cluster.rank;
+    let [x, y, z] = race.block;
+    let block = if own { String::new() } else { format!("block ({x}, {y}, {z}), ") };
+    format!("{block}warp {}, lane {}", race.warp % warps, race.lane)
 }
 
 #[cold]
 fn in_words(cx: &Cx, segment: &Segment, run: &Run, race: Race, kind: Kind) -> Found {
     let by = race.offset.saturating_sub(run.offset) / run.step;
     let (lane, offset) = (run.lane + by as u32 * run.each, run.offset + by * run.step);
-    let warps = cx.copies.len() as u32 / cx.cluster.peers.len() as u32;
-    let own = race.own_cluster && race.warp / warps == cx.cluster.rank;
-    let [x, y, z] = race.block;
-    let block = if own { String::new() } else { format!("block ({x}, {y}, {z}), ") };
     let what = format!(
-        "data race: {} of {} bytes at global address {:#x} by warp {}, lane {lane}, {}, not ordered after the {} by {block}warp {}, lane {}{}",
+        "data race: {} of {} bytes at global address {:#x} by warp {}, lane {lane}, {}, not ordered after the {} by {}{}",
         verb(kind),
         run.step,
         segment.start + offset,
         cx.warp_in_block,
-        within(segment, offset),
+        within(cx, segment, offset),
         if race.wrote { "write" } else { "read" },
-        race.warp % warps,
-        race.lane,
+        party(cx, &race),
         if race.narrow { " (both are strong, but the scope of one does not reach the other)" } else { "" }
     );
     (what, lane, race.pc)
@@ -186,6 +199,45 @@ pub(crate) fn check_range(
         cx.other = other;
         what
     })
+}
+
+/// Checks that a copy reads the tensor map of `size` bytes at an address as it was written last: those that the kernel wrote have been
+/// released to the tensormap proxy, and acquired.
+pub(crate) fn check_map(cx: &mut Cx, i: &Instr, lane: usize, address: u64, size: u64) -> Result<(), String> {
+    let Some(segment) = segment_of(cx, i, address, size).filter(|s| !s.read_only) else { return Ok(()) };
+    let (lanes, kind) =
+        (Lanes { first: lane as u32, pieces: 1, each: 1 }, Kind { reads: true, ..Kind::default() });
+    let run = run_of(cx, i, (lanes, &segment), (address - segment.start, size, size), kind);
+    let Some(checks) = &mut cx.checks else { return Ok(()) };
+    checks.use_map(&run, address).map_err(|Stale { write, released }| {
+        cx.other = write.pc;
+        let lacks = if released {
+            "acquire` of it by a thread of the block after the release of"
+        } else {
+            "release` after"
+        };
+        format!(
+            "data race: use of the tensor map at global address {address:#x} by warp {}, lane {lane}, {}, with no `fence.proxy.tensormap::generic.{lacks} the write by {}",
+            cx.warp_in_block,
+            within(cx, &segment, run.offset),
+            party(cx, &write)
+        )
+    })
+}
+
+/// For the checks: a warp acquires the tensor map of `size` bytes at an address, which lies in an allocation.
+pub(crate) fn acquire_map(cx: &mut Cx, segment: &Segment, address: u64, size: u64) {
+    if let (false, Some(checks)) = (segment.read_only, &mut cx.checks) {
+        checks.acquire_map(cx.warp_in_cluster, (segment.number, address - segment.start), address, size);
+    }
+}
+
+/// For the checks: nobody has touched these bytes of the heap.
+pub(super) fn forget(cx: &mut Cx, address: u64, size: u64) {
+    let segment = cx.memory.find(address, size);
+    if let (Some(segment), Some(checks)) = (segment, &mut cx.checks) {
+        checks.forget_global(segment.number, address - segment.start, size);
+    }
 }
 
 /// The first byte of a read that nobody wrote; notes what is written.

@@ -1,12 +1,13 @@
 //! `mma.sp`: products in which half of A is zero and not stored.
 //!
 //! Of each chunk of 4 columns of A (of tf32, of 2) two elements (one) are stored, in the fragments of a dense A with half the columns.
-//! The metadata has 4 bits a chunk, which say where they belong: two numbers of columns, of tf32 those of its halves. PTX manual,
+//! The metadata has 4 bits a chunk, which say where they belong: two numbers of columns, of tf32 those of its halves. Of integers of 4
+//! bits a pair of columns is what one column of 8 bits is, in the metadata too. PTX manual,
 //! "Sparse matrix storage" and the figures of the metadata's layouts. What a stored element is not multiplied with does not matter,
 //! not even if it is NaN. The stored products are added in order, in the blocks of `mma`.
 
-use super::mma::{A_OTHER, B_OTHER, Format, HALF_SUMS, Portable, ROWS, SATURATE, bytes_of_a, bytes_of_b};
-use super::mma::{add_integers, columns_of_b, load_sums, rows_of_a, store_sums, whole_warp};
+use super::mma::{A_OTHER, B_OTHER, Format, HALF_SUMS, Portable, ROWS, SATURATE, add_integers};
+use super::mma::{columns_of_b, integers_of_a, integers_of_b, load_sums, rows_of_a, store_sums, whole_warp};
 use super::{Cx, Flow, Handler, Instr, LANES};
 use crate::numeric::tensor::{COLUMNS, Factors, add_products};
 use std::marker::PhantomData;
@@ -17,14 +18,14 @@ pub(crate) const ORDERED: u32 = 16;
 /// Floating types: `K` columns of A, added in blocks of `BLOCK`. Listed at `b`: d, c, a, b, metadata; `c` of four lanes give it, and
 /// `imm` says which.
 pub(crate) struct SparseFloat<F, const K: usize, const BLOCK: usize, const PLACES: i32>(PhantomData<F>);
-/// The same for integers of 8 bits.
-pub(crate) struct SparseInt<const K: usize>;
+/// The same for integers of 8 or 4 bits.
+pub(crate) struct SparseInt<const K: usize, const BITS: usize>;
 
 /// Lane and first bit of the metadata of a chunk of a row, of elements of `size` bytes.
 fn metadata_at(i: &Instr, row: usize, chunk: usize, size: usize) -> (usize, usize) {
     let (group, upper, first) = (row % 8, row / 8, i.imm as usize * i.c as usize);
     let (lane, bit) = match (size, i.c) {
-        // One byte: a lane has 8 chunks of one row.
+        // One byte, or a pair of 4 bits: a lane has 8 chunks of one row.
         (1, _) => (2 * (chunk / 8) + upper, 4 * (chunk % 8)),
         // Otherwise 4 chunks of both rows.
         _ => (chunk / 4, 16 * upper + 4 * (chunk % 4)),
@@ -58,9 +59,14 @@ fn columns<const STORED: usize>(
     Ok(all)
 }
 
+/// Metadata that means nothing, of elements of `size` bytes; 0 is half a byte.
 #[cold]
 fn meaningless(cx: &mut Cx, size: usize, (lane, bits): (usize, u32)) -> Flow {
-    let meant = if size == 4 { "one of two columns" } else { "two of four columns" };
+    let meant = match size {
+        0 => "two of four pairs of columns",
+        4 => "one of two columns",
+        _ => "two of four columns",
+    };
     cx.fail(lane as u32, format!("metadata of a sparse matrix with {bits:#06b}, which does not name {meant}"))
 }
 
@@ -129,24 +135,32 @@ macro_rules! sparse {
 }
 sparse! { 16, 8, 8, 24; 32, 16, 8, 24; 64, 32, 16, 13; 8, 4, 4, 24; 16, 8, 4, 24; }
 
-/// What `SparseInt` does.
+/// What `SparseInt` does: `UNITS` bytes, or pairs of 4 bits, are stored of a row.
 ///
 /// # Safety
 /// As for `multiply`.
 #[inline(always)]
-unsafe fn multiply_bytes<const K: usize, const STORED: usize>(cx: &mut Cx, i: &Instr) -> Flow {
-    let [c, a, b, metadata] = lists(i, STORED / 8, K / 16);
+unsafe fn multiply_integers<const K: usize, const BITS: usize, const STORED: usize, const UNITS: usize>(
+    cx: &mut Cx,
+    i: &Instr,
+) -> Flow {
+    let (each, width) = (STORED / UNITS, 128 / BITS);
+    let [c, a, b, metadata] = lists(i, 2 * STORED / width, K / width);
     // SAFETY: by contract.
     unsafe {
         let register = |list: u32, k: usize| *cx.lanes::<u32>(cx.extra(list + k as u32));
-        let stored = bytes_of_a::<STORED>(|k| register(a, k), i.n & A_OTHER != 0);
-        let b = bytes_of_b::<K>(|k| register(b, k), i.n & B_OTHER != 0);
+        let stored = integers_of_a::<STORED, BITS>(|k| register(a, k), i.n & A_OTHER != 0);
+        let b = integers_of_b::<K, BITS>(|k| register(b, k), i.n & B_OTHER != 0);
         let metadata = register(metadata, 0);
         let mut dense = [[0i32; K]; ROWS];
         for (row, (dense, stored)) in dense.iter_mut().zip(&stored).enumerate() {
-            match columns::<STORED>(i, &metadata, row, 1) {
-                Ok(columns) => columns.into_iter().zip(stored).for_each(|(column, &x)| dense[column] = x),
-                Err(wrong) => return meaningless(cx, 1, wrong),
+            match columns::<UNITS>(i, &metadata, row, 1) {
+                Ok(columns) => {
+                    for (column, units) in columns.into_iter().zip(stored.chunks_exact(each)) {
+                        dense[each * column..each * (column + 1)].copy_from_slice(units);
+                    }
+                }
+                Err(wrong) => return meaningless(cx, if BITS == 4 { 0 } else { 1 }, wrong),
             }
         }
         let mut sums = load_sums(cx, i, c);
@@ -157,18 +171,18 @@ unsafe fn multiply_bytes<const K: usize, const STORED: usize>(cx: &mut Cx, i: &I
 }
 
 /// Handlers of integers.
-macro_rules! sparse_bytes {
-    ($($k:literal, $stored:literal;)*) => {$(
-        impl Handler for SparseInt<$k> {
+macro_rules! sparse_integers {
+    ($($k:literal, $bits:literal, $stored:literal, $units:literal;)*) => {$(
+        impl Handler for SparseInt<$k, $bits> {
             #[inline(always)]
             unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
                 if let Err(flow) = whole_warp(cx, m) {
                     return flow;
                 }
                 // SAFETY: as for `SparseFloat`.
-                unsafe { multiply_bytes::<$k, $stored>(cx, i) }
+                unsafe { multiply_integers::<$k, $bits, $stored, $units>(cx, i) }
             }
         }
     )*};
 }
-sparse_bytes! { 32, 16; 64, 32; }
+sparse_integers! { 32, 8, 16, 16; 64, 8, 32, 32; 64, 4, 32, 16; 128, 4, 64, 32; }

@@ -2,17 +2,16 @@
 
 use super::bulk::{global_kind, listed};
 use super::cluster::in_window;
-use super::memory::{GENERIC, GLOBAL, SHARED, WIDE_ADDRESS, WRITES, place};
+use super::memory::{GENERIC, GLOBAL, SHARED, WRITES, addresses, place};
 use super::mma::whole_warp;
 use super::observe::check_shared;
-use super::observe_global::check_range;
+use super::observe_global::{acquire_map, check_map, check_range};
 use super::transfer::Row;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::checks::Kind;
-use crate::error::Fault;
-use crate::memory::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
+use crate::memory::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW, near};
 use crate::tensor_map::{FIELDS, MAX_RANK, TensorMap, replace};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 
 /// The map at a generic address, which is one of a kernel's parameters, of constant or of global memory. The checks see a read of the
 /// whole map by the thread that issues the copy.
@@ -27,6 +26,7 @@ pub(crate) fn map_at(cx: &mut Cx, i: &Instr, lane: usize, address: u64) -> Resul
     read.n &= !WRITES;
     let host = place(cx, GENERIC, &read, lane, address, MAP, MAP_ALIGN)?;
     check_range(cx, i, lane, address, MAP, Kind { reads: true, ..Kind::default() })?;
+    check_map(cx, i, lane, address, MAP)?;
     // SAFETY: `place` found 128 bytes of the emulated device at a multiple of 64.
     let bytes = bytes_of(unsafe { words_at(host) });
     let map = TensorMap::decode(&bytes).ok_or_else(|| {
@@ -79,6 +79,10 @@ pub(crate) struct ReplaceField;
 /// then the shared one, as those of bulk copies; `n` is the fence that it is for the checks.
 pub(crate) struct CopyMap;
 
+/// `fence.proxy.tensormap::generic`: `c` is the fence that it is for the checks; where `d` is not 0 it acquires the map at the address
+/// `a`, otherwise it releases.
+pub(crate) struct MapFence;
+
 /// The host's place of a map, which is looked at as an access of the generic proxy.
 fn map_place(
     cx: &mut Cx,
@@ -96,23 +100,18 @@ fn map_place(
     let mut access = *i;
     access.n = access.n & !WRITES | if kind.writes { WRITES } else { 0 };
     let host = place(cx, space, &access, lane, address, MAP, MAP_ALIGN)?;
-    match if space == GLOBAL { Err(String::new()) } else { in_window(space, address) } {
-        Ok(offset) => {
+    let shared = (space != GLOBAL).then(|| in_window(space, address).ok()).flatten();
+    match shared {
+        Some(offset) => {
             let at = cx.cluster.split(offset)?;
             check_shared(cx, i, lane, at, MAP, kind).map_err(|(what, other)| {
                 cx.other = other;
                 what
             })?;
         }
-        Err(_) => check_range(cx, i, lane, address, MAP, kind)?,
+        None => check_range(cx, i, lane, address, MAP, kind)?,
     }
     Ok(host)
-}
-
-fn fail(cx: &mut Cx, lane: usize, what: String) -> Flow {
-    let other = cx.other.take();
-    cx.fault = Some(Fault { lane: lane as u32, what, other });
-    Flow::Fault
 }
 
 impl Handler for ReplaceField {
@@ -120,24 +119,17 @@ impl Handler for ReplaceField {
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         let kind = Kind { reads: true, writes: true, ..Kind::default() };
         for l in lanes_of(m) {
-            // SAFETY: the decoder gave registers of these widths.
-            let (address, value) = unsafe {
-                let base = if i.n & WIDE_ADDRESS != 0 {
-                    cx.lanes::<u64>(i.a)[l].wrapping_add(i.imm as u64)
-                } else {
-                    cx.lanes::<u32>(i.a)[l].wrapping_add(i.imm as u32).into()
-                };
-                (base, cx.lanes::<u64>(i.b)[l])
-            };
+            // SAFETY: the decoder gave an address and a 64-bit register.
+            let (address, value) = unsafe { (addresses(cx, i)[l], cx.lanes::<u64>(i.b)[l]) };
             let host = match map_place(cx, i, l, (i.e as u8, address), kind) {
                 Ok(host) => host,
-                Err(what) => return fail(cx, l, what),
+                Err(what) => return cx.fail(l as u32, what),
             };
             // SAFETY: `place` found 128 bytes of the emulated device at a multiple of 64.
             let words = unsafe { words_at(host) };
             let mut bytes = bytes_of(words);
             if let Err(what) = replace(&mut bytes, FIELDS[i.c as usize], i.d as usize, value) {
-                return fail(cx, l, format!("the tensor map at address {address:#x}: {what}"));
+                return cx.fail(l as u32, format!("the tensor map at address {address:#x}: {what}"));
             }
             for (word, bytes) in words.iter().zip(bytes.as_chunks().0) {
                 word.store(u64::from_le_bytes(*bytes), Relaxed);
@@ -157,7 +149,7 @@ impl Handler for CopyMap {
         let at = |cx: &Cx, l: usize| unsafe { (listed(cx, i, 0, l), listed(cx, i, 4, l)) };
         let (to, from) = at(cx, 0);
         if let Some(lane) = (1..LANES).find(|&l| at(cx, l) != (to, from)) {
-            return fail(cx, lane, "the lanes of the warp copy different tensor maps".into());
+            return cx.fail(lane as u32, "the lanes of the warp copy different tensor maps".into());
         }
         let (reads, writes) =
             (Kind { reads: true, ..Kind::default() }, Kind { writes: true, ..Kind::default() });
@@ -175,11 +167,48 @@ impl Handler for CopyMap {
                 if let Some(checks) = &mut cx.checks {
                     // `.release`: who sees it by an acquire pattern sees the map.
                     checks.fence_memory(cx.warp_in_cluster, i.n);
+                    checks.release_maps(cx.warp_in_cluster);
                 }
                 Flow::Next
             }
-            Err(what) => fail(cx, 0, what),
+            Err(what) => cx.fail(0, what),
         }
+    }
+}
+
+impl Handler for MapFence {
+    #[inline(always)]
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        if let Some(checks) = &mut cx.checks {
+            // These order memory as well: PTX manual, "membar, fence".
+            checks.fence_memory(cx.warp_in_cluster, i.c);
+            if i.d == 0 {
+                checks.release_maps(cx.warp_in_cluster);
+            }
+        }
+        fence(SeqCst);
+        if i.d == 0 {
+            return Flow::Next;
+        }
+        // SAFETY: the decoder gave an address.
+        let addresses = unsafe { addresses(cx, i) };
+        let mut last = None;
+        for l in lanes_of(m) {
+            let address = addresses[l];
+            if last.replace(address) == Some(address) {
+                continue;
+            }
+            // The same section: the address must fall within global memory.
+            let Some(segment) = cx.memory.find(address, MAP) else {
+                let what = format!(
+                    "a fence for the {MAP} bytes of a tensor map at address {address:#x}, which are not all of global memory: {}",
+                    near(cx.memory, address)
+                );
+                return cx.fail(l as u32, what);
+            };
+            acquire_map(cx, &segment, address, MAP);
+        }
+        Flow::Next
     }
 }
 

@@ -10,7 +10,7 @@ use super::has_avx2;
 use super::matrix::transposed;
 use super::mma::{
     A_OTHER, B_OTHER, Brain, Eight, Format, HALF_SUMS, Half, Machine, Portable, ROWS, SATURATE, Tensor32,
-    add_integers, bytes_of_a, bytes_of_b, columns_of_b, load_sums, rows_of_a, store_sums, whole_warp,
+    add_integers, columns_of_b, integers_of_a, integers_of_b, load_sums, rows_of_a, store_sums, whole_warp,
 };
 use super::observe::in_words;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
@@ -491,10 +491,10 @@ impl Handler for IntProduct {
         // SAFETY: as for `FloatProduct`.
         unsafe {
             let words = words_of_a(cx, i, &from_a);
-            let a = bytes_of_a::<32>(|k| words[k], i.n & A_OTHER != 0);
+            let a = integers_of_a::<32, 8>(|k| words[k], i.n & A_OTHER != 0);
             for block in 0..i.imm as u32 / 8 {
                 let words = words_of_b(cx, i, &from_b, block);
-                let b = bytes_of_b::<32>(|k| words[k], i.n & B_OTHER != 0);
+                let b = integers_of_b::<32, 8>(|k| words[k], i.n & B_OTHER != 0);
                 let mut sums =
                     if accumulates { load_sums(cx, i, i.b + 4 * block) } else { [[0f32; COLUMNS]; ROWS] };
                 add_integers(&mut sums, &a, &b, i.n & SATURATE != 0);

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod bits;
+pub mod planted;
 
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, LaunchStats, Module};
 

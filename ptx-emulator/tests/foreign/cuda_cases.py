@@ -4,7 +4,7 @@ import math
 
 import ml_dtypes
 import numpy as np
-from cases import Case, Expected, Launch, f32, i32, raw
+from cases import Case, Expected, Launch, f32, i32, raw, scalar
 
 bf16 = ml_dtypes.bfloat16
 
@@ -206,6 +206,10 @@ def language():
     t = np.arange(64)
     yield Case("function_pointers", "language", [Launch("function_pointers", 1, 64, ["a", "b", "out"])],
                {"a": a, "b": b, "out": np.zeros_like(a)}, {"out": Expected(np.choose(t % 3, [a + b, a - b, a * b]), "i32")})
+    lists = lambda twice: [Launch("makes_lists", 1, 64, ["x"]), Launch("sums_lists", 1, 64, ["out", scalar("?", twice)])]
+    count = t % 4 + 1
+    yield Case("heap", "language", lists(False), {"x": a, "out": np.zeros_like(a)}, {"out": Expected(a * count + count * (count - 1) // 2, "i32")})
+    yield Case("heap_double_free", "language", lists(True), {"x": a, "out": np.zeros_like(a)}, fails="`free` of address")
     k = rng(33).integers(-1, 11, 64, dtype=np.int32)
 
     def branch(x, t):

@@ -59,6 +59,31 @@ extern "C" __global__ void virtual_calls(const float *in, float *areas, int *cor
     corners[threadIdx.x] = shape->corners();
 }
 
+// Lists on the heap that one kernel makes and a later one takes apart.
+struct Node {
+    int value;
+    Node *next;
+};
+__device__ Node *heads[64];
+
+extern "C" __global__ void makes_lists(const int *in) {
+    Node *head = nullptr;
+    for (int i = 0; i <= threadIdx.x % 4; i++) head = new Node{in[threadIdx.x] + i, head};
+    heads[threadIdx.x] = head;
+}
+
+extern "C" __global__ void sums_lists(int *out, bool twice) {
+    int sum = 0;
+    for (Node *node = heads[threadIdx.x]; node;) {
+        Node *next = node->next;
+        sum += node->value;
+        delete node;
+        if (twice) delete node;
+        node = next;
+    }
+    out[threadIdx.x] = sum;
+}
+
 __device__ __noinline__ int add(int a, int b) { return a + b; }
 __device__ __noinline__ int subtract(int a, int b) { return a - b; }
 __device__ __noinline__ int multiply(int a, int b) { return a * b; }

@@ -141,12 +141,7 @@ def matmul_made_descriptors(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr
     left = tl.make_tensor_descriptor(a, [m, k], [k, 1], [BM, BK])
     right = tl.make_tensor_descriptor(b, [k, n], [n, 1], [BK, BN])
     result = tl.make_tensor_descriptor(c, [m, n], [n, 1], [BM, BN])
-    row = tl.program_id(0) * BM
-    column = tl.program_id(1) * BN
-    total = tl.zeros((BM, BN), tl.float32)
-    for start in range(0, k, BK):
-        total = tl.dot(left.load([row, start]), right.load([start, column]), total)
-    result.store([row, column], total.to(tl.float16))
+    matmul_descriptors(left, right, result, m, n, k, BM, BN, BK)
 
 
 @triton.jit

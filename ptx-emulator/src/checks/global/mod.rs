@@ -9,13 +9,16 @@
 //!
 //! Blocks run on several host threads. A page of slots has a lock, so that of two racing accesses the second sees the first.
 
+mod maps;
 mod records;
 mod words;
 
+pub(super) use maps::Acquired;
+pub(crate) use maps::Stale;
 pub(super) use records::Writer;
 
 use super::order::Knowledge;
-use super::{Checks, flags::Released};
+use super::{Checks, flags::Others, flags::Released};
 use records::{Record, Records};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -75,6 +78,8 @@ pub(crate) struct Global {
     pub(super) has_fences: bool,
     /// What has been handed on by strong writes to a word of global memory, by its address over 4.
     pub(super) released: Mutex<HashMap<u64, Vec<Released>>>,
+    /// For each cluster the times up to which its parties' events have been released to the tensormap proxy.
+    maps_released: Mutex<Others>,
 }
 
 impl Global {
@@ -152,6 +157,20 @@ impl Checks {
             at = until;
         }
         Ok(())
+    }
+
+    /// Nobody has touched these bytes of an allocation; no other bytes of their words are in use.
+    pub(crate) fn forget_global(&mut self, segment: u32, offset: u64, length: u64) {
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let number = at / PAGE_BYTES;
+            let until = end.min((number + 1) * PAGE_BYTES);
+            if let Some(page) = self.global.page(segment, number) {
+                let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+                page.forget(at % PAGE_BYTES, until - at);
+            }
+            at = until;
+        }
     }
 
     /// The record of a warp since it last handed on what it had done; 0 if there are no more.

@@ -15,7 +15,7 @@ const RECORD: u32 = 32;
 /// Places in the program from here on are not told apart.
 const PLACES: u32 = (1 << (RECORD - PLACE)) - 1;
 
-fn record(slot: Slot) -> u32 {
+pub(super) fn record(slot: Slot) -> u32 {
     (slot >> RECORD) as u32
 }
 
@@ -123,6 +123,20 @@ impl Page {
     pub(super) fn new() -> Page {
         let none = || vec![0; WORDS].into_boxed_slice();
         Page { writers: none(), others: none(), readers: none(), seconds: none() }
+    }
+
+    /// Nobody has touched the words of these bytes.
+    pub(super) fn forget(&mut self, offset: u64, length: u64) {
+        let words = offset as usize / 4..(offset + length).div_ceil(4) as usize;
+        for slots in [&mut self.writers, &mut self.others, &mut self.readers, &mut self.seconds] {
+            slots[words.clone()].fill(0);
+        }
+    }
+
+    /// Who wrote a word last, and who wrote bytes of it before that are still there; 0 is nobody.
+    pub(super) fn writers(&self, word: usize) -> [Slot; 2] {
+        let last = self.writers[word];
+        [last, if is_whole(last) { 0 } else { self.others[word] }]
     }
 
     /// Checks and notes an access to bytes of the page; `lane` is that of the first.
