@@ -111,10 +111,10 @@ pub(crate) fn add_products<const BLOCK: usize, const PLACES: i32, const HALVES: 
     let mut most = sums.map(exponent_of_sum::<HALVES>);
     // Bits that are set where a term is not zero.
     let mut any = sums.map(|s| s.to_bits() << 1);
-    for k in 0..BLOCK {
+    for (k, products) in products.iter_mut().enumerate() {
         let set = if a.values[0][k] != 0.0 { !0 } else { 0 };
         for n in 0..COLUMNS {
-            products[k][n] = a.values[0][k] * b.values[k][n];
+            products[n] = a.values[0][k] * b.values[k][n];
             any[n] |= b.values[k][n].to_bits() << 1 & set;
             most[n] = most[n].max(a.exponents[0][k] + b.exponents[k][n]);
         }

@@ -54,10 +54,10 @@ fn add_block<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
         most = _mm256_blendv_epi8(_mm256_max_epi32(most, least), most, zero);
     }
     let mut products = [_mm256_setzero_ps(); BLOCK];
-    for k in 0..BLOCK {
+    for (k, product) in products.iter_mut().enumerate() {
         // SAFETY: a row of B has 8 numbers.
         unsafe {
-            products[k] = _mm256_mul_ps(_mm256_set1_ps(a.0[k]), _mm256_loadu_ps(b.0[k].as_ptr()));
+            *product = _mm256_mul_ps(_mm256_set1_ps(a.0[k]), _mm256_loadu_ps(b.0[k].as_ptr()));
             let exponents = _mm256_loadu_si256(b.1[k].as_ptr().cast());
             most = _mm256_max_epi32(most, _mm256_add_epi32(_mm256_set1_epi32(a.1[k]), exponents));
         }
