@@ -316,6 +316,23 @@ fn flags_from_block_to_block() {
         "data after the flag",
         flag("", "st.release.gpu.global.u32 [%rd1+4096], 1; st.global.u32 [%rd2], %r1;", acquire, ""),
     );
+    // The same with flags of 128 bits.
+    let wide = |set: &str, get: &str| {
+        format!(
+            ".reg .b128 %q; mov.u64 %rd8, 1; mov.b128 %q, {{%rd8, %rd8}}; {}",
+            flag(
+                data,
+                &format!("st.{set}.gpu.global.b128 [%rd1+4096], %q"),
+                &format!(
+                    "ld.{get}.gpu.global.b128 %q, [%rd1+4096]; mov.b128 {{%rd8, %rd9}}, %q; cvt.u32.u64 %r6, %rd8"
+                ),
+                ""
+            )
+        )
+    };
+    for (set, get) in [("relaxed", "acquire"), ("release", "relaxed")] {
+        pair("128 bits, one not ordered", &wide(set, get), &wide("release", "acquire"), &parts);
+    }
     // With fences, volatile flags do.
     let fences = |before: &str, after: &str| {
         flag(

@@ -208,6 +208,7 @@ fn strong_accesses_of_128_bits_are_whole() {
         (exchange, "ld.relaxed.gpu.global.b128 %o, [%rd1];"),
         ("st.relaxed.gpu.global.b128 [%rd1], %o;", compare),
         ("st.volatile.b128 [%rd1], %o;", "ld.volatile.b128 %o, [%rd1];"),
+        ("st.release.gpu.global.b128 [%rd1], %o;", "ld.acquire.gpu.global.b128 %o, [%rd1];"),
     ] {
         assert!(!torn(write, read), "{write} {read}");
     }

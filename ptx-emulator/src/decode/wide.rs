@@ -3,6 +3,7 @@
 use super::data::{load_run, scope, store_run, strong};
 use super::frame::Class;
 use super::function::{Decoded, FunctionDecoder};
+use crate::checks::{ACQUIRE, RELEASE};
 use crate::ops::atomic::{Atomic128, Whole};
 use crate::ops::lanes::M1;
 use crate::ops::memory::{ATOMIC, GENERIC, GLOBAL, Load, SCOPE, SHARED, Store, U64, WRITES};
@@ -50,7 +51,7 @@ impl FunctionDecoder<'_, '_> {
     ) -> Decoded {
         let halves = self.halves_of(register, !writes)?;
         let address = self.address(s, address)?;
-        if address.parameter.is_some() || ["v2", "v4", "v8", "acquire", "release"].iter().any(|m| s.has(m)) {
+        if address.parameter.is_some() || ["v2", "v4", "v8"].iter().any(|m| s.has(m)) {
             return Err(format!("`{}` of this kind is not supported", s.mnemonic()));
         }
         let strong = strong(s);
@@ -63,7 +64,13 @@ impl FunctionDecoder<'_, '_> {
         };
         let mut instr = self.memory_instr(run, &address, &halves);
         instr.n |= strong | if writes { WRITES } else { 0 };
+        if s.has("release") {
+            self.fence(RELEASE | scope(s));
+        }
         self.emit(instr);
+        if s.has("acquire") {
+            self.fence(ACQUIRE | scope(s));
+        }
         Ok(())
     }
 
