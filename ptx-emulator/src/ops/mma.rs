@@ -168,7 +168,7 @@ pub(crate) trait Machine {
     /// # Safety
     /// As for `widen`.
     unsafe fn exponents(values: &[f32], least: i32, to: &mut [i32]);
-    /// `sums += a · b`, as [`add_products`](crate::numeric::tensor::add_products).
+    /// `sums += a · b`, as `numeric::tensor::add_products`.
     ///
     /// # Safety
     /// As for `widen`.
