@@ -29,25 +29,15 @@ impl KeyBlock {
     #[inline(always)]
     pub unsafe fn of_this_block(problem: &ProblemParams, rows: u32) -> Option<Self> {
         // SAFETY: the caller's.
-        let work = unsafe { Self::anew(problem, rows) };
+        let work = unsafe { Self::of_zero(problem, rows, 0) };
         (work.first < work.sequence.key_rows).then_some(work)
     }
 
-    /// The same of a block that has been seen to have keys.
-    ///
-    /// # Safety
-    /// As [`KeyBlock::of_this_block`].
-    #[inline(always)]
-    pub unsafe fn anew(problem: &ProblemParams, rows: u32) -> Self {
-        // SAFETY: the caller's.
-        unsafe { Self::of_zero(problem, rows, 0) }
-    }
-
-    /// The same, made with a number below 2^31, of which nothing but a 0 remains. The assembler does not know that, and so does not
+    /// The same of a block that has been seen to have keys, made with a number below 2^31, of which nothing but a 0 remains. The assembler does not know that, and so does not
     /// keep anything for this from a place where it did not have the number yet.
     ///
     /// # Safety
-    /// As [`KeyBlock::anew`].
+    /// As [`KeyBlock::of_this_block`].
     #[inline(always)]
     pub unsafe fn behind(problem: &ProblemParams, rows: u32, number: u32) -> Self {
         // SAFETY: the caller's.

@@ -90,8 +90,8 @@ pub(crate) fn exponent(x: f32, least: i32) -> i32 {
 
 /// That of an accumulator.
 #[inline(always)]
-fn exponent_of_sum<const HALVES: bool>(x: f32) -> i32 {
-    exponent(x, if HALVES { LEAST_HALF } else { ZERO })
+fn exponent_of_sum(x: f32, halves: bool) -> i32 {
+    exponent(x, if halves { LEAST_HALF } else { ZERO })
 }
 
 /// Sums of `BLOCK` terms that may pass 31 bits come near to 2^31, this near at least, before or after they wrap.
@@ -100,15 +100,16 @@ pub(crate) const fn limit(block: usize, places: i32) -> i32 {
     if (block as i64 * 4 + 2) << places > i32::MAX as i64 { i32::MAX - (2 << places) } else { i32::MAX }
 }
 
-/// `sums += Σ a[k] · b[k]` over one block, for 8 columns, with terms of `PLACES` places; if `HALVES`, accumulators are f16.
+/// `sums += Σ a[k] · b[k]` over one block, for 8 columns, with terms of `PLACES` places; if `halves`, accumulators are f16.
 #[inline(always)]
-pub(crate) fn add_products<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+pub(crate) fn add_products<const BLOCK: usize, const PLACES: i32>(
     sums: &mut [f32; COLUMNS],
     a: &Factors<BLOCK, 1>,
     b: &Factors<COLUMNS, BLOCK>,
+    halves: bool,
 ) {
     let mut products = [[0f32; COLUMNS]; BLOCK];
-    let mut most = sums.map(exponent_of_sum::<HALVES>);
+    let mut most = sums.map(|sum| exponent_of_sum(sum, halves));
     // Bits that are set where a term is not zero.
     let mut any = sums.map(|s| s.to_bits() << 1);
     for (k, products) in products.iter_mut().enumerate() {
@@ -141,9 +142,9 @@ pub(crate) fn add_products<const BLOCK: usize, const PLACES: i32, const HALVES: 
     }
     for n in 0..COLUMNS {
         sums[n] = if plain {
-            round::<PLACES, HALVES>(f64::from(total[n]) * f64::from(power(most[n] - PLACES)))
+            round::<PLACES>(f64::from(total[n]) * f64::from(power(most[n] - PLACES)), halves)
         } else {
-            add_exactly::<BLOCK, PLACES, HALVES>(sums[n], a, b, n)
+            add_exactly::<BLOCK, PLACES>(sums[n], (a, b), n, halves)
         };
     }
 }
@@ -156,12 +157,12 @@ fn power(exponent: i32) -> f32 {
 
 /// A sum as the accumulator holds it.
 #[inline(always)]
-fn round<const PLACES: i32, const HALVES: bool>(exact: f64) -> f32 {
+fn round<const PLACES: i32>(exact: f64, halves: bool) -> f32 {
     if exact.abs() >= 2f64.powi(128) {
         return f32::INFINITY.copysign(exact as f32);
     }
     let cut = narrow(exact, Round::Zero);
-    if HALVES {
+    if halves {
         // The last bit says that something was cut: so rounding to nearest comes out as that of the exact sum.
         let odd = u32::from(f64::from(cut) != exact);
         return f16_to_f32(f32_to_f16(f32::from_bits(cut.to_bits() | odd)));
@@ -176,11 +177,11 @@ pub(crate) const fn unkept(places: i32) -> u32 {
 
 /// The same for column `n` and any values.
 #[inline(never)]
-fn add_exactly<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+fn add_exactly<const BLOCK: usize, const PLACES: i32>(
     sum: f32,
-    a: &Factors<BLOCK, 1>,
-    b: &Factors<COLUMNS, BLOCK>,
+    (a, b): (&Factors<BLOCK, 1>, &Factors<COLUMNS, BLOCK>),
     n: usize,
+    halves: bool,
 ) -> f32 {
     // Exact: at most 22 bits.
     let product = |k: usize| f64::from(a.values[0][k]) * f64::from(b.values[k][n]);
@@ -190,11 +191,11 @@ fn add_exactly<const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
         return if total.is_nan() { f32::from_bits(0x7fff_ffff) } else { total as f32 };
     }
     let exponents = (0..BLOCK).map(|k| a.exponents[0][k] + b.exponents[k][n]);
-    let most = exponents.fold(exponent_of_sum::<HALVES>(sum), i32::max);
+    let most = exponents.fold(exponent_of_sum(sum, halves), i32::max);
     // No term is subnormal as an f64: the smallest product is 2^-298.
     let unit = f64::from_bits(((most - PLACES + 1023) as u64) << 52);
     let total: i64 = terms().map(|t| (t / unit) as i64).sum();
-    round::<PLACES, HALVES>(total as f64 * unit)
+    round::<PLACES>(total as f64 * unit, halves)
 }
 
 #[cfg(test)]
@@ -209,7 +210,7 @@ mod tests {
     fn added<const PLACES: i32, const HALVES: bool>(sum: f32, a: [f32; 8], b: [f32; 8]) -> f32 {
         let mut sums = [sum; COLUMNS];
         let (a, b) = (Factors::new([a], ZERO), Factors::new(b.map(|x| [x; COLUMNS]), ZERO));
-        add_products::<8, PLACES, HALVES>(&mut sums, &a, &b);
+        add_products::<8, PLACES>(&mut sums, &a, &b, HALVES);
         assert!(sums.iter().all(|s| s.to_bits() == sums[0].to_bits()));
         sums[0]
     }
@@ -319,9 +320,9 @@ mod tests {
             let b: Factors<COLUMNS, 16> =
                 Factors::new(std::array::from_fn(|_| std::array::from_fn(|_| next())), ZERO);
             let mut sums = [sum; COLUMNS];
-            add_products::<16, 25, false>(&mut sums, &a, &b);
+            add_products::<16, 25>(&mut sums, &a, &b, false);
             for (n, sum_of_column) in sums.into_iter().enumerate() {
-                let exact = add_exactly::<16, 25, false>(sum, &a, &b, n);
+                let exact = add_exactly::<16, 25>(sum, (&a, &b), n, false);
                 assert_eq!(sum_of_column.to_bits(), exact.to_bits(), "{sum} {:?}", a.values);
             }
         }
@@ -334,7 +335,7 @@ mod tests {
         let (a, b) =
             (Factors::new([[most; 16]], LEAST_HALF), Factors::new([[most; COLUMNS]; 16], LEAST_HALF));
         let mut sums = [1.75; COLUMNS];
-        add_products::<16, 25, false>(&mut sums, &a, &b);
+        add_products::<16, 25>(&mut sums, &a, &b, false);
         assert_eq!(sums, [narrow(16.0 * f64::from(most) * f64::from(most) + 1.75, Round::Zero); COLUMNS]);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) unsafe fn multiply<
             if !add_block::<BLOCK, PLACES, HALVES>(sums, a, b) {
                 let a = Factors { values: [*a.0], exponents: [*a.1] };
                 let b = Factors { values: *b.0, exponents: *b.1 };
-                add_products::<BLOCK, PLACES, HALVES>(sums, &a, &b);
+                add_products::<BLOCK, PLACES>(sums, &a, &b, HALVES);
             }
         }
     }
@@ -257,7 +257,7 @@ mod tests {
         unsafe { multiply::<16, BLOCK, PLACES, HALVES, 3>(&mut fast, a, b) };
         for (row, sums) in wanted.iter_mut().enumerate() {
             for block in 0..16 / BLOCK {
-                add_products::<BLOCK, PLACES, HALVES>(sums, &a.in_row(row, block), &b.rows(block));
+                add_products::<BLOCK, PLACES>(sums, &a.in_row(row, block), &b.rows(block), HALVES);
             }
         }
         assert_eq!(fast.map(|row| row.map(f32::to_bits)), wanted.map(|row| row.map(f32::to_bits)));

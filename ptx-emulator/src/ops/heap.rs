@@ -1,7 +1,7 @@
 //! `malloc` and `free` of kernels, and accesses to what `malloc` gave.
 
 use super::control::parameter;
-use super::observe_global::{check_range, forget};
+use super::observe_global::{check_range, forget, thread_in_words};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::checks::Kind;
 use crate::exec::PATTERN;
@@ -98,12 +98,11 @@ fn around(cx: &mut Cx, address: u64) -> String {
         }
         None => (format!("{} bytes past the end of the {whose}", address - start - len), by, "given"),
     };
-    let [x, y, z] = by.block;
     if by.launch != cx.memory.number {
         return format!("{place}, {what} in an earlier launch");
     }
     cx.other = Some(by.pc);
-    let block = if by.block == cx.block { String::new() } else { format!("block ({x}, {y}, {z}), ") };
     let whom = if what == "freed" { "by" } else { "to" };
-    format!("{place}, {what} {whom} {block}warp {}, lane {}", by.warp, by.lane)
+    let thread = thread_in_words((by.block != cx.block).then_some(by.block), by.warp, by.lane);
+    format!("{place}, {what} {whom} {thread}")
 }

@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::has_avx2;
+use super::packed::element;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
 use crate::numeric::eight::{e4m3_to_f32, e5m2_to_f32};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_f16};
@@ -172,10 +173,11 @@ pub(crate) trait Machine {
     ///
     /// # Safety
     /// As for `widen`.
-    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32>(
         sums: &mut [[f32; COLUMNS]; ROWS],
         a: &Factors<K, ROWS>,
         b: &Factors<COLUMNS, K>,
+        halves: bool,
     );
 }
 
@@ -209,15 +211,16 @@ impl Machine for Portable {
     }
 
     #[inline(always)]
-    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32>(
         sums: &mut [[f32; COLUMNS]; ROWS],
         a: &Factors<K, ROWS>,
         b: &Factors<COLUMNS, K>,
+        halves: bool,
     ) {
         for block in 0..K / BLOCK {
             let b = b.rows::<BLOCK>(block);
             for (row, sums) in sums.iter_mut().enumerate() {
-                add_products::<BLOCK, PLACES, HALVES>(sums, &a.in_row(row, block), &b);
+                add_products::<BLOCK, PLACES>(sums, &a.in_row(row, block), &b, halves);
             }
         }
     }
@@ -255,13 +258,20 @@ impl Machine for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32, const HALVES: bool>(
+    unsafe fn multiply<const K: usize, const BLOCK: usize, const PLACES: i32>(
         sums: &mut [[f32; COLUMNS]; ROWS],
         a: &Factors<K, ROWS>,
         b: &Factors<COLUMNS, K>,
+        halves: bool,
     ) {
         // SAFETY: by contract.
-        unsafe { avx2::multiply::<K, BLOCK, PLACES, HALVES, ROWS>(sums, a, b) }
+        unsafe {
+            if halves {
+                avx2::multiply::<K, BLOCK, PLACES, true, ROWS>(sums, a, b)
+            } else {
+                avx2::multiply::<K, BLOCK, PLACES, false, ROWS>(sums, a, b)
+            }
+        }
     }
 }
 
@@ -310,11 +320,7 @@ impl<M: Machine, F: Format, const K: usize, const BLOCK: usize, const PLACES: i3
             rows_of_a::<M, F, K>(&mut a, |k| register(lists.a, k), i.n & A_OTHER != 0);
             columns_of_b::<M, F, K>(&mut b, |k| register(lists.b, k), i.n & B_OTHER != 0);
             let mut sums = load_sums(cx, i, lists.c);
-            if i.n & HALF_SUMS != 0 {
-                M::multiply::<K, BLOCK, PLACES, true>(&mut sums, &a, &b);
-            } else {
-                M::multiply::<K, BLOCK, PLACES, false>(&mut sums, &a, &b);
-            }
+            M::multiply::<K, BLOCK, PLACES>(&mut sums, &a, &b, i.n & HALF_SUMS != 0);
             store_sums(cx, i, lists.d, &sums);
         }
         Flow::Next
@@ -455,12 +461,6 @@ impl<const K: usize> Handler for IntMma<K> {
 }
 
 /// Integer `j` of `BITS` bits of a word.
-#[inline(always)]
-fn integer<const BITS: usize>(word: u32, j: usize, signed: bool) -> i32 {
-    let high = word << (32 - BITS * (j + 1));
-    if signed { high as i32 >> (32 - BITS) } else { (high >> (32 - BITS)) as i32 }
-}
-
 /// As `rows_of_a`, of integers of 8 or 4 bits.
 #[inline(always)]
 pub(crate) fn integers_of_a<const K: usize, const BITS: usize>(
@@ -474,7 +474,8 @@ pub(crate) fn integers_of_a<const K: usize, const BITS: usize>(
             let words = words(2 * step + upper);
             for (l, &word) in words.iter().enumerate() {
                 for j in 0..each {
-                    a[l / 4 + 8 * upper][each * (4 * step + l % 4) + j] = integer::<BITS>(word, j, signed);
+                    a[l / 4 + 8 * upper][each * (4 * step + l % 4) + j] =
+                        element(word, j, BITS as u32, signed);
                 }
             }
         }
@@ -495,7 +496,7 @@ pub(crate) fn integers_of_b<const K: usize, const BITS: usize>(
         for (place, column) in ORDER.into_iter().enumerate() {
             for (part, &word) in words[4 * column..4 * column + 4].iter().enumerate() {
                 for j in 0..each {
-                    b[each * (4 * step + part) + j][place] = integer::<BITS>(word, j, signed);
+                    b[each * (4 * step + part) + j][place] = element(word, j, BITS as u32, signed);
                 }
             }
         }

@@ -159,9 +159,13 @@ fn within(cx: &Cx, segment: &Segment, offset: u64) -> String {
 fn party(cx: &Cx, race: &Race) -> String {
     let warps = cx.copies.len() as u32 / cx.cluster.peers.len() as u32;
     let own = race.own_cluster && race.warp / warps == cx.cluster.rank;
-    let [x, y, z] = race.block;
-    let block = if own { String::new() } else { format!("block ({x}, {y}, {z}), ") };
-    format!("{block}warp {}, lane {}", race.warp % warps, race.lane)
+    thread_in_words((!own).then_some(race.block), race.warp % warps, race.lane)
+}
+
+/// A thread, and its block if it is another one than that which runs.
+pub(super) fn thread_in_words(block: Option<[u32; 3]>, warp: u32, lane: u32) -> String {
+    let block = block.map_or(String::new(), |[x, y, z]| format!("block ({x}, {y}, {z}), "));
+    format!("{block}warp {warp}, lane {lane}")
 }
 
 #[cold]

@@ -65,10 +65,7 @@ impl Handler for QuadMma {
                         f32::from_bits(word(c + element as u32, lane))
                     });
                     let terms = Factors::new([terms], LEAST_HALF);
-                    match i.n & HALF_D {
-                        0 => add_products::<4, 23, false>(&mut sums, &terms, &b),
-                        _ => add_products::<4, 23, true>(&mut sums, &terms, &b),
-                    }
+                    add_products::<4, 23>(&mut sums, &terms, &b, i.n & HALF_D != 0);
                     for (n, sum) in sums.into_iter().enumerate() {
                         if i.n & HALF_D != 0 {
                             results[n / 2][lane(q, row, row / 4)] |= f32_to_f16(sum) << (16 * (n % 2));

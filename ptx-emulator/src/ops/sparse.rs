@@ -107,10 +107,7 @@ unsafe fn multiply<F: Format, const K: usize, const STORED: usize, const BLOCK: 
             };
             for block in 0..STORED / BLOCK {
                 let (a, b) = (stored.in_row::<BLOCK>(row, block), picked.rows(block));
-                match i.n & HALF_SUMS {
-                    0 => add_products::<BLOCK, PLACES, false>(sums, &a, &b),
-                    _ => add_products::<BLOCK, PLACES, true>(sums, &a, &b),
-                }
+                add_products::<BLOCK, PLACES>(sums, &a, &b, i.n & HALF_SUMS != 0);
             }
         }
         store_sums(cx, i, i.b, &sums);

@@ -159,11 +159,7 @@ impl<F: Format, const BLOCK: usize> Handler for FloatTiles<F, BLOCK> {
                     for block in 0..(width * lists.deep).div_ceil(BLOCK) {
                         let b = b.rows::<BLOCK>(block);
                         for (row, sums) in sums.iter_mut().enumerate() {
-                            let a = a.in_row(row, block);
-                            match half_d {
-                                true => add_products::<BLOCK, 24, true>(sums, &a, &b),
-                                false => add_products::<BLOCK, 24, false>(sums, &a, &b),
-                            }
+                            add_products::<BLOCK, 24>(sums, &a.in_row(row, block), &b, half_d);
                         }
                     }
                     results[place as usize] = sums;

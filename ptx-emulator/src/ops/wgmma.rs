@@ -471,11 +471,7 @@ impl<M: Machine, F: Format, const K: usize, const PLACES: i32> Handler for Float
                 columns_of_b::<M, F, K>(&mut b, |k| words[k], i.n & B_OTHER != 0);
                 let list = i.b + registers * block;
                 let mut sums = if accumulates { load_sums(cx, i, list) } else { [[0f32; COLUMNS]; ROWS] };
-                if i.n & HALF_SUMS != 0 {
-                    M::multiply::<K, K, PLACES, true>(&mut sums, &a, &b);
-                } else {
-                    M::multiply::<K, K, PLACES, false>(&mut sums, &a, &b);
-                }
+                M::multiply::<K, K, PLACES>(&mut sums, &a, &b, i.n & HALF_SUMS != 0);
                 store_sums(cx, i, list, &sums);
             }
         }
