@@ -33,8 +33,8 @@ impl KeyBlock {
         (work.first < work.sequence.key_rows).then_some(work)
     }
 
-    /// The same of a block that has been seen to have keys, made with a number below 2^31, of which nothing but a 0 remains. The assembler does not know that, and so does not
-    /// keep anything for this from a place where it did not have the number yet.
+    /// The same of a block that has been seen to have keys, made with a number below 2^31, of which nothing but a 0 remains. The
+    /// assembler does not know that, and so does not keep anything for this from a place where it did not have the number yet.
     ///
     /// # Safety
     /// As [`KeyBlock::of_this_block`].

@@ -460,7 +460,6 @@ impl<const K: usize> Handler for IntMma<K> {
     }
 }
 
-/// Integer `j` of `BITS` bits of a word.
 /// As `rows_of_a`, of integers of 8 or 4 bits.
 #[inline(always)]
 pub(crate) fn integers_of_a<const K: usize, const BITS: usize>(
