@@ -189,60 +189,102 @@ fn copies_of_a_thread_arrive_when_they_are_done() {
     assert_eq!(copies("", 1, "mbarrier.arrive.shared::cta.b64 _, [%r1];"), [5, 1, 77]);
 }
 
+/// Planted bugs: each body is wrong in one way, fails with a message that has the part, and its corrected twin runs.
 #[test]
 fn misuse_is_an_error_that_names_the_barrier() {
-    let init = "mbarrier.init.shared::cta.b64 [%r1], 1;";
-    for (body, part) in [
+    const INIT: &str = "mbarrier.init.shared::cta.b64 [%r1], 1;";
+    const ARRIVE: &str = "mbarrier.arrive.shared::cta.b64 _, [%r1];";
+    for (wrong, right, part) in [
+        ("ARRIVE", "INIT ARRIVE", "there is no mbarrier at shared address 0x0: `mbarrier.init` comes first"),
         (
-            "mbarrier.arrive.shared::cta.b64 _, [%r1];".to_string(),
-            "there is no mbarrier at shared address 0x0: `mbarrier.init` comes first",
+            "mbarrier.init.shared::cta.b64 [%r1], 0;",
+            "mbarrier.init.shared::cta.b64 [%r1], 1;",
+            "an mbarrier of 0 arrivals",
         ),
-        ("mbarrier.init.shared::cta.b64 [%r1], 0;".into(), "an mbarrier of 0 arrivals"),
-        ("mbarrier.init.shared::cta.b64 [%r1], 1048576;".into(), "1 to 1048575 are possible"),
-        ("mbarrier.init.shared::cta.b64 [%r1+4], 1;".into(), "at shared address 0x4: not a multiple of 8"),
         (
-            "mbarrier.init.shared::cta.b64 [%r1+64], 1;".into(),
+            "mbarrier.init.shared::cta.b64 [%r1], 1048576;",
+            "mbarrier.init.shared::cta.b64 [%r1], 1048575;",
+            "1 to 1048575 are possible",
+        ),
+        (
+            "mbarrier.init.shared::cta.b64 [%r1+4], 1;",
+            "mbarrier.init.shared::cta.b64 [%r1+8], 1;",
+            "at shared address 0x4: not a multiple of 8",
+        ),
+        (
+            "mbarrier.init.shared::cta.b64 [%r1+64], 1;",
+            "mbarrier.init.shared::cta.b64 [%r1+56], 1;",
             "shared address 0x40: not a multiple of 8 below 64",
         ),
-        (format!("{init} {init}"), "holds an mbarrier already: `mbarrier.inval` comes first"),
         (
-            format!("{init} mbarrier.arrive.shared::cta.b64 _, [%r1], 2;"),
+            "INIT INIT",
+            "INIT mbarrier.inval.shared::cta.b64 [%r1]; INIT",
+            "holds an mbarrier already: `mbarrier.inval` comes first",
+        ),
+        (
+            "INIT mbarrier.arrive.shared::cta.b64 _, [%r1], 2;",
+            "mbarrier.init.shared::cta.b64 [%r1], 2; mbarrier.arrive.shared::cta.b64 _, [%r1], 2;",
             "mbarrier at shared address 0x0: 2 arrivals in phase 0, which lacks only 1 of 1",
         ),
         (
-            format!("{init} mbarrier.arrive.noComplete.shared::cta.b64 %rd2, [%r1], 1;"),
+            "INIT mbarrier.arrive_drop.shared::cta.b64 _, [%r1]; ARRIVE",
+            "mbarrier.init.shared::cta.b64 [%r1], 2; mbarrier.arrive_drop.shared::cta.b64 _, [%r1]; ARRIVE ARRIVE",
+            "1 arrivals in phase 1, which lacks only 0 of 0",
+        ),
+        (
+            "INIT mbarrier.arrive.noComplete.shared::cta.b64 %rd2, [%r1], 1;",
+            "mbarrier.init.shared::cta.b64 [%r1], 2; mbarrier.arrive.noComplete.shared::cta.b64 %rd2, [%r1], 1;",
             "a `.noComplete` arrival completes phase 0",
         ),
         (
-            format!("{init} mbarrier.expect_tx.shared::cta.b64 [%r1], 1048576;"),
+            "INIT mbarrier.expect_tx.shared::cta.b64 [%r1], 1048576;",
+            "INIT mbarrier.expect_tx.shared::cta.b64 [%r1], 1048575;",
             "phase 0 would expect 1048576 bytes; the limit is 1048575",
         ),
         (
-            format!("{init} st.shared.u32 [%r1+4], 1; mbarrier.arrive.shared::cta.b64 _, [%r1];"),
+            "INIT st.shared.u32 [%r1+4], 1; ARRIVE",
+            "INIT st.shared.u32 [%r1+8], 1; ARRIVE",
             "the mbarrier at shared address 0x0 was overwritten",
         ),
+        ("INIT mbarrier.inval.shared::cta.b64 [%r1]; ARRIVE", "INIT ARRIVE", "there is no mbarrier"),
         (
-            format!("{init} mbarrier.inval.shared::cta.b64 [%r1]; mbarrier.arrive.shared::cta.b64 _, [%r1];"),
-            "there is no mbarrier",
-        ),
-        (
-            format!("{init} mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r1], 2;"),
+            "INIT mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r1], 2;",
+            "INIT mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r1], 1;",
             "a wait for phase parity 2; it is 0 or 1",
         ),
         (
-            format!(
-                "{init} mbarrier.arrive.shared::cta.b64 %rd2, [%r1]; mbarrier.arrive.shared::cta.b64 _, [%r1];
-                mbarrier.test_wait.shared::cta.b64 %p1, [%r1], %rd2;"
-            ),
+            "INIT mbarrier.arrive.shared::cta.b64 %rd2, [%r1]; ARRIVE
+            mbarrier.test_wait.shared::cta.b64 %p1, [%r1], %rd2;",
+            "INIT mbarrier.arrive.shared::cta.b64 %rd2, [%r1];
+            mbarrier.test_wait.shared::cta.b64 %p1, [%r1], %rd2; ARRIVE",
             "a wait for phase 0 of the mbarrier at shared address 0x0, which is in phase 2",
         ),
         (
-            format!("{init} cvt.u64.u32 %rd2, %r1; mbarrier.arrive.b64 _, [%rd2];"),
+            "INIT cvt.u64.u32 %rd2, %r1; mbarrier.arrive.b64 _, [%rd2];",
+            "INIT cvt.u64.u32 %rd2, %r1; cvta.shared.u64 %rd2, %rd2; mbarrier.arrive.b64 _, [%rd2];",
             "generic address 0x0 does not lie in shared memory",
         ),
+        (
+            "INIT mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 16;
+            L: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 0; @!%p1 bra L;",
+            "INIT mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 16;
+            mbarrier.complete_tx.shared::cta.b64 [%r1], 16;
+            L: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 0; @!%p1 bra L;",
+            "the mbarrier at shared address 0x0: phase 0 lacks 0 of 1 arrivals and 16 bytes",
+        ),
+        // A phase too many: the thread waits for the one that has not begun.
+        (
+            "INIT ARRIVE L: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 1; @!%p1 bra L;",
+            "INIT ARRIVE L: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 0; @!%p1 bra L;",
+            "the mbarrier at shared address 0x0: phase 1 lacks 1 of 1 arrivals",
+        ),
     ] {
-        let error = one(&body, 1).unwrap_err();
-        assert!(error.contains(part) && error.contains("mbarrier"), "{body}: {error}");
+        let [wrong, right] = [wrong, right].map(|body| body.replace("INIT", INIT).replace("ARRIVE", ARRIVE));
+        let error = one(&wrong, 1).unwrap_err();
+        assert!(error.contains(part) && error.contains("mbarrier"), "{wrong}: {error}");
+        if let Err(error) = one(&right, 1) {
+            panic!("{right}: the twin is accused: {error}");
+        }
     }
 }
 
