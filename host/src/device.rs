@@ -16,6 +16,7 @@ mod emulator;
 pub(crate) mod fake;
 pub(crate) mod lent;
 pub mod list;
+mod modules;
 mod statistics;
 
 pub use emulator::EmulatorOptions;
@@ -136,6 +137,16 @@ impl Device {
     /// What went wrong in a kernel since the last call.
     pub fn synchronize(&self) -> Result<()> {
         self.accelerator().map_or(Ok(()), |a| a.synchronize())
+    }
+
+    /// Gives device memory that freed tensors left back to the driver, so that others in the process can have it. On CUDA the library
+    /// keeps such memory for its next tensors until it is trimmed, until there is no other left, or until the device's last user
+    /// drops it; other devices keep none. Waits for everything launched so far.
+    ///
+    /// # Errors
+    /// What went wrong in a kernel before.
+    pub fn trim(&self) -> Result<()> {
+        self.accelerator().map_or(Ok(()), |a| a.trim())
     }
 
     /// How long the work that `work` puts on the device takes: by events on CUDA, by the wall clock elsewhere.
