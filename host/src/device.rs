@@ -73,7 +73,8 @@ impl Device {
         Device::new(Arc::new(emulator::Emulator::new(options)))
     }
 
-    /// The CUDA device of this ordinal; the same device for the same ordinal.
+    /// The CUDA device of this ordinal; the same device for the same ordinal. It is the device's primary context, which it shares with
+    /// the CUDA runtime; calls make that the calling thread's current one.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the library was built without the feature `cuda`, or there is no driver or no such GPU.

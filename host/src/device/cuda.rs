@@ -24,6 +24,8 @@ mod module;
 mod on_stream;
 mod pool;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub(super) use current::Current;
 use module::Loaded;

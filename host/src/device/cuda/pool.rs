@@ -48,6 +48,12 @@ impl Pool {
         self.free.entry(rounded(bytes)).or_default().push(address);
     }
 
+    /// Whether there is a free allocation for so many bytes.
+    #[cfg(test)]
+    pub(super) fn holds(&self, bytes: usize) -> bool {
+        self.free.get(&rounded(bytes)).is_some_and(|addresses| !addresses.is_empty())
+    }
+
     /// Gives every free allocation back to the driver; the context is current.
     pub(super) fn clear(&mut self) {
         for address in self.free.drain().flat_map(|(_, addresses)| addresses) {
