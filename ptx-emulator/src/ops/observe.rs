@@ -1,9 +1,9 @@
 //! What counters and checks see of an access to memory.
 
 use super::memory::{ATOMIC, COPY, GENERIC, LOCAL, PASSES, SHARED, WRITES};
-use super::observe_global::{Found, check_lanes, is_global, is_strong, next_run, strong_access};
+use super::observe_global::{Found, check_lane, check_lanes, is_global, is_strong, next_run, strong_access};
 use super::profile::record;
-use super::{Cx, Instr, LANES, lanes_of};
+use super::{Cx, Instr, LANES, has_avx2, lanes_of};
 use crate::checks::{Access, Kind, Party, Wrong};
 use crate::error::Fault;
 use crate::memory::{GLOBAL_BASE, LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
@@ -15,6 +15,26 @@ const EXCHANGE: u32 = 8;
 /// All of them have been found to be in bounds and aligned. False if the fault is set.
 #[inline(never)]
 pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, space: u8) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the CPU has the features.
+        return unsafe { observe_avx2(cx, i, m, at, size, space) };
+    }
+    observe_anywhere(cx, i, m, at, size, space)
+}
+
+/// As `observe`, for CPUs with AVX2.
+///
+/// # Safety
+/// The CPU must have the features.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn observe_avx2(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, space: u8) -> bool {
+    observe_anywhere(cx, i, m, at, size, space)
+}
+
+#[inline(always)]
+fn observe_anywhere(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, space: u8) -> bool {
     if !cx.profile.is_empty() {
         record(cx, i, m, at, size, space);
     }
@@ -111,7 +131,7 @@ fn check_others(
         } else if let Some(offset) = local {
             check_local(cx, i, l, offset, size)
         } else if space == GENERIC && address >= GLOBAL_BASE {
-            check_lanes(cx, i, 1 << l, at, size, kind)?;
+            check_lane(cx, i, l, address, size, kind)?;
             None
         } else {
             None
