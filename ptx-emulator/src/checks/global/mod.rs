@@ -18,10 +18,9 @@ pub(crate) use maps::Stale;
 pub(super) use records::Writer;
 
 use super::order::Knowledge;
-use super::{Checks, flags::Others, flags::Released};
+use super::{Checks, flags::GlobalFlags, flags::Others};
 use crate::ops::{LANES, lanes_of};
 use records::{Record, Records};
-use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use words::{Mine, Page};
 
@@ -77,8 +76,8 @@ pub(crate) struct Global {
     records: Records,
     /// Whether the kernel has fences, without which no access orders others.
     pub(super) has_fences: bool,
-    /// What has been handed on by strong writes to a word of global memory, by its address over 4.
-    pub(super) released: Mutex<HashMap<u64, Vec<Released>>>,
+    /// What has been handed on by strong writes to words of global memory.
+    pub(super) released: Mutex<GlobalFlags>,
     /// For each cluster the times up to which its parties' events have been released to the tensormap proxy.
     maps_released: Mutex<Others>,
 }
