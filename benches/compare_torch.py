@@ -2,9 +2,9 @@
 """Compares this library with PyTorch's attention on one GPU, in one process and one run.
 
 It loads the C interface (libflash_attention_c.so) and first checks its results, forward and backward, against the formulas in
-float64. Then it times ours against the backends of scaled_dot_product_attention (cuDNN, flash, efficient, math) and, forward, a flash
-kernel in Triton where Triton is installed. All take turns (A B C A B C), each run with a cold L2 cache, by CUDA events. It prints
-ratios, and writes JSON and a picture.
+float64. Then it times ours against the backends of scaled_dot_product_attention (cuDNN, flash, efficient, math) and flash kernels in
+Triton where Triton is installed. All take turns (A B C A B C), each run with a cold L2 cache, by CUDA events, after the host has put
+all of it onto the stream. It prints ratios, and writes JSON and a picture.
 
     cargo build --release -p flash-attention-c
     python3 benches/compare_torch.py                 # needs PyTorch and a GPU; says so and ends with 0 where one is missing
@@ -65,7 +65,7 @@ def compare(torch, library, setup):
             rows += measured
             failures += wrong
         if triton is None and "triton" in setup.peers:
-            refusals["triton"] = "Triton is not installed"
+            refusals["triton"] = "Triton is not installed, or cannot be loaded"
         heading = f"{preset}, {setup.dtype}: {conditions['description']}, torch {conditions['torch']}, {conditions['date']}"
         print(heading)
         if rows:
@@ -122,6 +122,10 @@ def main():
             import torch
         except ImportError:
             print("PyTorch is not installed, so nothing was compared.")
+            return 0
+        # A shared library of its own that the loader does not find.
+        except OSError as error:
+            print(f"PyTorch cannot be loaded ({first_line(error)}), so nothing was compared.")
             return 0
         if not torch.cuda.is_available():
             print("PyTorch finds no GPU, so nothing was compared.")

@@ -29,8 +29,6 @@ pub struct FlashTile {
     pub warp_rows: u32,
     /// Keys a step, a multiple of 16.
     pub block_keys: u32,
-    /// Whether a warp keeps its queries in registers, or loads them anew for each step.
-    pub keep_queries: bool,
     /// Blocks a multiprocessor that the register allocation should leave room for.
     pub min_blocks: u32,
     /// Buffers of K and of V in shared memory.
@@ -54,7 +52,7 @@ impl FlashTile {
         rows * keys * (self.head_dim / 16) + rows * (self.value_dim / 8) * (keys / 2)
     }
 
-    /// Loads of four 8 x 8 matrices in a step: queries (each time, or once), keys and values.
+    /// Loads of four 8 x 8 matrices in a step: queries, keys and values.
     pub const fn matrix_loads(&self) -> u32 {
         self.query_loads() + self.block_keys / 16 * (self.head_dim / 16 + self.value_dim / 16)
     }
@@ -87,22 +85,28 @@ impl FlashTile {
 
 /// Forward. K and V have one buffer each: one is on its way while the other is multiplied (FlashAttention-2's order).
 ///
-/// | head dims | rows, keys | why |
-/// |---|---|---|
-/// | 64 | 4 x 32, 128 | 128 scores and 64 outputs a thread; each load of K and V feeds two products |
-/// | 32, 96, 128, (64, 128), (128, 64) | 4 x 32, 64 | 128 outputs leave room for 64 scores; two blocks fit on a multiprocessor of an A100 |
-/// | 192, (192, 128) | 8 x 16, 64 | 96 outputs and the queries (48 registers) beside 32 scores; 96 KiB |
-/// | 256 | 8 x 16, 32 | 128 outputs, 64 registers of queries, 16 scores; 96 KiB |
+/// A warp loads its queries from shared memory in each step, as FlashAttention-2 does: to keep them would take `warp_rows / 16 *
+/// head_dim / 4` registers (32 at 64 columns, 64 at 128 and above), and the kernels have 230 to 255 without them.
+///
+/// Blocks on a multiprocessor, by shared memory and registers: of an A100, H100, H200 (164 KiB and more), then of one with 100 KiB
+/// (sm_86, sm_89, sm_120).
+///
+/// | head dims | rows, keys | blocks | why |
+/// |---|---|---|---|
+/// | 64 | 4 x 32, 96 | 2, 2 | 96 scores and 64 outputs a thread; each load of K and V feeds two products; 40 KiB |
+/// | 32, 96, 128, (64, 128), (128, 64) | 4 x 32, 64 | 2, 2 to 96 columns and at (64, 128), else 1 | 128 outputs leave room for 64 scores; 16 to 64 KiB |
+/// | 192, (192, 128) | 8 x 16, 64 | 1, 1 | 96 outputs beside 32 scores; 88 or 96 KiB |
+/// | 256 | 8 x 16, 32 | 1, 1 | 128 outputs beside 16 scores; 96 KiB |
 pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
-    let (warps, warp_rows, block_keys, keep_queries, min_blocks) = match (head_dim, value_dim) {
-        (32, 32) => (4, 32, 64, false, 2),
-        (64, 64) => (4, 32, 96, false, 2),
-        (96, 96) | (128, 128) | (64, 128) | (128, 64) => (4, 32, 64, false, 2),
-        (192, 192) | (192, 128) => (8, 16, 64, true, 1),
-        (256, 256) => (8, 16, 32, true, 1),
+    let (warps, warp_rows, block_keys, min_blocks) = match (head_dim, value_dim) {
+        (32, 32) => (4, 32, 64, 2),
+        (64, 64) => (4, 32, 96, 2),
+        (96, 96) | (128, 128) | (64, 128) | (128, 64) => (4, 32, 64, 2),
+        (192, 192) | (192, 128) => (8, 16, 64, 1),
+        (256, 256) => (8, 16, 32, 1),
         _ => panic!("no tile for these head dims"),
     };
-    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, keep_queries, min_blocks, stages: 1 }
+    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, min_blocks, stages: 1 }
 }
 
 /// Forward where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What that
@@ -113,16 +117,7 @@ pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
         (256, 256) => (8, 32),
         _ => (4, 64),
     };
-    FlashTile {
-        head_dim,
-        value_dim,
-        warps,
-        warp_rows: 16,
-        block_keys,
-        keep_queries: false,
-        min_blocks: 1,
-        stages: 1,
-    }
+    FlashTile { head_dim, value_dim, warps, warp_rows: 16, block_keys, min_blocks: 1, stages: 1 }
 }
 
 /// Columns of q and k, and of v, for which there are backward kernels: the same.

@@ -7,9 +7,11 @@ import os
 import pathlib
 import struct
 import tempfile
+import types
 import xml.etree.ElementTree
 
 from .interface import Execution, ForwardTensors, Library, plain_problem, tensor_of
+from .peers import Clock
 from .plan import OURS, PASSES, bound, cases, flops, in_turn, label, summary
 from .report import picture, ratios, write_whole
 
@@ -49,6 +51,50 @@ def emulate(library):
     return largest
 
 
+def clock():
+    """The clock on a GPU of which each launch takes the host 0.5 ms and the GPU 3 ms."""
+    now, gpu, sleeps = [0.0], [0.0], []
+
+    class Event:
+        def record(self):
+            gpu[0] = self.at = max(gpu[0], now[0])
+
+        def query(self):
+            return self.at <= now[0]
+
+        def synchronize(self):
+            now[0] = max(now[0], self.at)
+
+        def elapsed_time(self, end):
+            return 1e3 * (end.at - self.at)
+
+    def sleep(cycles):
+        sleeps.append(cycles)
+        gpu[0] = max(gpu[0], now[0]) + cycles / 1e9
+
+    def launch():
+        now[0] += 5e-4
+        gpu[0] = max(gpu[0], now[0]) + 3e-3
+
+    gpu_of_its_own = types.SimpleNamespace(cuda=types.SimpleNamespace(Event=lambda enable_timing: Event(), _sleep=sleep))
+    timer = Clock(gpu_of_its_own, types.SimpleNamespace(zero_=lambda: None))
+    must(math.isclose(timer.cycles, 1e9), "the clock of the GPU is measured")
+    del sleeps[:]
+    must(math.isclose(timer.time(launch), 3e-3), "the host's time is not in that of the GPU")
+    must([round(cycles / 1e5) for cycles in sleeps] == [2, 4, 8], "the GPU waits until the host is done, and not much longer")
+    must(math.isclose(timer.time(launch), 3e-3) and len(sleeps) == 4, "what was found is kept")
+
+    def waits():
+        launch()
+        now[0] = max(now[0], gpu[0])
+
+    try:
+        timer.time(waits)
+        must(False, "work that waits for the GPU cannot be timed")
+    except RuntimeError as error:
+        must("within 50 ms" in str(error), "work that waits for the GPU is said to")
+
+
 def must(condition, claim):
     if not condition:
         raise RuntimeError(f"not so: {claim}")
@@ -82,6 +128,7 @@ def self_test(path):
 
     taken = in_turn({"a": "a", "b": "b", "c": "c"}, 1, 2, time)
     must("".join(order) == "abcacac" and taken["b"] == "no" and taken["c"]["repeats"] == 2, "works take turns")
+    clock()
     must(math.isclose(bound("f16", 4.0, 0.25), 0.5 + 4 / 1024), "the bound is that of the golden cases")
     seconds = {OURS: 1e-3, "flash": 2e-3}
     rows = [{**case, "pass": name, "by": by, "backend": "flash", "seconds": summary([time]),

@@ -5,16 +5,25 @@
  *
  * Every function returns a code (FA_OK is 0); fa_last_error() says in words what went wrong. What a caller can get wrong is
  * found before anything is launched. Nothing is printed, and nothing is waited for: work is put onto the stream that the
- * caller gives, and is done when that stream has come to it.
+ * caller gives, and is done when that stream has come to it. Before, a call takes all its workspace: one that is refused, for a
+ * workspace that is too small too, has touched no memory.
  *
  * Memory. All device memory is the caller's. What a call needs beside its tensors it takes from a workspace that the caller
- * gives; fa_forward_workspace and fa_backward_workspace say how large that must be. The host's memory is used as usual. The first
- * call of a kind loads its kernel, for which the driver takes memory of its own.
+ * gives; fa_forward_workspace and fa_backward_workspace say how large that must be. What is written (outputs, gradients, workspace)
+ * must not overlap anything else that the call reads or writes. Overlaps of tensors without gaps are refused; others, as of views
+ * into one packed tensor, are not looked for. The host's memory is used as usual.
  *
  * CUDA. fa_device_cuda uses the device's primary context, which is that of the CUDA runtime, so that pointers of cudaMalloc and of
  * PyTorch, and streams of both, can be given as they are. The calling thread's current context is the same after a call as before it.
- * Calls with lists (key_lengths, query_offsets, key_offsets) copy them to the device on the stream; such a call cannot be captured into
- * a graph. Calls without queries or keys, but with sinks, wait for the stream.
+ * Calls with lists (key_lengths, query_offsets, key_offsets) copy them to the device on the stream. Calls without queries or keys, but
+ * with sinks, wait for the stream. A fault of a kernel is reported late, at whatever is called next.
+ *
+ * Kernels. The first call that needs a kernel loads it: the driver compiles it, which takes up to seconds, and takes memory of its own.
+ * To have that behind you, make one call of the same type, head dims and options before. Other threads' calls wait for it only where
+ * they need the same kernel.
+ *
+ * Graphs. Calls can be captured from a stream into a CUDA graph where their kernels are loaded; otherwise, and with lists, a call on a
+ * stream that is being captured is an error. The graph uses the same memory, and the same dropout mask, at every replay.
  *
  * Emulator. fa_device_emulator gives a device that runs the same kernels on the CPU; its memory comes from fa_alloc alone, and its
  * stream is NULL.
@@ -106,7 +115,7 @@ typedef struct fa_problem {
     int32_t backend;         /* FA_BACKEND_... */
     int32_t splits;          /* into how many parts Flash divides the keys in forward, at most 128; 0 = as many as keep the device busy */
     int32_t deterministic;   /* FA_DETERMINISTIC_... */
-    int32_t reserved;        /* 0 */
+    int32_t reserved;        /* 0; anything else is refused */
 } fa_problem;
 
 /* What forward writes. */
@@ -157,11 +166,17 @@ int32_t fa_device_emulator(uint32_t threads, fa_device **device);
 /* Closes a device whose work is done, and frees what fa_alloc gave on it. NULL is allowed. */
 int32_t fa_device_close(fa_device *device);
 
-/* Device memory for callers without an allocator of their own: at multiples of 256, uninitialised. */
+/*
+ * Device memory for callers without an allocator of their own: at multiples of 256, uninitialised, for work on any stream. fa_free gives
+ * it back to the driver, which waits for the device's work first; nothing is kept.
+ */
 int32_t fa_alloc(const fa_device *device, uint64_t bytes, uint64_t *address);
 int32_t fa_free(const fa_device *device, uint64_t address);
 
-/* Copies to and from device memory, and waits for it. fa_read comes after the work on the default stream. */
+/*
+ * Copies to and from device memory, after the work on the default stream, and waits for the copy: work on any stream that is started
+ * after fa_write has returned sees what was written. Before fa_read, wait for a stream of your own that writes there.
+ */
 int32_t fa_write(const fa_device *device, uint64_t address, const void *from, uint64_t bytes);
 int32_t fa_read(const fa_device *device, uint64_t address, void *to, uint64_t bytes);
 

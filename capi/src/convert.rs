@@ -138,6 +138,9 @@ pub(crate) unsafe fn options(loan: &Loan, problem: &types::Problem) -> Result<Op
         left: bound("window_left", problem.window_left)?,
         right: bound("window_right", problem.window_right)?,
     };
+    if problem.reserved != 0 {
+        return Err(wrong("reserved", problem.reserved, "0"));
+    }
     options.scale = Some(problem.scale).filter(|&scale| scale != 0.0);
     options.softcap = Some(problem.softcap).filter(|&softcap| softcap != 0.0);
     let types::Problem { dropout_p: p, dropout_seed: seed, dropout_offset: offset, .. } = *problem;

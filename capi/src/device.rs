@@ -98,11 +98,14 @@ pub unsafe extern "C" fn fa_device_close(device: *mut FaDevice) -> i32 {
         // SAFETY: from `open`, and closed once, by the caller's promise.
         let closed = unsafe { Box::from_raw(device) };
         let allocations = closed.allocations.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // All are freed, whatever goes wrong with one; the first that does is told.
+        let mut freed = Ok(());
         for (address, bytes) in allocations {
             // SAFETY: from `fa_alloc`, not freed yet, and not used any more by the caller's promise.
-            unsafe { closed.device.free_bytes(address, bytes) }?;
+            let one = unsafe { closed.device.free_bytes(address, bytes) };
+            freed = freed.and(one);
         }
-        Ok(())
+        Ok(freed?)
     })
 }
 
@@ -126,7 +129,7 @@ pub unsafe extern "C" fn fa_alloc(device: *const FaDevice, bytes: u64, address: 
     })
 }
 
-/// Frees what `fa_alloc` gave.
+/// Gives what `fa_alloc` gave back to the driver.
 ///
 /// # Safety
 /// `device` is null or open; nothing uses the memory any more.
@@ -145,7 +148,7 @@ pub unsafe extern "C" fn fa_free(device: *const FaDevice, address: u64) -> i32 {
     })
 }
 
-/// Copies from the host's memory to the device's, and waits for it.
+/// Copies from the host's memory to the device's, after the work on the default stream, and waits for it.
 ///
 /// # Safety
 /// `device` is null or open; both ranges are memory of so many bytes, which nothing else writes meanwhile.
@@ -163,7 +166,7 @@ pub unsafe extern "C" fn fa_write(device: *const FaDevice, address: u64, from: *
     })
 }
 
-/// Copies from the device's memory to the host's, after the work on the default stream.
+/// Copies from the device's memory to the host's, after the work on the default stream, and waits for it.
 ///
 /// # Safety
 /// As [`fa_write`].

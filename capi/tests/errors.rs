@@ -4,15 +4,19 @@ mod support;
 
 use std::ptr::{null, null_mut};
 
-use flash_attention_c::call::{fa_backward, fa_forward, fa_forward_workspace, fa_problem_init};
+use flash_attention_c::call::{
+    fa_backward, fa_backward_workspace, fa_forward, fa_forward_workspace, fa_problem_init,
+};
 use flash_attention_c::device::{
     fa_alloc, fa_device_close, fa_device_cuda, fa_device_emulator, fa_free, fa_read,
 };
 use flash_attention_c::error::{
     ERROR_ARGUMENT, ERROR_DEVICE, ERROR_REFUSED, ERROR_UNAVAILABLE, ERROR_WORKSPACE, OK,
 };
-use flash_attention_c::types::{BackwardTensors, Execution, ForwardTensors, Problem, Tensor, dtype};
-use support::{Emulator, last_error};
+use flash_attention_c::types::{
+    BackwardTensors, Execution, ForwardTensors, Problem, Tensor, deterministic, dtype,
+};
+use support::{Emulator, good, last_error};
 
 struct Calls {
     emulator: Emulator,
@@ -69,6 +73,7 @@ fn wrong_arguments_are_named_with_what_was_given() {
     argument(|p, _| p.splits = -1, "splits is -1; it must be at least 1, or 0");
     argument(|p, _| p.splits = 129, "splits is 129; it must be 1 to 128, or 0");
     argument(|p, _| p.deterministic = 3, "deterministic is 3; it must be 0 (default), 1 (yes) or 2 (no)");
+    argument(|p, _| p.reserved = 7, "reserved is 7; it must be 0");
     argument(|p, _| p.window_left = -2, "window_left is -2; it must be -1 (no bound) or at least 0");
     argument(|p, _| p.scale = f32::NAN, "scale is NaN");
     argument(|p, _| p.softcap = -1.0, "softcap is -1");
@@ -76,6 +81,7 @@ fn wrong_arguments_are_named_with_what_was_given() {
     argument(|_, t| t.out.shape[2] = 15, "out has the shape [2, 2, 15, 32]; it must be [2, 2, 16, 32]");
     argument(|_, t| t.out.strides[1] = 0, "the list of strides of out is [1024, 0, 32, 1]");
     argument(|_, t| t.lse = Tensor { dtype: dtype::F16, ..t.out }, "lse has the shape");
+    argument(|p, t| t.out.data = p.q.data + 8188, "it must be apart from that of q, 0x");
 }
 
 #[test]
@@ -155,6 +161,81 @@ fn a_workspace_that_is_too_small_is_an_error_with_both_numbers() {
     let with_lse = ForwardTensors { lse, ..calls.tensors };
     // SAFETY: as above. With a place for the log-sum-exp it needs no workspace at all.
     assert_eq!(unsafe { fa_forward(calls.emulator.0, &calls.problem, &with_lse, null()) }, OK);
+}
+
+/// Calls with every workspace below the one that is needed, in steps of the pieces that it is taken in, and then with that one.
+fn refuse_all_smaller(
+    emulator: &Emulator,
+    outputs: &[&Tensor],
+    needed: u64,
+    call: impl Fn(&Execution) -> i32,
+) {
+    const PATTERN: u8 = 0x5a;
+    let whole = emulator.execution(needed);
+    emulator.write(whole.workspace, &vec![PATTERN; needed as usize]);
+    for workspace_bytes in (0..needed).step_by(256).chain([needed - 1]) {
+        let code = call(&Execution { workspace_bytes, ..whole });
+        let words = format!("the workspace has {workspace_bytes} bytes; this call needs {needed}");
+        assert_eq!((code, last_error()), (ERROR_WORKSPACE, words));
+        let kept = emulator.read(whole.workspace, needed as usize);
+        assert!(kept.iter().all(|&byte| byte == PATTERN), "the workspace, of {workspace_bytes} bytes");
+        for output in outputs {
+            assert!(emulator.bytes(output).iter().all(|&byte| byte == 0xff), "outputs");
+        }
+    }
+    good(call(&whole));
+    for output in outputs {
+        assert!(emulator.bytes(output).iter().any(|&byte| byte != 0xff), "outputs are written");
+    }
+}
+
+#[test]
+fn a_call_whose_workspace_is_too_small_has_touched_no_memory() {
+    let (emulator, lengths, offsets) = (Emulator::new(), [70, 17], [0, 5, 9]);
+    let input =
+        |shape: &[usize]| emulator.tensor(&vec![0; 2 * shape.iter().product::<usize>()], dtype::F16, shape);
+    let (q, k) = (input(&[2, 4, 3, 64]), input(&[2, 2, 70, 64]));
+    let padded = Problem { q, k, v: k, key_lengths: lengths.as_ptr(), batch: 2, ..Problem::default() };
+    let packed = input(&[9, 2, 64]);
+    let (query_offsets, key_offsets) = (offsets.as_ptr(), offsets.as_ptr());
+    let ragged = Problem {
+        q: packed,
+        k: packed,
+        v: packed,
+        query_offsets,
+        key_offsets,
+        batch: 2,
+        ..Problem::default()
+    };
+    // Lists, and what is left by parts of the keys or the sums of dq, which begin as zeros.
+    let splits = Problem { splits: 3, ..padded };
+    for (problem, shape, lse) in
+        [(splits, &[2, 4, 3, 64][..], &[2, 4, 3][..]), (ragged, &[9, 2, 64], &[2, 9])]
+    {
+        let (out, none) = (emulator.blank(dtype::F16, shape), Tensor::default());
+        let (tensors, mut needed) = (ForwardTensors { out, lse: none }, 0);
+        // SAFETY: the device is open, and its tensors are allocated.
+        good(unsafe { fa_forward_workspace(emulator.0, &problem, &tensors, &mut needed) });
+        // SAFETY: as above.
+        let call = |execution: &Execution| unsafe { fa_forward(emulator.0, &problem, &tensors, execution) };
+        refuse_all_smaller(&emulator, &[&out], needed, call);
+
+        let problem = Problem { splits: 0, deterministic: deterministic::NO, ..problem };
+        let [dq, dk, dv] = [&problem.q, &problem.k, &problem.v].map(|tensor| {
+            let sizes = tensor.shape[..tensor.rank as usize].iter().map(|&n| n as usize);
+            emulator.blank(dtype::F16, &sizes.collect::<Vec<_>>())
+        });
+        let (lse, dout) = (
+            emulator.tensor(&[0; 4 * 24][..4 * lse.iter().product::<usize>()], dtype::F32, lse),
+            input(shape),
+        );
+        let tensors = BackwardTensors { out, lse, dout, dq, dk, dv, ..BackwardTensors::default() };
+        // SAFETY: as above.
+        good(unsafe { fa_backward_workspace(emulator.0, &problem, &tensors, &mut needed) });
+        // SAFETY: as above.
+        let call = |execution: &Execution| unsafe { fa_backward(emulator.0, &problem, &tensors, execution) };
+        refuse_all_smaller(&emulator, &[&dq, &dk, &dv], needed, call);
+    }
 }
 
 #[test]

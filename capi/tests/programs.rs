@@ -104,3 +104,36 @@ fn the_comparison_with_pytorch_passes_its_own_test() {
         run(Command::new("python3").arg(&script).arg("--self-test").arg("--library").arg(library()));
     assert!(printed.trim_end().ends_with("self-test: good"), "{printed}");
 }
+
+#[test]
+fn a_pytorch_that_cannot_be_loaded_is_said_in_one_sentence() {
+    if !present("python3") {
+        return;
+    }
+    let script = here().join("../benches/compare_torch.py");
+    for (raised, words) in [
+        ("ImportError('x')", "PyTorch is not installed, so nothing was compared.\n"),
+        (
+            "OSError('libtorch_cuda.so: cannot open shared object file')",
+            "PyTorch cannot be loaded (libtorch_cuda.so: cannot open shared object file), so nothing was compared.\n",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("torch.py"), format!("raise {raised}\n")).unwrap();
+        assert_eq!(run(Command::new("python3").arg(&script).env("PYTHONPATH", folder.path())), words);
+    }
+}
+
+#[test]
+fn the_triton_kernels_beside_ours_compute_what_the_formulas_say() {
+    if !present("python3") {
+        return;
+    }
+    let folder = here().join("../benches");
+    let printed = run(Command::new("python3").args(["-m", "torch_compare.triton_test"]).current_dir(folder));
+    if let Some(reason) = printed.strip_prefix("skipped: ") {
+        say(&format!("skipped: the Triton kernels: {}", reason.trim_end()));
+        return;
+    }
+    assert!(printed.trim_end().ends_with(" 0 results wrong"), "{printed}");
+}

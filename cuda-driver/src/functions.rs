@@ -1,6 +1,6 @@
 //! The driver functions, one row each: name and parameters as in `cuda.h`, pointers and handles as `c_void` pointers, enums
 //! as `c_uint`. `cust` 0.3.2 links to all of them except `cuFuncSetAttribute`, which the launch of kernels with much shared
-//! memory adds.
+//! memory adds, and `cuStreamIsCapturing`.
 
 use std::ffi::{c_int, c_uchar, c_uint, c_ushort, c_void};
 
@@ -64,6 +64,7 @@ forward! {
     cuStreamCreateWithPriority(ph_stream: *mut c_void, flags: c_uint, priority: c_int);
     cuStreamDestroy_v2(h_stream: *mut c_void);
     cuStreamGetFlags(h_stream: *mut c_void, flags: *mut c_void);
+    cuStreamIsCapturing(h_stream: *mut c_void, capture_status: *mut c_void);
     cuStreamGetPriority(h_stream: *mut c_void, priority: *mut c_void);
     cuStreamSynchronize(h_stream: *mut c_void);
     cuStreamWaitEvent(h_stream: *mut c_void, h_event: *mut c_void, flags: c_uint);

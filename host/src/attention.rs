@@ -31,10 +31,10 @@ pub struct Output {
 #[derive(Clone, Debug)]
 #[must_use = "nothing is computed before run() or forward()"]
 pub struct Sdpa<'a> {
-    q: &'a Tensor,
-    k: &'a Tensor,
-    v: &'a Tensor,
-    options: Options,
+    pub(crate) q: &'a Tensor,
+    pub(crate) k: &'a Tensor,
+    pub(crate) v: &'a Tensor,
+    pub(crate) options: Options,
 }
 
 /// Scaled dot product attention of queries, keys and values; options follow, then [`Sdpa::run`] or [`Sdpa::forward`].

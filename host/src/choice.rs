@@ -131,13 +131,9 @@ fn fused(problem: &Problem, capability: (i32, i32)) -> Vec<String> {
     }
     // The gradients of bias and sinks are those of `Efficient` in both, and where a tensor of backward is not aligned all are.
     if let Some((kernel, blocks)) = plan::excessive_grid(&problem.sizes) {
-        reasons.push(too_many_blocks(kernel, blocks));
+        reasons.push(plan::too_many_blocks(kernel, blocks));
     }
     reasons
-}
-
-fn too_many_blocks(kernel: &str, blocks: u128) -> String {
-    format!("the {kernel} kernel would need {blocks} blocks, and at most {} can be launched", plan::MAX_GRID)
 }
 
 /// What a backend says that does not divide keys.
@@ -172,7 +168,7 @@ fn flash(problem: &Problem) -> Vec<String> {
         ));
     }
     if let Some(blocks) = plan::flash::excessive_grid(problem) {
-        reasons.push(too_many_blocks("forward", blocks));
+        reasons.push(plan::too_many_blocks("forward", blocks));
     }
     reasons
 }

@@ -16,6 +16,7 @@ mod emulator;
 pub(crate) mod fake;
 pub(crate) mod lent;
 pub mod list;
+mod modules;
 mod statistics;
 
 pub use emulator::EmulatorOptions;
@@ -72,7 +73,8 @@ impl Device {
         Device::new(Arc::new(emulator::Emulator::new(options)))
     }
 
-    /// The CUDA device of this ordinal; the same device for the same ordinal.
+    /// The CUDA device of this ordinal; the same device for the same ordinal. It is the device's primary context, which it shares with
+    /// the CUDA runtime; calls make that the calling thread's current one.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the library was built without the feature `cuda`, or there is no driver or no such GPU.
@@ -136,6 +138,16 @@ impl Device {
     /// What went wrong in a kernel since the last call.
     pub fn synchronize(&self) -> Result<()> {
         self.accelerator().map_or(Ok(()), |a| a.synchronize())
+    }
+
+    /// Gives device memory that freed tensors left back to the driver, so that others in the process can have it. On CUDA the library
+    /// keeps such memory for its next tensors until it is trimmed, until there is no other left, or until the device's last user
+    /// drops it; other devices keep none. Waits for everything launched so far.
+    ///
+    /// # Errors
+    /// What went wrong in a kernel before.
+    pub fn trim(&self) -> Result<()> {
+        self.accelerator().map_or(Ok(()), |a| a.trim())
     }
 
     /// How long the work that `work` puts on the device takes: by events on CUDA, by the wall clock elsewhere.

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 
 fn accelerator(problem: &Problem) -> Result<&Arc<dyn Accelerator>> {
     problem.device().accelerator().ok_or_else(|| Error::Refused {
-        verdict: "efficient cannot run this".into(),
+        verdict: "no kernel can run this".into(),
         reasons: format!("the tensors are on {}", problem.device()),
     })
 }
@@ -43,12 +43,15 @@ pub(crate) fn forward(problem: &Problem, backend: Backend) -> Result<(Tensor, Te
 /// As [`forward`], into tensors of the caller's shapes; the log-sum-exp is contiguous.
 pub(crate) fn forward_into(problem: &Problem, backend: Backend, out: &Tensor, lse: &Tensor) -> Result<()> {
     let written = ForwardTensors { out: &problem.heads_first(out)?, lse };
-    let indices = Indices::new(problem)?;
-    if backend != Backend::Flash {
-        return launch(problem, &[plan::forward(problem, &indices, &written)?]);
-    }
-    let left = allocate_parts(problem)?;
-    launch(problem, &plan::flash::forward(problem, &indices, &written, left.as_ref())?)
+    let indices = Indices::allocate(problem)?;
+    let left = if backend == Backend::Flash { allocate_parts(problem)? } else { None };
+    let launches = match backend {
+        Backend::Flash => plan::flash::forward(problem, &indices, &written, left.as_ref())?,
+        _ => vec![plan::forward(problem, &indices, &written)?],
+    };
+    // All memory is taken and all launches are planned: what is refused has left no work behind.
+    indices.copy(&**accelerator(problem)?)?;
+    launch(problem, &launches)
 }
 
 /// Memory for what the parts of the keys leave, where there are several.
@@ -116,10 +119,10 @@ pub(crate) fn backward_into(
         Tensor::uninitialized(problem.device(), Dtype::F32, &shape)
     };
     let flash = backend == Backend::Flash && plan::flash::goes_backward(dout, [dq, dk, dv]);
-    let zeros = |shape: [usize; 4]| Tensor::zeros(problem.device(), Dtype::F32, &shape);
-    let dq_sums = plan::flash::sums_shape(problem).filter(|_| flash).map(zeros).transpose()?;
+    let sums = |shape: [usize; 4]| Tensor::uninitialized(problem.device(), Dtype::F32, &shape);
+    let dq_sums = plan::flash::sums_shape(problem).filter(|_| flash).map(sums).transpose()?;
     let lse_delta = (flash && dq_sums.is_none()).then(pairs).transpose()?;
-    let indices = Indices::new(problem)?;
+    let indices = Indices::allocate(problem)?;
     let tensors = BackwardTensors {
         out: &problem.heads_first(out)?,
         lse,
@@ -134,5 +137,12 @@ pub(crate) fn backward_into(
         dbias: dbias.as_ref(),
         dsinks: gradients.dsinks.as_ref(),
     };
-    launch(problem, &plan::backward(problem, &indices, &tensors)?)
+    let launches = plan::backward(problem, &indices, &tensors)?;
+    // As in forward: what is refused has left no work behind.
+    let accelerator = accelerator(problem)?;
+    indices.copy(&**accelerator)?;
+    if let Some(sums) = &dq_sums {
+        accelerator.zero(sums.address(), sums.count() * sums.dtype().size())?;
+    }
+    launch(problem, &launches)
 }

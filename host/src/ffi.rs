@@ -41,6 +41,8 @@ use crate::tensor::Tensor;
 use crate::view::{View, checked_count};
 use crate::{backend, efficient, empty, plan};
 
+mod overlap;
+
 /// What the address of a workspace must be a multiple of, and what every part of one is rounded up to, in bytes.
 pub const WORKSPACE_ALIGNMENT: usize = ALIGNMENT;
 
@@ -178,28 +180,28 @@ impl CurrentContext {
 
 /// Device memory for a program without an allocator of its own.
 impl Device {
-    /// The address of `bytes` (0 counts as 1) uninitialised bytes on the device, at a multiple of 256. Freed by
+    /// The address of `bytes` (0 counts as 1) uninitialised bytes on the device, at a multiple of 256, for work on any stream. Freed by
     /// [`Device::free_bytes`] alone.
     ///
     /// # Errors
     /// [`Error::Value`] on the CPU; [`Error::Device`] where there is no memory left.
     pub fn allocate_bytes(&self, bytes: usize) -> Result<u64> {
-        accelerator(self)?.allocate(bytes.max(1))
+        accelerator(self)?.allocate_shared(bytes.max(1))
     }
 
-    /// Gives memory back.
+    /// Gives memory back to the driver, for which CUDA waits for the device.
     ///
     /// # Errors
-    /// [`Error::Value`] on the CPU.
+    /// [`Error::Value`] on the CPU; what went wrong on the device.
     ///
     /// # Safety
     /// [`Device::allocate_bytes`] of this device gave the address for as many bytes, and nothing uses it any more.
     pub unsafe fn free_bytes(&self, address: u64, bytes: usize) -> Result<()> {
-        accelerator(self)?.free(address, bytes.max(1));
-        Ok(())
+        accelerator(self)?.free_shared(address, bytes.max(1))
     }
 
-    /// Copies to the device's memory.
+    /// Copies to the device's memory, after what was launched on the default stream and on the device's own; done when this returns,
+    /// so that work on any stream sees it.
     ///
     /// # Errors
     /// [`Error::Value`] on the CPU; what goes wrong on the device.
@@ -211,7 +213,8 @@ impl Device {
         if bytes.is_empty() { Ok(()) } else { accelerator.write(address, bytes) }
     }
 
-    /// Copies from the device's memory, once what was launched on the device's own stream is done.
+    /// Copies from the device's memory, after what was launched on the default stream and on the device's own; done when this
+    /// returns.
     ///
     /// # Errors
     /// [`Error::Value`] on the CPU; what goes wrong on the device.
@@ -269,8 +272,8 @@ impl Sdpa<'_> {
     /// if it is given. Says which backend ran.
     ///
     /// # Errors
-    /// As [`Sdpa::run`], and where a tensor has not the shape, type and device of what is written to it; all but what goes wrong on
-    /// the device before anything is launched.
+    /// As [`Sdpa::run`], and where a tensor has not the shape, type and device of what is written to it, or lies where another tensor
+    /// does (found where neither has gaps); all but what goes wrong on the device before anything is launched.
     pub fn run_into(self, out: &Tensor, lse: Option<&Tensor>) -> Result<Backend> {
         let problem = self.problem()?;
         problem.check_written("out", out, problem.dtype(), &problem.out_shape())?;
@@ -282,12 +285,36 @@ impl Sdpa<'_> {
                 .map_or(Ok(()), |lse| copy(&empty::lse(&problem, &Device::cpu())?, lse))
                 .map(|()| backend);
         }
+        self.check_apart(&[("out", Some(out)), ("lse", lse)], &[])?;
         let own = match lse {
             Some(lse) => lse.clone(),
             None => Tensor::uninitialized(problem.device(), Dtype::F32, &problem.lse_shape())?,
         };
         efficient::forward_into(&problem, backend, out, &own)?;
         Ok(backend)
+    }
+
+    /// Checks that what is written lies apart from q, k, v, the tensors of the options, and what else is read, where that can be
+    /// told. On a loan that counts addresses mean nothing.
+    fn check_apart(
+        &self,
+        written: &[(&str, Option<&Tensor>)],
+        read: &[(&str, Option<&Tensor>)],
+    ) -> Result<()> {
+        if accelerator(self.q.device())?.counts() {
+            return Ok(());
+        }
+        let options = &self.options;
+        let inputs = [
+            ("q", Some(self.q)),
+            ("k", Some(self.k)),
+            ("v", Some(self.v)),
+            ("mask", options.mask.as_ref()),
+            ("bias", options.bias.as_ref()),
+            ("alibi", options.alibi.as_ref()),
+            ("sinks", options.sinks.as_ref()),
+        ];
+        overlap::check(written, &[&inputs, read].concat())
     }
 
     /// Computes the gradients into given tensors. Says which backend ran.
@@ -312,6 +339,15 @@ impl Sdpa<'_> {
         if problem.is_empty() {
             return empty_gradients(&problem, dlse, into).map(|()| backend);
         }
+        let targets = [
+            ("dq", Some(into.dq)),
+            ("dk", Some(into.dk)),
+            ("dv", Some(into.dv)),
+            ("dbias", into.dbias),
+            ("dsinks", into.dsinks),
+        ];
+        let read = [("out", Some(out)), ("lse", Some(lse)), ("dout", Some(saved.dout)), ("dlse", dlse)];
+        self.check_apart(&targets, &read)?;
         let gradients = Gradients {
             dq: into.dq.clone(),
             dk: into.dk.clone(),
@@ -413,7 +449,7 @@ fn clear(tensor: &Tensor) -> Result<()> {
 /// Copies a tensor of the host's memory to a contiguous one of the same shape.
 fn copy(from: &Tensor, to: &Tensor) -> Result<()> {
     let (accelerator, bytes) = (accelerator(to.device())?, from.to_bytes()?);
-    if bytes.is_empty() { Ok(()) } else { accelerator.write(to.address(), &bytes) }
+    if bytes.is_empty() { Ok(()) } else { accelerator.upload(to.address(), &bytes) }
 }
 
 /// The gradients of a problem without queries or keys.

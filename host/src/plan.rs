@@ -5,7 +5,8 @@ use flash_attention_abi::params::{self as abi, BackwardParams, ForwardParams, Pr
 use flash_attention_abi::tile::{self, TileConfig};
 use flash_attention_abi::{Dtype as Storage, Kernel, philox};
 
-use crate::device::accelerator::Launch;
+use crate::device::accelerator::{Accelerator, Launch};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Dropout;
 use crate::problem::{Problem, Sizes, shape4};
@@ -14,29 +15,45 @@ use crate::tensor::Tensor;
 /// The most blocks of a one-dimensional grid.
 pub(crate) const MAX_GRID: u32 = i32::MAX as u32;
 
-/// What a problem has in the host's memory and kernels read from the device's, as i32.
+/// The lists that a problem has in the host's memory and kernels read from the device's, as i32: where the queries and the keys
+/// of each sequence begin, and the keys that count. They lie behind one another, so that one copy brings them all.
 pub(crate) struct Indices {
-    /// Where the queries and the keys of each sequence begin.
-    pub(crate) offsets: Option<[Tensor; 2]>,
-    pub(crate) key_lengths: Option<Tensor>,
+    bytes: Vec<u8>,
+    /// Memory for as many bytes.
+    memory: Option<Tensor>,
+    /// Where each list begins in it, if there is one: query offsets, key offsets, key lengths.
+    starts: [Option<usize>; 3],
 }
 
 impl Indices {
-    /// Copies them to the problem's device.
-    pub(crate) fn new(problem: &Problem) -> Result<Indices> {
-        // Sequences are at most 2^30 long, and packed tensors were checked to have no more rows than that.
-        let copy = |values: &[usize]| {
-            let values: Vec<i32> = values.iter().map(|&n| n as i32).collect();
-            Tensor::from_slice(problem.device(), &values, &[values.len()])
-        };
-        let offsets = problem
-            .ragged
-            .as_ref()
-            .map(|ragged| Ok::<_, Error>([copy(&ragged.query_offsets)?, copy(&ragged.key_offsets)?]));
-        Ok(Indices {
-            offsets: offsets.transpose()?,
-            key_lengths: problem.key_lengths.as_deref().map(copy).transpose()?,
-        })
+    /// Takes memory on the problem's device; nothing is copied yet.
+    pub(crate) fn allocate(problem: &Problem) -> Result<Indices> {
+        let offsets = problem.ragged.as_ref().map(|ragged| (&ragged.query_offsets, &ragged.key_offsets));
+        let (queries, keys) = offsets.unzip();
+        let mut bytes = vec![];
+        let starts = [queries, keys, problem.key_lengths.as_ref()].map(|list| {
+            let start = bytes.len();
+            // Sequences are at most 2^30 long, and packed tensors were checked to have no more rows than that.
+            list.map(|values| bytes.extend(values.iter().flat_map(|&n| (n as i32).to_le_bytes())))
+                .map(|()| start)
+        });
+        let needed = starts.iter().any(Option::is_some);
+        let memory = needed.then(|| Tensor::uninitialized(problem.device(), Dtype::U8, &[bytes.len()]));
+        Ok(Indices { memory: memory.transpose()?, bytes, starts })
+    }
+
+    /// Copies them to their memory, in the order of launches.
+    pub(crate) fn copy(&self, accelerator: &dyn Accelerator) -> Result<()> {
+        match &self.memory {
+            Some(memory) if !self.bytes.is_empty() => accelerator.upload(memory.address(), &self.bytes),
+            _ => Ok(()),
+        }
+    }
+
+    /// The addresses of query offsets, key offsets and key lengths; 0 where there are none.
+    fn addresses(&self) -> [u64; 3] {
+        let begin = self.memory.as_ref().map_or(0, Tensor::address);
+        self.starts.map(|start| start.map_or(0, |start| begin + start as u64))
     }
 }
 
@@ -54,7 +71,7 @@ pub(crate) struct BackwardTensors<'a> {
     /// Contiguous.
     pub(crate) dlse: Option<&'a Tensor>,
     pub(crate) delta: &'a Tensor,
-    /// Zeros of the shape that [`flash::sums_shape`] says; given where backward goes by a fused kernel.
+    /// Of the shape that [`flash::sums_shape`] says, zeros when the kernels run; given where backward goes by a fused kernel.
     pub(crate) dq_sums: Option<&'a Tensor>,
     /// Log-sum-exp and delta in one, `[.., 2]`; given where backward goes by the other kernels for tensor cores.
     pub(crate) lse_delta: Option<&'a Tensor>,
@@ -231,27 +248,28 @@ fn launch(problem: &Problem, kernel: Kernel, params: &ProblemParams, bytes: &[u8
 /// What `Choice` has ruled out before: a problem that no kernel is made for.
 fn too_large() -> Error {
     Error::Refused {
-        verdict: "efficient cannot run this".into(),
-        reasons: "no kernel is made for this size or type".into(),
+        verdict: "no kernel can run this".into(),
+        reasons: "none is made for this size or type".into(),
     }
+}
+
+/// Why a kernel cannot be launched on so many blocks, in words.
+pub(crate) fn too_many_blocks(kernel: &str, blocks: u128) -> String {
+    format!("the {kernel} kernel would need {blocks} blocks, and at most {MAX_GRID} can be launched")
 }
 
 fn parameters(problem: &Problem, indices: &Indices) -> Result<ProblemParams> {
     let Sizes { batch, query_heads, key_heads, queries, keys, head_dim, value_dim } = problem.sizes;
     let small = |n: usize| u32::try_from(n).map_err(|_| too_large());
     let bias = problem.bias.as_ref().map_or([1; 4], shape4);
-    let address = |tensor: Option<&Tensor>| tensor.map_or(0, Tensor::address);
-    let [query_offsets, key_offsets] = match &indices.offsets {
-        Some(offsets) => offsets.each_ref().map(Tensor::address),
-        None => [0; 2],
-    };
+    let [query_offsets, key_offsets, key_lengths] = indices.addresses();
     let dropout = problem.dropout.unwrap_or(Dropout { p: 0.0, seed: 0, offset: 0 });
     Ok(ProblemParams {
         alibi: problem.alibi.as_ref().map(slopes).unwrap_or_default(),
         query_offsets,
         key_offsets,
-        key_lengths: address(indices.key_lengths.as_ref()),
-        sinks: address(problem.sinks.as_ref()),
+        key_lengths,
+        sinks: problem.sinks.as_ref().map_or(0, Tensor::address),
         batch: small(batch)?,
         query_heads: small(query_heads)?,
         key_heads: small(key_heads)?,

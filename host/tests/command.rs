@@ -40,6 +40,32 @@ fn results_are_written_in_the_types_of_the_inputs() {
 }
 
 #[rstest]
+#[case(&["--scale", "-1e-3"], Ok(()))]
+#[case(&["--scale", "-2.5E+1"], Ok(()))]
+#[case(&["--scale", "-inf"], Err("scale is -inf; it must be finite and not 0"))]
+#[case(&["--softcap", "-1e-3"], Err("softcap is -0.001"))]
+#[case(&["--dropout-p", "-1e-3"], Err("the p of dropout is -0.001"))]
+#[case(&["--window-left", "-1", "--window-right", "-1"], Ok(()))]
+#[case(&["--window-left", "-1e3"], Err("invalid value '-1e3' for '--window-left <N>': allowed are whole numbers from -1 on"))]
+#[case(&["--window-right", "-7"], Err("invalid value '-7' for '--window-right <N>': allowed are whole numbers from -1 on"))]
+#[case(&["--scale", "--backward"], Err("invalid value '--backward' for '--scale <SCALE>'"))]
+fn negative_numbers_are_values_and_not_options(
+    #[case] options: &[&str],
+    #[case] outcome: std::result::Result<(), &str>,
+) {
+    let arguments = [&["run", "bare.safetensors", "--device", "cpu"], options].concat();
+    let output = command(&arguments, folder().path());
+    let text = String::from_utf8(output.stderr).unwrap();
+    match outcome {
+        Ok(()) => assert_eq!((output.status.code(), text.as_str()), (Some(0), "")),
+        Err(words) => {
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(text.contains(words), "{text}");
+        }
+    }
+}
+
+#[rstest]
 #[case(&["run", "none.safetensors"], "none.safetensors: No such file or directory")]
 #[case(&["run", "bare.safetensors", "--device", "cpu", "--backward"], "bare.safetensors: it has no tensor dout, which --backward needs")]
 #[case(&["run", "bare.safetensors", "--device", "cpu", "--check"], "bare.safetensors: it has no expected tensor, which --check needs")]

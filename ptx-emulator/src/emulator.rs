@@ -218,13 +218,13 @@ fn initial_bytes(variable: &Variable, symbols: &HashMap<String, u64>, functions:
     for piece in &variable.initial {
         match piece {
             Initial::Bytes(bytes) => all.extend_from_slice(bytes),
-            Initial::Address { symbol, addend, bytes, .. } => {
+            Initial::Address { symbol, addend, shift, bytes } => {
                 // The definition comes after the declaration of the same name.
                 let function =
                     || functions.iter().rposition(|f| f == symbol).map(|n| CODE_WINDOW + 16 * n as u64);
                 let address =
                     symbols.get(symbol).copied().or_else(function).unwrap_or(0).wrapping_add(*addend as u64);
-                all.extend_from_slice(&address.to_le_bytes()[..usize::from(*bytes).min(8)]);
+                all.extend_from_slice(&(address >> shift).to_le_bytes()[..usize::from(*bytes).min(8)]);
             }
         }
     }

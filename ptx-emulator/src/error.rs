@@ -101,6 +101,10 @@ pub struct Place {
     pub block: [u32; 3],
     /// `%tid`.
     pub thread: [u32; 3],
+    /// The warp of the block.
+    pub warp: u32,
+    /// The lane of the warp.
+    pub lane: u32,
 }
 
 impl std::fmt::Display for Place {
@@ -109,8 +113,8 @@ impl std::fmt::Display for Place {
         let [tx, ty, tz] = self.thread;
         write!(
             f,
-            "kernel `{}`, block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz}), PTX line {}: `{}`",
-            self.kernel, self.line, self.text
+            "kernel `{}`, block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz}) (warp {}, lane {}), PTX line {}: `{}`",
+            self.kernel, self.warp, self.lane, self.line, self.text
         )?;
         self.origin.iter().try_for_each(|source| write!(f, ", source {source}"))
     }

@@ -197,6 +197,11 @@ impl Entry {
         self.bounds.min_blocks
     }
 
+    /// `.explicitcluster`: a launch must name the cluster.
+    pub fn explicit_cluster(&self) -> bool {
+        self.bounds.explicit_cluster
+    }
+
     /// `.reqnctapercluster`.
     pub fn required_cluster(&self) -> Option<[u32; 3]> {
         self.bounds.required_cluster

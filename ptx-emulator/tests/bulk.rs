@@ -400,7 +400,7 @@ fn malformed_forms_are_errors_with_their_line() {
         ),
         (
             "cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r1], [%rd1, {0, 0, 0}], [%r2], {1};",
-            "im2col, gather and scatter modes are not covered",
+            "`.im2col` is no modifier of `cp`",
         ),
     ] {
         let error = Module::parse(&module(&format!("\n{statement}\nret;"))).err();

@@ -230,3 +230,35 @@ fn asynchronous_stores_report_their_bytes_to_the_other_blocks_barrier() {
         assert!(run(&body(bad), [2, 1, 1], Some([2, 1, 1]), 4, "").is_err(), "{bad}");
     }
 }
+
+#[test]
+fn asynchronous_reductions_report_their_bytes_to_the_other_blocks_barrier() {
+    // Two blocks of four threads, each with a word of 1000: each thread adds to the other block's word, whose barrier expects 16 bytes.
+    let body = |form: &str| {
+        format!(
+            "add.u32 %r10, %r2, 48; @%p9 mbarrier.init.shared.b64 [%r10], 1; @%p9 st.shared.u32 [%r2], 1000;
+        fence.mbarrier_init.release.cluster; barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;
+        @%p9 mbarrier.arrive.expect_tx.shared.b64 _, [%r10], 16;
+        xor.b32 %r4, %r1, 1; mapa.shared::cluster.u32 %r6, %r2, %r4; mapa.shared::cluster.u32 %r7, %r10, %r4;
+        mad.lo.u32 %r8, %r1, 100, %r3;
+        red.async.relaxed.cluster{form} [%r6], %r8, [%r7];
+        WAIT: mbarrier.try_wait.parity.shared.b64 %p1, [%r10], 0; @!%p1 bra WAIT;
+        ld.shared.u32 %r12, [%r2]; mad.wide.u32 %rd3, %r3, 4, %rd2; st.global.u32 [%rd3], %r12;
+        barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
+        )
+    };
+    for (form, first, second) in [
+        (".shared::cluster.mbarrier::complete_tx::bytes.add.u32", 1406, 1006),
+        (".mbarrier::complete_tx::bytes.max.s32", 1000, 1000),
+        (".mbarrier::complete_tx::bytes.min.u32", 100, 0),
+        (".mbarrier::complete_tx::bytes.or.b32", 1000 | 100 | 101 | 102 | 103, 1000 | 1 | 2 | 3),
+    ] {
+        let out =
+            run(&body(form), [2, 1, 1], Some([2, 1, 1]), 4, "").unwrap_or_else(|e| panic!("{form}: {e}"));
+        assert_eq!((&out[..4], &out[32..36]), (&[first; 4][..], &[second; 4][..]), "{form}");
+    }
+    for bad in [".mbarrier::complete_tx::bytes.add.f32", ".add.u32", ".mbarrier::complete_tx::bytes.exch.b32"]
+    {
+        assert!(run(&body(bad), [2, 1, 1], Some([2, 1, 1]), 4, "").is_err(), "{bad}");
+    }
+}

@@ -171,7 +171,7 @@ fn malformed_forms_are_errors_with_their_line() {
         ("cp.async.ca.shared.global [%r1], [%rd2], 12;", "copies 4, 8 or 16 bytes"),
         ("cp.async.ca.shared.global [%r1], [%rd2];", "a destination, a source and a size"),
         ("cp.async.ca.global.shared [%rd2], [%r1], 4;", "there is no"),
-        ("cp.async.ca.shared.global.L2::12B [%r1], [%rd2], 4;", "cannot have"),
+        ("cp.async.ca.shared.global.L2::12B [%r1], [%rd2], 4;", "`.L2::12B` is no modifier of `cp`"),
         ("cp.async.ca.shared.global.L2::cache_hint [%r1], [%rd2], 4;", "wants a cache policy"),
         ("cp.async.ca.shared.global [%r1], [%rd2], 4, %r3, %rd3;", "too many operands"),
         ("cp.async.ca.shared.global %r1, [%rd2], 4;", "an address in `[ ]` is wanted"),

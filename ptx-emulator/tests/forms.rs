@@ -403,13 +403,3 @@ fn discarded_bytes_may_be_anything_and_movmatrix_transposes() {
     assert!(Module::parse(&kernel("discard.shared.L2 [%t2], 128;")).is_err());
     assert!(Module::parse(&kernel("discard.global.L2 [%t2], 64;")).is_err());
 }
-
-#[test]
-fn functions_that_call_themselves_are_refused() {
-    let text = ".version 8.3\n.target sm_80\n.address_size 64\n.func f();\n.func g() { call f, (); ret; }\n\
-        .func f() { call g, (); ret; }\n.visible .entry k() { call f, (); ret; }";
-    let error = Module::parse(text).unwrap_err();
-    let problems: Vec<_> = error.problems.iter().map(|p| (p.line, p.what.as_str())).collect();
-    let what = ["`g` calls itself, which is not supported", "`f` calls itself, which is not supported"];
-    assert_eq!(problems, [(5, what[0]), (6, what[1])]);
-}

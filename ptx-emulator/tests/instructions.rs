@@ -223,7 +223,7 @@ fn single_precision() {
         ("fma.rn.f32 %d, %a, %b, %c;", [0x3f80_0001, 0x3f80_0001, 0xbf80_0002], 0x2880_0000),
         ("fma.rz.f32 %d, %a, %b, %c;", [ONE, ONE, 0xa800_0000], ONE - 1),
         ("fma.rn.ftz.sat.f32 %d, %a, %b, %c;", [TWO, TWO, ONE], ONE),
-        ("mad.f32 %d, %a, %b, %c;", [TWO, THREE, ONE], 0x40e0_0000),
+        ("mad.rn.f32 %d, %a, %b, %c;", [TWO, THREE, ONE], 0x40e0_0000),
         ("div.rn.f32 %d, %a, %b;", [ONE, THREE, 0], 0x3eaa_aaab),
         ("div.rz.f32 %d, %a, %b;", [ONE, THREE, 0], 0x3eaa_aaaa),
         ("div.full.f32 %d, %a, %b;", [ONE, 0, 0], INF),
@@ -391,7 +391,7 @@ fn wide_registers_take_narrow_values() {
         ("ld.global.s8 %h1, [%in]; cvt.u32.u16 %d, %h1;", [0x80, 0, 0], 0xff80),
         ("ld.global.v2.u32 {%r1, %d}, [%in];", [7 << 32, 0, 0], 7),
         ("ld.global.v2.u16 {%h1, %h2}, [%in]; cvt.u32.u16 %d, %h2;", [0x0005_0000, 0, 0], 5),
-        ("ld.volatile.global.nc.L1::no_allocate.u32 %d, [%in];", [9, 0, 0], 9),
+        ("ld.global.nc.L1::no_allocate.u32 %d, [%in];", [9, 0, 0], 9),
         ("ld.acquire.gpu.global.u32 %d, [%in]; fence.acq_rel.gpu; membar.gl;", [9, 0, 0], 9),
     ]);
 }

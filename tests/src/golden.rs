@@ -55,7 +55,7 @@ fn file(path: PathBuf) -> Result<File, String> {
 }
 
 /// Runs a case, forward and backward by a backend that is asked for, and holds out, lse, dq, dk and dv against the file. Keys are
-/// divided in `splits` parts, as many as the library likes where it is 0.
+/// divided in `splits` parts, those of the target where it is 0.
 ///
 /// # Errors
 /// In words, for what goes wrong, every tensor that is wrong, and every one that the file does not expect.
@@ -89,7 +89,7 @@ pub fn takes(path: &Path, backend: Backend) -> Result<bool, String> {
 ///
 /// # Errors
 /// Where it is not, or not in these words.
-pub fn refused(path: &Path, Target { device, backend }: &Target) -> Result<(), String> {
+pub fn refused(path: &Path, Target { device, backend, .. }: &Target) -> Result<(), String> {
     let case = Case::read(path, device).map_err(|error| error.to_string())?;
     let call = sdpa(&case.q, &case.k, &case.v).options(case.options.clone()).backend(*backend);
     let Err(error) = call.run() else { return Err("it ran".into()) };
@@ -99,13 +99,14 @@ pub fn refused(path: &Path, Target { device, backend }: &Target) -> Result<(), S
 
 fn check(
     path: &Path,
-    Target { device, backend }: &Target,
+    Target { device, backend, splits: own }: &Target,
     splits: usize,
     deterministic: Option<bool>,
 ) -> flash_attention::Result<Result<(), String>> {
     let case = Case::read(path, device)?;
     let mut options = case.options.clone();
-    (options.splits, options.deterministic) = (splits, deterministic);
+    options.splits = if splits == 0 { *own } else { splits };
+    options.deterministic = deterministic;
     let forward = sdpa(&case.q, &case.k, &case.v).options(options).backend(*backend).forward()?;
     if forward.backend() != *backend {
         return Ok(Err(format!("{} ran on {device}", forward.backend())));

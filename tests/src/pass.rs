@@ -205,7 +205,13 @@ impl Problem {
     /// # Errors
     /// As [`Problem::run`].
     pub fn run_on(&self, target: &Target, inputs: &Inputs) -> Result<Results, String> {
-        self.pass(&target.device, &[target.backend], target.backend, inputs)
+        self.on(target).pass(&target.device, &[target.backend], target.backend, inputs)
+    }
+
+    /// The problem with the parts of a target, where it asks for none itself.
+    fn on(&self, target: &Target) -> Problem {
+        let splits = if self.splits == 0 { target.splits } else { self.splits };
+        Problem { splits, ..self.clone() }
     }
 
     /// Output and log-sum-exp alone, by a backend that is asked for.
@@ -213,7 +219,7 @@ impl Problem {
     /// # Errors
     /// What goes wrong on the device.
     pub fn forward_on(&self, target: &Target, inputs: &Inputs) -> Result<Results> {
-        let Tensors { q, k, v, options, .. } = self.tensors(&target.device, inputs)?;
+        let Tensors { q, k, v, options, .. } = self.on(target).tensors(&target.device, inputs)?;
         let forward = sdpa(&q, &k, &v).options(options).backend(target.backend).forward()?;
         Ok(Results {
             out: self.inner(3, forward.output())?,

@@ -72,7 +72,7 @@ pub struct Problem {
     pub lengths: Lengths,
     /// Dropout.
     pub dropout: Option<Dropout>,
-    /// Into how many parts the keys are divided, which only Flash does; 0 leaves it to the library.
+    /// Into how many parts the keys are divided, which only Flash does; 0 leaves it to the [`Target`], or the library.
     pub splits: usize,
     /// Whether the loss depends on the log-sum-exp too.
     pub dlse: bool,
@@ -198,10 +198,11 @@ impl Problem {
         }
     }
 
-    /// Every backend that takes it, on every device.
+    /// Every backend that takes it, on every device; Flash in as many parts as the problem asks for, or where it leaves them to the
+    /// library and that depends on the device, in one and in as many as there are.
     pub fn targets(&self) -> Vec<Target> {
         let takes = |target: &Target| match target.backend {
-            Backend::Flash => self.fits_tensor_cores(),
+            Backend::Flash => self.fits_tensor_cores() && (self.splits == 0 || target.is_whole()),
             _ => self.splits <= 1,
         };
         targets().into_iter().filter(takes).collect()

@@ -5,23 +5,25 @@ use std::collections::BTreeMap;
 
 use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions, Statistics};
 use flash_attention_conformance::compare::{compare_all, errors};
-use flash_attention_conformance::devices::Target;
+use flash_attention_conformance::devices::targets_with;
 use flash_attention_conformance::problem::{Lengths, Pattern, Problem};
 use flash_attention_conformance::tiles::{met, tile_bytes};
 use flash_attention_conformance::unfused::{Precision, unfused};
 use rstest::rstest;
 
-/// Runs a problem forward and backward by Flash on an emulator that checks every launch, holds the results against the formulas,
-/// and gives what the emulator counted.
+/// Runs a problem forward and backward by Flash, on an emulator that checks every launch and on a GPU that can, holds the results
+/// against the formulas, and gives what the emulator counted.
 fn right_by_flash(what: &str, problem: &Problem) -> BTreeMap<&'static str, Statistics> {
     let device = Device::emulator_with(EmulatorOptions::default().checks(true));
-    let flash = Target { device: device.clone(), backend: Backend::Flash };
     let inputs = problem.inputs();
     let expected = problem.truth(&inputs);
     let errors = errors(&unfused(problem, &inputs, Precision::of(problem.dtype)), &expected, problem.dtype);
-    let given = problem.run_on(&flash, &inputs).unwrap_or_else(|message| panic!("{what}: {message}"));
-    compare_all(&given, &expected, errors, problem.dtype)
-        .unwrap_or_else(|message| panic!("{what}: {message}\n{problem:?}"));
+    for flash in targets_with(&device, Backend::Flash) {
+        let given = problem.run_on(&flash, &inputs);
+        given
+            .and_then(|given| compare_all(&given, &expected, errors, problem.dtype))
+            .unwrap_or_else(|message| panic!("{what} on {flash}: {message}\n{problem:?}"));
+    }
     device.take_stats().unwrap()
 }
 

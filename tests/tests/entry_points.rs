@@ -1,4 +1,4 @@
-//! Every compiled kernel runs on the emulator, and gives what the formulas say.
+//! Every compiled kernel runs on the emulator, and on a GPU where there is one, and gives what the formulas say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use flash_attention_abi::flash::FLASH_HEAD_DIMS;
 use flash_attention_abi::tile::HEAD_DIM_TILES;
 use flash_attention_abi::{ENTRY_POINTS, FLASH_ENTRY_POINTS, Kernel};
 use flash_attention_conformance::compare::{compare_all, compare_forward, errors, first_difference};
-use flash_attention_conformance::devices::{Target, devices, say};
+use flash_attention_conformance::devices::{Target, say, targets_with};
 use flash_attention_conformance::problem::{Pattern, Problem};
 use flash_attention_conformance::unfused::{Precision, unfused};
 
@@ -35,8 +35,8 @@ fn problem(dtype: Dtype, tile: u32) -> Problem {
 
 #[test]
 fn every_entry_point_is_launched_and_right() {
-    devices();
     let emulator = Device::emulator_with(EmulatorOptions::default().checks(true));
+    let targets = targets_with(&emulator, Backend::Efficient);
     let launched = Mutex::new(BTreeMap::new());
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         for tile in HEAD_DIM_TILES {
@@ -44,16 +44,18 @@ fn every_entry_point_is_launched_and_right() {
             let inputs = problem.inputs();
             let expected = problem.truth(&inputs);
             let errors = errors(&unfused(&problem, &inputs, Precision::of(dtype)), &expected, dtype);
-            let given = problem.run(&emulator, &inputs).unwrap();
-            compare_all(&given, &expected, errors, dtype)
-                .unwrap_or_else(|message| panic!("{dtype} {tile}: {message}"));
+            for target in &targets {
+                let given = problem.run_on(target, &inputs).unwrap();
+                compare_all(&given, &expected, errors, dtype)
+                    .unwrap_or_else(|message| panic!("{dtype} {tile} on {target}: {message}"));
+            }
             launched.lock().unwrap().extend(emulator.take_stats().unwrap());
         }
     }
     let launched = launched.into_inner().unwrap();
     let ran: BTreeSet<&str> = launched.keys().copied().collect();
     let all: BTreeSet<&str> = ENTRY_POINTS.iter().map(|entry| entry.name).collect();
-    say(&format!("{} of {} entry points ran on the emulator", ran.len(), all.len()));
+    say(&format!("{} of {} entry points ran on {}", ran.len(), all.len(), names(&targets)));
     assert_eq!(ran, all);
     for entry in ENTRY_POINTS {
         let counted = &launched[entry.name];
@@ -62,6 +64,11 @@ fn every_entry_point_is_launched_and_right() {
         // Delta reduces within a warp; all others pass operands through shared memory.
         assert_eq!(counted.shared_load_bytes > 0, entry.kernel != Kernel::Delta, "{}", entry.name);
     }
+}
+
+/// Where something ran.
+fn names(targets: &[Target]) -> String {
+    targets.iter().map(|target| target.device.name()).collect::<Vec<_>>().join(" and on ")
 }
 
 /// Problems for kernels of these head dims, without and with atomic additions: two with a band alone, and two with every option.
@@ -85,32 +92,36 @@ fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem
     [of(&plain, true), of(&plain, false), of(&general, true), of(&general, false)]
 }
 
-/// Runs a problem on tensor cores and gives the kernels that did something: forward alone where its keys are divided, and backward
-/// takes nothing from the parts.
-fn launched(problem: &Problem, flash: &Target) -> BTreeSet<&'static str> {
+/// Runs a problem on tensor cores of every device, and gives the kernels that did something on the emulator, which comes first and
+/// whose plan is everyone's: forward alone where its keys are divided, and backward takes nothing from the parts.
+fn launched(problem: &Problem, flash: &[Target]) -> BTreeSet<&'static str> {
     let (dtype, inputs) = (problem.dtype, problem.inputs());
     let expected = problem.truth(&inputs);
     let errors = errors(&unfused(problem, &inputs, Precision::of(dtype)), &expected, dtype);
-    let compared = if problem.splits > 1 {
-        let given = problem.forward_on(flash, &inputs).unwrap();
-        compare_forward(&given, &expected, errors, dtype)
-    } else {
-        compare_all(&problem.run_on(flash, &inputs).unwrap(), &expected, errors, dtype)
-    };
-    compared.unwrap_or_else(|message| panic!("{message}\n{problem:?}"));
-    let counted = flash.device.take_stats().unwrap();
+    for target in flash {
+        let compared = if problem.splits > 1 {
+            let given = problem.forward_on(target, &inputs).unwrap();
+            compare_forward(&given, &expected, errors, dtype)
+        } else {
+            compare_all(&problem.run_on(target, &inputs).unwrap(), &expected, errors, dtype)
+        };
+        compared.unwrap_or_else(|message| panic!("on {target}: {message}\n{problem:?}"));
+    }
+    let counted = flash[0].device.take_stats().unwrap();
     let launched: Vec<_> = counted.into_iter().filter(|(name, _)| name.starts_with("flash_")).collect();
     assert!(!launched.is_empty(), "{problem:?}");
     for (name, counted) in &launched {
         assert!(counted.blocks > 0 && counted.global_store_bytes > 0, "{name} did nothing: {counted:?}");
+        assert!(counted.shared_wavefronts > 0 || counted.shared_load_bytes == 0, "nothing counts wavefronts");
+        assert_eq!(counted.shared_conflicts, 0, "bank conflicts of {name}: {problem:?}");
     }
     launched.into_iter().map(|(name, _)| name).collect()
 }
 
 #[test]
 fn every_entry_point_for_tensor_cores_is_launched_and_right() {
-    let device = Device::emulator_with(EmulatorOptions::default().checks(true));
-    let flash = Target { device, backend: Backend::Flash };
+    let emulator = Device::emulator_with(EmulatorOptions::default().checks(true).counters(true));
+    let flash = targets_with(&emulator, Backend::Flash);
     let mut ran = BTreeSet::new();
     // As wide as the kernels, narrower by a piece, and columns that other models have.
     let full = FLASH_HEAD_DIMS.map(|(d, dv)| (d as usize, dv as usize));
@@ -128,7 +139,8 @@ fn every_entry_point_for_tensor_cores_is_launched_and_right() {
         }
     }
     let all: BTreeSet<&str> = FLASH_ENTRY_POINTS.iter().map(|entry| entry.name).collect();
-    say(&format!("{} of {} entry points for tensor cores ran on the emulator", ran.len(), all.len()));
+    let (count, places) = (ran.len(), names(&flash));
+    say(&format!("{count} of {} entry points for tensor cores ran on {places}", all.len()));
     assert_eq!(ran, all);
 }
 
@@ -155,7 +167,7 @@ fn in_orders(change: impl Fn(Problem) -> Problem, seeds: impl Fn(usize) -> Vec<u
         } {
             let inputs = problem.inputs();
             let run = |options: EmulatorOptions| {
-                let target = Target { device: Device::emulator_with(options), backend: *backend };
+                let target = Target::new(&Device::emulator_with(options), *backend);
                 let mut results =
                     problem.run_on(&target, &inputs).unwrap_or_else(|e| panic!("{options:?}: {e}"));
                 // Atomic additions: the last bits of dq, and of nothing else, are those of the order in which blocks add.

@@ -31,7 +31,7 @@ fn trials(source: &str, file: File, all: &mut Vec<Trial>) {
             Err(error) => Trial::test(name, move || Err(Failed::from(error))),
         }
     }));
-    let flash = targets().into_iter().filter(|target| target.backend == Backend::Flash);
+    let flash = targets().into_iter().filter(|target| target.backend == Backend::Flash && target.is_whole());
     all.extend(flash.filter(|target| golden::takes(&path, target.backend) == Ok(true)).map(|target| {
         let path = path.clone();
         let name = format!("{source}::{name} in 3 splits on {target}");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use flash_attention::Backend;
-use flash_attention_conformance::compare::{compare_all, errors};
+use flash_attention::{Backend, Device, EmulatorOptions};
+use flash_attention_conformance::compare::{compare_all, compare_forward, errors};
 use flash_attention_conformance::cover::{self, PARAMETERS};
 use flash_attention_conformance::devices::{Target, say};
 use flash_attention_conformance::problem::Problem;
@@ -72,6 +72,31 @@ fn all_agree(form: fn(Problem) -> Problem, takes: fn(&Target) -> bool) {
 #[test]
 fn every_pair_of_options_agrees_with_the_formulas() {
     all_agree(|problem| problem, |_| true);
+}
+
+/// Forward on an emulator of as many multiprocessors as an H100 or H200 has, where Flash divides keys as it does there.
+#[test]
+fn every_pair_of_options_agrees_with_the_formulas_where_keys_are_divided() {
+    let device = Device::emulator_with(EmulatorOptions::default().checks(true).multiprocessors(132));
+    let flash = Target::new(&device, Backend::Flash).divided();
+    for (n, row) in cover::rows().iter().enumerate() {
+        let problem = cover::problem(row, n as u64).for_tensor_cores();
+        let inputs = problem.inputs();
+        let expected = problem.truth(&inputs);
+        let errors =
+            errors(&unfused(&problem, &inputs, Precision::of(problem.dtype)), &expected, problem.dtype);
+        let given = problem.forward_on(&flash, &inputs).unwrap();
+        compare_forward(&given, &expected, errors, problem.dtype)
+            .unwrap_or_else(|message| panic!("row {n}: {message}\n  {}", cover::describe(row)));
+    }
+    let counted = device.take_stats().unwrap();
+    let launches = |what: &str| {
+        let kernels = counted.iter().filter(|(name, _)| name.starts_with(what));
+        kernels.map(|(_, counted)| counted.launches).sum::<u64>()
+    };
+    let (split, combine) = (launches("flash_split_"), launches("flash_combine_"));
+    say(&format!("of {} problems Flash divides {combine} on 132 multiprocessors", cover::rows().len()));
+    assert!(split >= combine && combine > 0, "{split} of parts, {combine} put together");
 }
 
 /// In f16 and bf16 with rows of whole pieces, so that none is left to another backend.

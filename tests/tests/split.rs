@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flash_attention::{Backend, Causal, Device, Dropout, Dtype, EmulatorOptions, Statistics, Tensor, sdpa};
 use flash_attention_conformance::compare::{compare_all, compare_forward, errors, first_difference};
-use flash_attention_conformance::devices::Target;
+use flash_attention_conformance::devices::{Target, targets_with};
 use flash_attention_conformance::problem::{Lengths, Pattern, Problem, RESULTS, Results};
 use flash_attention_conformance::strategy;
 use flash_attention_conformance::unfused::{Precision, unfused};
@@ -132,7 +132,7 @@ fn options_that_move_scores_go_with_parts(
 /// Any problem that Flash takes in any number of parts, and the same whole: they differ by rounding.
 #[test]
 fn parts_equal_the_whole_within_rounding_on_random_problems() {
-    let flash = Target { device: Device::emulator(), backend: Backend::Flash };
+    let flash = targets_with(&Device::emulator(), Backend::Flash);
     let problems = prop_oneof![
         strategy::for_tensor_cores(Dtype::F16, 256),
         strategy::for_tensor_cores(Dtype::Bf16, 256),
@@ -141,10 +141,13 @@ fn parts_equal_the_whole_within_rounding_on_random_problems() {
     let outcome = TestRunner::new(strategy::config(200)).run(&divided, |problem| {
         let inputs = problem.inputs();
         let fail = |error: flash_attention::Error| TestCaseError::fail(error.to_string());
-        let given = problem.forward_on(&flash, &inputs).map_err(fail)?;
         let whole = Problem { splits: 1, ..problem.clone() };
-        let expected = whole.forward_on(&flash, &inputs).map_err(fail)?;
-        compare_all(&given, &expected, [0.0; RESULTS], problem.dtype).map_err(TestCaseError::fail)?;
+        for flash in &flash {
+            let given = problem.forward_on(flash, &inputs).map_err(fail)?;
+            let expected = whole.forward_on(flash, &inputs).map_err(fail)?;
+            compare_all(&given, &expected, [0.0; RESULTS], problem.dtype)
+                .map_err(|message| TestCaseError::fail(format!("on {flash}: {message}")))?;
+        }
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
@@ -157,7 +160,7 @@ fn the_same_parts_give_the_same_bits(#[values(2, 5)] splits: usize, #[values(fal
     let inputs = problem.inputs();
     let run = |threads: usize| -> Results {
         let device = Device::emulator_with(EmulatorOptions::default().threads(threads));
-        problem.forward_on(&Target { device, backend: Backend::Flash }, &inputs).unwrap()
+        problem.forward_on(&Target::new(&device, Backend::Flash), &inputs).unwrap()
     };
     let first = run(1);
     for threads in [1, 2, 5] {
@@ -173,7 +176,8 @@ fn the_same_parts_give_the_same_bits(#[values(2, 5)] splits: usize, #[values(fal
 /// What forward counts on an emulator with so many multiprocessors, by kernel.
 fn counted(problem: &Problem, multiprocessors: u32) -> BTreeMap<&'static str, Statistics> {
     let device = Device::emulator_with(EmulatorOptions::default().multiprocessors(multiprocessors));
-    let target = Target { device: device.clone(), backend: Backend::Flash };
+    // As many parts as the library likes, unless the problem says how many.
+    let target = Target::new(&device, Backend::Flash).divided();
     problem.forward_on(&target, &problem.inputs()).unwrap();
     device.take_stats().unwrap()
 }
@@ -231,12 +235,17 @@ fn an_emulator_of_many_multiprocessors_divides_keys_by_itself() {
 /// Ones, but one key of the third part is NaN; later keys are not visible to earlier queries.
 #[test]
 fn a_nan_reaches_the_rows_that_see_it_and_no_other() {
-    let device = Device::emulator_with(EmulatorOptions::default().checks(true));
+    let emulator = Device::emulator_with(EmulatorOptions::default().checks(true));
+    targets_with(&emulator, Backend::Flash).iter().for_each(a_nan_reaches_them);
+}
+
+fn a_nan_reaches_them(flash: &Target) {
+    let device = &flash.device;
     let (queries, keys, columns) = (64, 400, 64);
     let mut values = vec![half::f16::ONE; keys * columns];
     values[350 * columns] = half::f16::NAN;
     let tensor =
-        |values: &[half::f16], rows| Tensor::from_slice(&device, values, &[1, 1, rows, columns]).unwrap();
+        |values: &[half::f16], rows| Tensor::from_slice(device, values, &[1, 1, rows, columns]).unwrap();
     let (q, k) = (tensor(&values[..queries * columns], queries), tensor(&values, keys));
     let v = tensor(&values[..300 * columns].repeat(2)[..keys * columns], keys);
     let call = sdpa(&q, &k, &v).causal(Causal::LowerRight).backend(Backend::Flash).return_lse(true);
@@ -245,7 +254,8 @@ fn a_nan_reaches_the_rows_that_see_it_and_no_other() {
     for query in 0..queries {
         // Query i sees the keys up to i + 336.
         let sees = query + 336 >= 350;
-        assert_eq!(lse[query].is_nan(), sees, "query {query}");
-        assert!(out[query * columns..][..columns].iter().all(|x| x.is_nan() == sees), "query {query}");
+        assert_eq!(lse[query].is_nan(), sees, "query {query} on {flash}");
+        let row = &out[query * columns..][..columns];
+        assert!(row.iter().all(|x| x.is_nan() == sees), "query {query} on {flash}");
     }
 }

@@ -27,6 +27,12 @@ fn wrong_usage_and_what_a_backend_cannot_run_end_with_two() {
         (&["--dtype", "f64"], "f16, bf16 or f32"),
         (&["--device", "emulator", "--dtype", "f32", "--lengths", "1x1"], "tensor cores"),
         (&["--device", "cpu", "--lengths", "1x1"], "flash"),
+        (&["--lengths", "3x0"], "QUERIESxKEYS"),
+        (&["--repeats", "0"], "'--repeats <REPEATS>': `0` is not a number from 1 on"),
+        (&["--batch", "0"], "'--batch <BATCH>': `0` is not a number from 1 on"),
+        (&["--heads", "0"], "'--heads <HEADS>': `0` is not a number from 1 on"),
+        (&["--head-dim", "0"], "'--head-dim <HEAD_DIM>': `0` is not a number from 1 on"),
+        (&["--repeats", "many"], "`many` is not a number from 1 on"),
     ] {
         let output = stress(arguments);
         let text = String::from_utf8(output.stderr).unwrap();

@@ -39,16 +39,7 @@ pub const fn flash_split_tile(head_dim: u32, value_dim: u32) -> FlashTile {
         (256, 256) => (32, 1),
         _ => panic!("no tile for these head dims"),
     };
-    FlashTile {
-        head_dim,
-        value_dim,
-        warps: 4,
-        warp_rows: 16,
-        block_keys,
-        keep_queries: false,
-        min_blocks,
-        stages: 2,
-    }
+    FlashTile { head_dim, value_dim, warps: 4, warp_rows: 16, block_keys, min_blocks, stages: 2 }
 }
 
 /// The same where scores need more. What that needs lies beside the scores in registers: at most 64 keys a step.

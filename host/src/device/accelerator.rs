@@ -29,7 +29,8 @@ pub(crate) type ProgressCallback = dyn Fn(Progress) + Send + Sync;
 
 /// Something that has memory of its own and runs PTX.
 ///
-/// Launches and `zero` may return before they are done; they keep their order, and `read` waits for them.
+/// Launches, `zero` and `upload` may return before they are done; they keep their order, and `write` and `read` come after them and
+/// are done when they return.
 pub(crate) trait Accelerator: Debug + Send + Sync {
     /// What messages call it: `cuda:0`, `emulator`.
     fn name(&self) -> String;
@@ -52,16 +53,44 @@ pub(crate) trait Accelerator: Debug + Send + Sync {
         Some(format!("the compute capability {major}.{minor} of {name} is below {}.{}", least.0, least.1))
     }
 
-    /// The address of `bytes` (at least 1) uninitialised bytes, aligned to 256.
+    /// The address of `bytes` (at least 1) uninitialised bytes, aligned to 256, for work in this device's own order alone: launches
+    /// from before may still use them.
     fn allocate(&self, bytes: usize) -> Result<u64>;
 
     /// Gives an allocation of `bytes` back once everything launched so far is done.
     fn free(&self, address: u64, bytes: usize);
 
-    /// Copies to the device.
+    /// As `allocate`, for memory that work in the order of other streams uses: nothing else does any more.
+    fn allocate_shared(&self, bytes: usize) -> Result<u64> {
+        self.allocate(bytes)
+    }
+
+    /// Gives what `allocate_shared` gave back to the device itself, so that others in the process can have it.
+    fn free_shared(&self, address: u64, bytes: usize) -> Result<()> {
+        self.free(address, bytes);
+        Ok(())
+    }
+
+    /// Gives memory that is kept for later allocations back to the device itself.
+    fn trim(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether it does nothing and only counts the memory that it is asked for, so that addresses mean nothing.
+    fn counts(&self) -> bool {
+        false
+    }
+
+    /// Copies to the device; done when it returns.
     fn write(&self, address: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Copies from the device.
+    /// Copies a few bytes of ordinary memory to the device in the order of launches: they were read when this returns, and arrive
+    /// before the next launch runs.
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.write(address, bytes)
+    }
+
+    /// Copies from the device, after what was launched before; done when it returns.
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()>;
 
     /// Fills with zeros.

@@ -1,6 +1,5 @@
 //! A CUDA GPU as a device, through `cust`.
 
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,13 +15,17 @@ use cust::{CudaFlags, sys};
 use super::Kind;
 use super::accelerator::{Accelerator, Launch, ProgressCallback};
 use super::list::DeviceReport;
+use super::modules::Modules;
 use crate::error::{Error, Result};
 
+mod copy;
 mod current;
 mod module;
 mod on_stream;
 mod pool;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub(super) use current::Current;
 use module::Loaded;
@@ -39,7 +42,7 @@ pub(super) struct Cuda {
     capability: (i32, i32),
     multiprocessors: u32,
     // Dropped in this order: modules, memory and the stream belong to the context.
-    modules: Mutex<HashMap<&'static str, Arc<Loaded>>>,
+    modules: Modules<Loaded>,
     pool: Mutex<Pool>,
     stream: Stream,
     context: Context,
@@ -98,9 +101,9 @@ impl Cuda {
                 .map_err(words)?
                 .max(1)
                 .unsigned_abs(),
-            modules: Mutex::default(),
+            modules: Modules::default(),
             pool: Mutex::default(),
-            // Not non-blocking: copies on the default stream must wait for the kernels on this one.
+            // Not non-blocking: copies on this stream come after what a caller has put on the default stream.
             stream: Stream::new(StreamFlags::DEFAULT, None).map_err(words)?,
             context,
         })
@@ -116,20 +119,35 @@ impl Cuda {
         move |error| Error::Device { device, action, reason: error.to_string() }
     }
 
-    /// The loaded module of an entry point; loaded, and compiled by the driver, at its first launch.
-    fn module(&self, entry: &'static str) -> Result<Arc<Loaded>> {
-        let mut modules = lock(&self.modules);
-        if let Some(module) = modules.get(entry) {
-            return Ok(module.clone());
-        }
-        let module = Loaded::new(entry).map_err(|reason| Error::Kernel {
-            kernel: entry,
-            device: self.name(),
-            reason,
-        })?;
-        let module = Arc::new(module);
-        modules.insert(entry, module.clone());
-        Ok(module)
+    /// The device's own stream.
+    fn own(&self) -> sys::CUstream {
+        self.stream.as_inner()
+    }
+
+    /// Does something on a stream, in the device's context.
+    fn on(
+        &self,
+        stream: sys::CUstream,
+        action: &str,
+        work: impl FnOnce(sys::CUstream) -> Result<(), Failure>,
+    ) -> Result<()> {
+        self.enter().and_then(|()| work(stream)).map_err(self.failed(action))
+    }
+
+    /// The loaded module of an entry point; loaded, and compiled by the driver, at its first launch. While the stream of that
+    /// launch is captured the driver loads none, and trying would spoil the capture.
+    fn module(&self, entry: &'static str, stream: sys::CUstream) -> Result<Arc<Loaded>> {
+        let failed = |reason| Error::Kernel { kernel: entry, device: self.name(), reason };
+        self.modules.get(entry, || {
+            // SAFETY: the stream of a launch, whose context `launch_on` has entered.
+            match unsafe { copy::is_captured(stream) } {
+                Ok(false) => Loaded::new(entry).map_err(failed),
+                Ok(true) => Err(failed(
+                    "it is not loaded yet, and the stream is being captured: make the same call once before the capture".into(),
+                )),
+                Err(error) => Err(failed(error.to_string())),
+            }
+        })
     }
 
     /// Launches a kernel on a stream of this device.
@@ -140,8 +158,8 @@ impl Cuda {
             reason: error.to_string(),
         };
         self.enter().map_err(failed)?;
-        let module = self.module(launch.entry)?;
-        let function = module.function(launch.entry, launch.shared_bytes).map_err(failed)?;
+        let module = self.module(launch.entry, stream)?;
+        let function = module.function(launch.shared_bytes).map_err(failed)?;
         let mut parameters = launch.parameters.clone();
         let mut arguments: [*mut c_void; 1] = [parameters.as_mut_ptr().cast()];
         // SAFETY: the entry point takes one struct by value, whose bytes the driver copies during the call; grid, block
@@ -192,44 +210,51 @@ impl Accelerator for Cuda {
         lock(&self.pool).free(address, bytes);
     }
 
+    /// Past the pool, whose memory kernels on the device's own stream may still use.
+    fn allocate_shared(&self, bytes: usize) -> Result<u64> {
+        let failed = self.failed(format!("allocate {bytes} bytes"));
+        self.enter().and_then(|()| lock(&self.pool).allocate_new(bytes)).map_err(failed)
+    }
+
+    fn free_shared(&self, address: u64, _: usize) -> Result<()> {
+        // SAFETY: from `allocate_shared`, freed once. The driver waits for the device's work first (CUDA driver API, `cuMemFree`).
+        let free = || self.enter().and_then(|()| check(unsafe { sys::cuMemFree_v2(address) }));
+        free().map_err(self.failed("free memory"))
+    }
+
+    fn trim(&self) -> Result<()> {
+        self.synchronize()?;
+        lock(&self.pool).clear();
+        Ok(())
+    }
+
     fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
-        let copy = || {
-            self.enter()?;
-            // SAFETY: the range was allocated on this device, and the source is a slice of that many bytes.
-            check(unsafe { sys::cuMemcpyHtoD_v2(address, bytes.as_ptr().cast(), bytes.len()) })
-        };
-        copy().map_err(self.failed("copy to the device"))
+        // SAFETY: the range was allocated on this device, whose stream this is.
+        self.on(self.own(), "copy to the device", |stream| unsafe { copy::write(address, bytes, stream) })
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        // SAFETY: the range was allocated on this device, whose stream this is.
+        self.on(self.own(), "copy to the device", |stream| unsafe { copy::put(address, bytes, stream) })
     }
 
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
-        let mut copy = || {
-            self.enter()?;
-            self.stream.synchronize()?;
-            // SAFETY: the range was allocated on this device, and the target is a slice of that many bytes.
-            check(unsafe { sys::cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), address, bytes.len()) })
-        };
-        copy().map_err(self.failed("copy from the device"))
+        // SAFETY: the range was allocated on this device, whose stream this is.
+        self.on(self.own(), "copy from the device", |stream| unsafe { copy::read(address, bytes, stream) })
     }
 
     fn zero(&self, address: u64, bytes: usize) -> Result<()> {
-        let fill = || {
-            self.enter()?;
-            // SAFETY: the range was allocated on this device.
-            check(unsafe { sys::cuMemsetD8Async(address, 0, bytes, self.stream.as_inner()) })
-        };
-        fill().map_err(self.failed("fill memory"))
+        // SAFETY: the range was allocated on this device, whose stream this is.
+        self.on(self.own(), "fill memory", |stream| unsafe { copy::zero(address, bytes, stream) })
     }
 
     fn launch(&self, launch: &Launch, _: Option<&ProgressCallback>) -> Result<()> {
-        self.launch_on(launch, self.stream.as_inner())
+        self.launch_on(launch, self.own())
     }
 
     fn synchronize(&self) -> Result<()> {
-        let finish = || {
-            self.enter()?;
-            Ok(self.stream.synchronize()?)
-        };
-        finish().map_err(self.failed("finish its work"))
+        // SAFETY: the device's own stream.
+        self.on(self.own(), "finish its work", |stream| unsafe { copy::wait(stream) })
     }
 
     unsafe fn on_stream(self: Arc<Self>, stream: *mut c_void) -> Result<Arc<dyn Accelerator>> {
@@ -257,10 +282,12 @@ impl Accelerator for Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        // Memory and modules are given back to the context of the calling thread.
+        // Memory and modules are given back to the context of the calling thread, which has its own again afterwards: this one may
+        // end with its last user.
+        let _current = Current::keep();
         if self.enter().is_ok() {
             let _ = self.stream.synchronize();
-            lock(&self.modules).clear();
+            drop(std::mem::take(&mut self.modules));
             lock(&self.pool).clear();
         }
     }

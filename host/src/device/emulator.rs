@@ -1,6 +1,6 @@
 //! The emulator as a device.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ptx_emulator::{Config, LaunchConfig, LaunchOptions, Module, Schedule};
 
 use super::accelerator::{Accelerator, Launch, ProgressCallback};
+use super::modules::Modules;
 use super::{Kind, Progress, Statistics};
 use crate::error::{Error, Result};
 use crate::ptx;
@@ -69,7 +70,7 @@ impl EmulatorOptions {
 pub(super) struct Emulator {
     emulator: ptx_emulator::Emulator,
     options: EmulatorOptions,
-    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    modules: Modules<Module>,
     statistics: Mutex<BTreeMap<&'static str, Statistics>>,
 }
 
@@ -84,23 +85,18 @@ impl Emulator {
         Emulator {
             emulator: ptx_emulator::Emulator::new(config),
             options,
-            modules: Mutex::default(),
+            modules: Modules::default(),
             statistics: Mutex::default(),
         }
     }
 
-    /// The parsed module of an entry point. The lock is held while one is parsed, so that no module is parsed twice.
+    /// The parsed module of an entry point.
     fn module(&self, entry: &'static str) -> Result<Arc<Module>> {
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules.get(entry) {
-            return Ok(module.clone());
-        }
         let failed = |reason: String| Error::Kernel { kernel: entry, device: NAME.into(), reason };
-        let text = ptx::module(entry).map_err(failed)?;
-        let module = Module::parse(&text).map_err(|error| failed(error.to_string()))?;
-        let module = Arc::new(module);
-        modules.insert(entry, module.clone());
-        Ok(module)
+        self.modules.get(entry, || {
+            let text = ptx::module(entry).map_err(failed)?;
+            Module::parse(&text).map_err(|error| failed(error.to_string()))
+        })
     }
 }
 

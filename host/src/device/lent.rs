@@ -91,6 +91,14 @@ impl Accelerator for Lent {
         if self.works() { self.inner.write(address, bytes) } else { Ok(()) }
     }
 
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        if self.works() { self.inner.upload(address, bytes) } else { Ok(()) }
+    }
+
+    fn counts(&self) -> bool {
+        !self.works()
+    }
+
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         if self.works() {
             return self.inner.read(address, bytes);

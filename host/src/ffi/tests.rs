@@ -194,3 +194,51 @@ fn flash_is_not_taken_where_the_output_cannot_be_written_in_pieces_of_16_bytes()
     let named = sdpa(&q, &q, &q).layout(Layout::Bshd).backend(Backend::Flash).run_into(&tensor(2, 32), None);
     assert!(named.unwrap_err().to_string().contains("the rows of out do not all begin"));
 }
+
+#[test]
+fn tensors_without_gaps_that_overlap_are_refused_and_interleaved_ones_are_not() {
+    let device = Device::emulator();
+    let (memory, workspace) = (Memory::new(&device, 4 * 512), Memory::new(&device, 4096));
+    memory.put(&values(1, 512));
+    let loan = loan(&device, &workspace, 4096);
+    let at = |elements: u64, shape: &[usize], strides: &[usize]| {
+        let address = memory.address + 4 * elements;
+        // SAFETY: the memory lives as long as the test, and what overlaps is refused.
+        unsafe { loan.tensor("a tensor", Dtype::F32, address, shape, strides) }.unwrap()
+    };
+    let (shape, row) = ([1, 1, 4, 8], [32, 32, 8, 1]);
+    let (q, k, v) = (at(0, &shape, &row), at(32, &shape, &row), at(64, &shape, &row));
+    let refused = |result: Result<Backend>, words: &str| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.starts_with(words), "{error}");
+    };
+    let begin = memory.address;
+    let call = || sdpa(&q, &k, &v);
+    let words = format!(
+        "the memory of out is {:#x} to {:#x}; it must be apart from that of v, {:#x} to {:#x}",
+        begin + 95 * 4,
+        begin + 127 * 4 - 1,
+        begin + 64 * 4,
+        begin + 96 * 4 - 1
+    );
+    refused(call().run_into(&at(95, &shape, &row), None), &words);
+    let lse = at(125, &[1, 1, 4], &[4, 4, 1]);
+    refused(call().run_into(&at(96, &shape, &row), Some(&lse)), "the memory of lse is");
+    let (out, lse) = (at(96, &shape, &row), at(128, &[1, 1, 4], &[4, 4, 1]));
+    call().run_into(&out, Some(&lse)).unwrap();
+    let (dq, dk) = (at(160, &shape, &row), at(192, &shape, &row));
+    let saved = Saved { out: &out, lse: &lse, dout: &v, dlse: None };
+    let into = |dv| Targets { dq: &dq, dk: &dk, dv, dbias: None, dsinks: None };
+    let (on_dk, on_out) = (at(193, &shape, &row), at(120, &shape, &row));
+    refused(call().backward_into(&saved, &into(&on_dk)), "the memory of dv is");
+    refused(call().backward_into(&saved, &into(&on_out)), "the memory of dv is");
+    call().backward_into(&saved, &into(&at(224, &shape, &row))).unwrap();
+
+    // q, k, v and out in turn in every row of one packed tensor.
+    let packed = [256, 264, 272, 280].map(|start| at(start, &shape, &[128, 128, 32, 1]));
+    sdpa(&packed[0], &packed[1], &packed[2]).run_into(&packed[3], None).unwrap();
+    // On a loan that counts addresses mean nothing.
+    let counting = Loan::counting(&device).unwrap();
+    let q = shown(&counting, &memory, &shape, &row);
+    sdpa(&q, &q, &q).run_into(&q, None).unwrap();
+}

@@ -8,10 +8,10 @@ use flash_attention_abi::flash::{
 use flash_attention_abi::params::{BackwardParams, ForwardParams, TensorParam};
 use flash_attention_abi::{Dtype as Storage, FlashKernel};
 
-use super::{ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large};
+use super::{ForwardTensors, Indices, MAX_GRID, forward_parameters, is_aligned, too_large, too_many_blocks};
 use crate::band::Band;
 use crate::device::accelerator::Launch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::problem::{Problem, Sizes};
 use crate::tensor::Tensor;
 
@@ -213,7 +213,10 @@ pub(crate) fn backward(problem: &Problem, params: &BackwardParams) -> Result<Vec
         let entry = find_flash(kernel, storage, dims).ok_or_else(too_large)?;
         let blocks =
             (rows.div_ceil(block_rows) as u128).saturating_mul(heads as u128).saturating_mul(batch as u128);
-        let grid = u32::try_from(blocks).ok().filter(|&blocks| blocks <= MAX_GRID).ok_or_else(too_large)?;
+        let grid = u32::try_from(blocks).ok().filter(|&blocks| blocks <= MAX_GRID).ok_or_else(|| {
+            let (verdict, reasons) = ("flash cannot run backward", too_many_blocks(entry.name, blocks));
+            Error::Refused { verdict: verdict.into(), reasons }
+        })?;
         let block = kernel.threads(dims.0, dims.1);
         Ok(Launch { entry: entry.name, grid, block, shared_bytes, parameters: params.as_bytes().to_vec() })
     };

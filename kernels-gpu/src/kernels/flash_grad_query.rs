@@ -5,7 +5,7 @@
 //! | grid | query blocks (longest causal rows first) x query heads x batch |
 //! | stays | Q and dO in shared memory, dQ in registers |
 //! | streams | K and V by asynchronous copies, a step ahead |
-//! | bound by | tensor cores; 3 products a step, no atomics; at d 128 1.88 other instructions for each HMMA (sm_80) |
+//! | bound by | tensor cores; 3 products a step, no atomics; at d 128 1.96 other instructions for each HMMA (sm_80) |
 
 use super::flash_grad::{self, Edge};
 use super::query_block::QueryBlock;

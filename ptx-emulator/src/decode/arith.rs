@@ -182,6 +182,7 @@ impl FunctionDecoder<'_, '_> {
         let ftz = s.has("ftz");
         let run = match s.opcode.as_str() {
             "sad" => int_run!(ty, M3, Sad),
+            "mad24" if s.has("sat") => pick::<M3<int::Mad24HiSat<i32>>>(),
             "mad24" => mul24(ty, s.has("hi"), true)?,
             _ if ty.is_float() => match round_of(s) {
                 Round::Nearest => real_run!(ty, ftz, M3, Fma),

@@ -254,6 +254,12 @@ impl FunctionDecoder<'_, '_> {
             return Err("a comparison that combines needs a fourth operand".into());
         }
         match target {
+            Operand::Pair(..) if !pair && matches!(ty, Type::F16 | Type::BF16) => {
+                return Err(format!(
+                    "a comparison of .{} has one target",
+                    s.modifiers[s.modifiers.len() - 1]
+                ));
+            }
             Operand::Pair(p, q) => {
                 (instr.d, instr.e) = (self.dst(p, Type::Pred)?, self.dst(q, Type::Pred)?);
                 code |= SECOND_TARGET;

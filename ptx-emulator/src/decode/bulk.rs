@@ -173,12 +173,6 @@ impl FunctionDecoder<'_, '_> {
                 reduction = Some(operation(&mut m)?);
             }
         }
-        if s.modifiers.iter().any(|x| x.starts_with("im2col") || x.starts_with("tile::")) {
-            return Err(format!(
-                "`{}`: tensor copies in im2col, gather and scatter modes are not covered",
-                s.mnemonic()
-            ));
-        }
         m.has("tile");
         let mut multicast = false;
         if !prefetches {

@@ -94,6 +94,12 @@ impl FunctionDecoder<'_, '_> {
             _ => pick::<M1<ops::Tf32Away>>(),
         };
         self.emit_op(run, d, &[a]);
+        if s.has("satfinite") {
+            self.emit_op(pick::<M1<ops::Tf32Finite>>(), d, &[d]);
+        }
+        if s.has("relu") {
+            self.emit_op(pick::<M1<ops::ReluF32>>(), d, &[d]);
+        }
         Ok(())
     }
 

@@ -344,17 +344,14 @@ impl FunctionDecoder<'_, '_> {
 
     fn atomic(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
-        let operation =
-            atomic::OPERATIONS.iter().position(|o| s.has(o)).ok_or("no atomic operation is named")?;
         let is_red = s.opcode == "red";
         let skip = usize::from(!is_red);
         let (Some(a), Some(b)) = (s.operands.get(skip), s.operands.get(skip + 1)) else {
             return Err(format!("`{}` lacks operands", s.opcode));
         };
-        let code = atomic::TYPES.iter().position(|&t| t == ty).ok_or_else(|| super::arith::no_form(ty))?;
         let address = self.address(s, a)?;
         let sources = self.elements(b, s)?;
-        let compare = atomic::OPERATIONS[operation] == "cas";
+        let compare = s.has("cas");
         let mut list = Vec::new();
         for (k, source) in sources.iter().enumerate() {
             let source = self.src(source, ty)?;
@@ -371,13 +368,28 @@ impl FunctionDecoder<'_, '_> {
                 },
                 (d, _) => self.dst(d, ty)?,
             };
-            list.extend([target, source, third]);
+            list.push([target, source, third]);
         }
-        let mut instr = self.memory_instr(pick::<Atomic>(), &address, &list);
-        instr.n |= WRITES | ATOMIC | scope(s) << SCOPE | if is_red { BLIND } else { 0 };
-        instr.n = instr.n & !0xff | sources.len() as u32;
-        instr.c = (operation as u32) << 8 | code as u32;
+        let instr = self.atomic_instr(s, ty, &address, &list)?;
         self.emit_atomic(s, instr, address.space)
+    }
+
+    /// The atomic itself: target (0 for none), source and comparand of each element. The space is left to the caller.
+    pub(super) fn atomic_instr(
+        &mut self,
+        s: &Statement,
+        ty: Type,
+        address: &Address,
+        elements: &[[u32; 3]],
+    ) -> Decoded<Instr> {
+        let operation =
+            atomic::OPERATIONS.iter().position(|o| s.has(o)).ok_or("no atomic operation is named")?;
+        let code = atomic::TYPES.iter().position(|&t| t == ty).ok_or_else(|| super::arith::no_form(ty))?;
+        let mut instr = self.memory_instr(pick::<Atomic>(), address, elements.as_flattened());
+        instr.n |= WRITES | ATOMIC | scope(s) << SCOPE | if s.opcode == "red" { BLIND } else { 0 };
+        instr.n = instr.n & !0xff | elements.len() as u32;
+        instr.c = (operation as u32) << 8 | code as u32;
+        Ok(instr)
     }
 
     /// An atomic with the fences that it brings with it.

@@ -124,7 +124,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             }
         }
         self.counted = false;
-        self.mnemonic = self.mnemonic_of("ret");
+        self.mnemonic = self.number_of("ret".into());
         let truth = self.truth();
         self.guard = (truth, 0);
         // Falling off the end of an entry ends the thread, of a function returns.
@@ -214,19 +214,26 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         self.context.local_fits()
     }
 
-    fn mnemonic_of(&mut self, mnemonic: &str) -> u32 {
-        if let Some(&index) = self.context.mnemonic_index.get(mnemonic) {
-            return index;
+    /// The number of an opcode with its modifiers, which are checked when they are met first.
+    fn mnemonic_of(&mut self, s: &Statement) -> Decoded<u32> {
+        let mnemonic = s.mnemonic();
+        if !self.context.mnemonic_index.contains_key(&mnemonic) {
+            super::forms::check(&s.opcode, &s.modifiers, &self.context.module.target)?;
         }
-        let index = self.context.mnemonics.len() as u32;
-        self.context.mnemonics.push(mnemonic.into());
-        self.context.mnemonic_index.insert(mnemonic.into(), index);
-        index
+        Ok(self.number_of(mnemonic))
+    }
+
+    fn number_of(&mut self, mnemonic: String) -> u32 {
+        let EntryContext { mnemonics, mnemonic_index, .. } = &mut *self.context;
+        *mnemonic_index.entry(mnemonic).or_insert_with_key(|mnemonic| {
+            mnemonics.push(mnemonic.clone());
+            mnemonics.len() as u32 - 1
+        })
     }
 
     fn statement(&mut self, s: &'m Statement) -> Decoded {
         self.line = s.line;
-        self.mnemonic = self.mnemonic_of(&s.mnemonic());
+        self.mnemonic = self.mnemonic_of(s)?;
         let truth = self.truth();
         self.guard = (truth, 0);
         if let Some((name, negated)) = &s.guard {
@@ -251,7 +258,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     }
 
     fn dispatch(&mut self, s: &'m Statement) -> Decoded {
-        let known = super::table::knows(&s.opcode)
+        let known = super::forms::knows(&s.opcode)
             && (self.packed(s)?
                 || self.arithmetic(s)?
                 || self.bits(s)?

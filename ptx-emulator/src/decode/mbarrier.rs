@@ -39,6 +39,7 @@ impl FunctionDecoder<'_, '_> {
                 _ => return Err(m.unknown()),
             },
             "st" if s.has("async") => self.store_async(s, m)?,
+            "red" if s.has("async") => self.reduce_async(s)?,
             "cp" if s.has("mbarrier") => {
                 m.want(&["async"])?;
                 m.want(&["mbarrier"])?;
@@ -79,12 +80,12 @@ impl FunctionDecoder<'_, '_> {
         Ok(instr)
     }
 
-    /// `st.async{.weak}.shared::cluster.mbarrier::complete_tx::bytes{.VECTOR}.TYPE [a], b, [mbar]`: here the store is carried out at
+    /// `st.async{.weak}{.shared::cluster}.mbarrier::complete_tx::bytes{.VECTOR}.TYPE [a], b, [mbar]`: here the store is carried out at
     /// once, and its bytes are reported by the thread itself, so that a phase orders it as the device does.
     fn store_async(&mut self, s: &Statement, mut m: Modifiers) -> Decoded {
         m.want(&["async"])?;
         m.has("weak");
-        m.want(&["shared::cluster"])?;
+        m.has("shared::cluster");
         m.want(&["mbarrier::complete_tx::bytes"])?;
         let count = match m.take(&["v2", "v4"]) {
             Some("v2") => 2,
@@ -107,10 +108,27 @@ impl FunctionDecoder<'_, '_> {
         let mut store = self.memory_instr(super::data::store_run(ty, Space::Shared)?, &to, &list);
         store.n |= WRITES;
         self.emit(store);
+        self.complete_bytes(barrier, count as u64 * ty.size())
+    }
+
+    /// `red.async.relaxed.cluster{.shared::cluster}.mbarrier::complete_tx::bytes.OP.TYPE [a], b, [mbar]`: carried out as `st.async` is.
+    fn reduce_async(&mut self, s: &Statement) -> Decoded {
+        let [address, source, barrier] = operands(s)?;
+        let ty = super::function::type_of(s)?;
+        let source = self.src(source, ty)?;
+        let to = self.address_in(Space::Shared, address)?;
+        let to = super::data::Address { cluster: true, ..to };
+        let reduction = self.atomic_instr(s, ty, &to, &[[0, source, source]])?;
+        self.emit(Instr { e: SHARED.into(), ..reduction });
+        self.complete_bytes(barrier, ty.size())
+    }
+
+    /// What the thread itself has stored in another block counts at that block's barrier.
+    fn complete_bytes(&mut self, barrier: &Operand, bytes: u64) -> Decoded {
         let barrier = self.address_in(Space::Shared, barrier)?;
         let mut complete = self.memory_instr(pick::<ExpectBytes>(), &barrier, &[]);
         (complete.e, complete.c, complete.d) = (SHARED.into(), REMOTE, 1);
-        complete.b = self.src(&Operand::Int((count as u64 * ty.size()) as i64), Type::U32)?;
+        complete.b = self.src(&Operand::Int(bytes as i64), Type::U32)?;
         self.emit(complete);
         Ok(())
     }

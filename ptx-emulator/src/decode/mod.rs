@@ -7,6 +7,7 @@ mod cluster;
 mod control;
 mod convert;
 mod data;
+mod forms;
 pub(crate) mod frame;
 mod function;
 mod layout;
@@ -19,6 +20,7 @@ mod scope;
 mod sparse;
 mod special;
 mod stack;
+#[cfg(test)]
 mod table;
 mod tensormap;
 mod tiles;
@@ -31,6 +33,7 @@ use crate::error::Problem;
 use crate::ops::Instr;
 use crate::syntax::ast::{Function, ModuleSyntax, Variable};
 use crate::syntax::types::Space;
+pub(crate) use forms::mnemonic;
 use frame::Frame;
 use function::{Body, Edge, FunctionDecoder};
 use stack::Stack;
@@ -62,6 +65,8 @@ pub(crate) struct Program {
     pub dynamic_shared: u64,
     pub local_bytes: u64,
     pub registers: u32,
+    /// Why the entry cannot be launched, though the module can be read.
+    pub refused: Option<String>,
 }
 
 impl Program {
@@ -191,12 +196,13 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         bodies.push(FunctionDecoder::new(&mut context, function, problems).run());
     }
     let numbers: Vec<u32> = reachable.iter().map(|f| number_of(module, f)).collect();
-    refuse_recursion(&reachable, &numbers, &bodies, problems);
-    layout::program(context, bodies, &numbers, problems)
+    let refused = recursion(&reachable, &numbers, &bodies);
+    Program { refused, ..layout::program(context, bodies, &numbers, problems) }
 }
 
-/// A function has one set of registers, so that one that calls itself, directly or through others, would lose its values.
-fn refuse_recursion(functions: &[&Function], numbers: &[u32], bodies: &[Body], problems: &mut Vec<Problem>) {
+/// A function that calls itself, directly or through others, if the entry can reach one: functions have one set of registers, so that it
+/// would lose its values.
+fn recursion(functions: &[&Function], numbers: &[u32], bodies: &[Body]) -> Option<String> {
     let calls: HashMap<u32, Vec<u32>> = numbers
         .iter()
         .zip(bodies)
@@ -215,10 +221,13 @@ fn refuse_recursion(functions: &[&Function], numbers: &[u32], bodies: &[Body], p
             }
         }
         if seen.contains(&number) {
-            let what = format!("`{}` calls itself, which is not supported", function.name);
-            problems.push(Problem { line: function.line, what });
+            return Some(format!(
+                "`{}` (PTX line {}) calls itself, which is not supported",
+                function.name, function.line
+            ));
         }
     }
+    None
 }
 
 /// A function's place in the module, from which its address comes.

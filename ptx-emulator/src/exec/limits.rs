@@ -16,6 +16,9 @@ pub(crate) fn check(
     args: &[&[u8]],
 ) -> Result<(), LaunchError> {
     let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
+    if let Some(why) = &entry.program.refused {
+        return wrong(why.clone());
+    }
     let params = entry.params();
     if args.len() != params.len() {
         return wrong(format!(
@@ -126,6 +129,9 @@ const CHECKED_WARPS: u64 = PARTIES as u64 - 8;
 /// Checks the size of the clusters, which the launch or `.reqnctapercluster` gives.
 fn check_cluster(entry: &Entry, config: &LaunchConfig, options: &LaunchOptions) -> Result<(), String> {
     let asked = options.cluster;
+    if asked.is_none() && entry.required_cluster().is_none() && entry.explicit_cluster() {
+        return Err("no cluster is given, but the kernel is `.explicitcluster`".into());
+    }
     if let (Some(asked), Some(required)) = (asked, entry.required_cluster())
         && asked != required
     {

@@ -18,6 +18,7 @@ use crate::memory::{MemoryView, Segment};
 use crate::module::{Entry, Module};
 use crate::ops::bulk::Stores;
 use crate::ops::cluster::Cluster;
+use crate::ops::control::MOST_PRINTED;
 use crate::ops::copy::Copies;
 use crate::ops::profile::Accesses;
 use crate::ops::wgmma::Products;
@@ -126,7 +127,8 @@ impl Launch<'_> {
     fn place(&self, pc: u32, block: [u32; 3], thread: u32) -> Place {
         let (line, text) = self.line_of(pc);
         let (kernel, origin) = (self.kernel.into(), self.source_of(pc));
-        Place { kernel, line, text, origin, block, thread: self.thread_at(thread) }
+        let (warp, lane) = (thread / LANES as u32, thread % LANES as u32);
+        Place { kernel, line, text, origin, block, thread: self.thread_at(thread), warp, lane }
     }
 
     fn add_instructions(&self, count: u64) -> u64 {
@@ -228,6 +230,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let params_at = params.as_mut_ptr() as usize;
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let shared = Mutex::new(Shared::default());
+    let printable = Arc::new(AtomicU64::new(MOST_PRINTED));
     let global =
         options.checks.then(|| Arc::new(Global::new(memory.lengths(), launch.shape(), program.has_fences())));
     let work = || {
@@ -235,7 +238,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         let mut cx = context(program, runner.blocks.len(), warps, &memory, started);
         (cx.params, cx.params_len, cx.parameters) = (params_at as *mut u8, params_len, entry.params());
         cx.observed = options.counters || options.checks;
-        cx.threads = threads;
+        (cx.threads, cx.printable) = (threads, Arc::clone(&printable));
         cx.checks = global.as_ref().map(|global| {
             let blocks = runner.blocks.len();
             Box::new(Checks::new(launch.shared_bytes, program.local_bytes, blocks, warps, Arc::clone(global)))
@@ -365,6 +368,7 @@ fn context<'a>(
         warp_in_block: 0,
         warp_in_cluster: 0,
         printed: String::new(),
+        printable: Arc::new(AtomicU64::new(MOST_PRINTED)),
     }
 }
 

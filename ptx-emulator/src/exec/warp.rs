@@ -309,6 +309,11 @@ impl Warp {
                     counts.add(program, from, pc, mask);
                     return Err(pc);
                 }
+                Flow::IndexedCall if let Some(lane) = self.calls_itself(at, pc, m, cx, program) => {
+                    cx.fail(lane, "the call by address is recursive, which is not supported".into());
+                    counts.add(program, from, pc, mask);
+                    return Err(pc);
+                }
                 _ => {
                     // A collective is counted when it runs, with all its lanes, a wait when it is over.
                     if !matches!(flow, Flow::Collective | Flow::Wait) {
@@ -322,6 +327,22 @@ impl Warp {
                 }
             }
         }
+    }
+
+    /// A lane whose call by address goes to a function that it is in already. A function has one set of registers, so that it would lose
+    /// its values; calls by name are looked at when the module is read.
+    fn calls_itself(&self, at: usize, pc: u32, m: u32, cx: &Cx, program: &Program) -> Option<u32> {
+        let start_of = |pc: u32| program.functions.iter().filter(|&&start| start <= pc).max().copied();
+        let mut active = vec![start_of(pc)];
+        let mut join = self.paths[at].join;
+        while join != NONE {
+            let Join { pc, parent, is_call, .. } = self.joins[join as usize];
+            if is_call {
+                active.push(start_of(pc - 1));
+            }
+            join = parent;
+        }
+        lanes_of(m).find(|&l| active.contains(&Some(cx.branch_targets[l] as u32))).map(|l| l as u32)
     }
 
     /// Everything that changes the paths themselves. The path is at the instruction; `m` are the lanes that act.

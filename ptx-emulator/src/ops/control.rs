@@ -2,6 +2,7 @@
 
 use super::{BarrierRequest, Cx, Flow, Handler, Instr, LANES, lanes_of};
 use crate::memory::near;
+use std::sync::atomic::Ordering::Relaxed;
 
 macro_rules! plain_flow {
     ($($(#[$meta:meta])* $name:ident)*) => {$(
@@ -140,6 +141,10 @@ impl Handler for AssertFail {
     }
 }
 
+/// The most that the threads of a launch print together: a device's buffer holds 1 MiB and then overwrites it (CUDA C++ Programming Guide,
+/// "Formatted Output").
+pub(crate) const MOST_PRINTED: u64 = 16 << 20;
+
 /// `vprintf(format, arguments)`, parameters as above; `d` gets the result.
 pub(crate) struct Printf;
 
@@ -159,6 +164,13 @@ impl Handler for Printf {
                 |offset, size| read_bytes(cx, l, arguments.wrapping_add(offset), size),
                 |cx_address| text_at(cx, l, cx_address),
             );
+            if cx
+                .printable
+                .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(text.len() as u64))
+                .is_err()
+            {
+                return cx.fail(l as u32, format!("the kernel prints more than {MOST_PRINTED} bytes"));
+            }
             cx.printed.push_str(&text);
         }
         // SAFETY: the decoder gave a 32-bit register.

@@ -61,6 +61,8 @@ ops! {
     Tf32Nearest = |a: u32| -> u32 { if a & 0x7fff_ffff > 0x7f80_0000 { 0x7fff_ffff } else if a & 0x7f80_0000 == 0x7f80_0000 { a } else { (a + 0xfff + (a >> 13 & 1)) & !0x1fff } }
     /// `cvt.rz.tf32.f32`.
     Tf32Zero = |a: u32| -> u32 { if a & 0x7fff_ffff > 0x7f80_0000 { 0x7fff_ffff } else { a & !0x1fff } }
+    /// `.satfinite` of a tf32: infinity becomes the largest number.
+    Tf32Finite = |a: u32| -> u32 { if a & 0x7fff_ffff == 0x7f80_0000 { a & 0x8000_0000 | 0x7f7f_e000 } else { a } }
     /// The upper half of a pair of f16, as an f32.
     UpperF16 = |a: u32| -> F32<false> { F32(f16_to_f32(a >> 16)) }
     /// The upper half of a pair of bf16, as an f32.

@@ -174,6 +174,8 @@ ops! {
     Mad24Lo<T: Int24> = |a: T, b: T, c: T| -> T { T::of((a.low24() * b.low24()) as u64).add(c) }
     /// `mad24.hi`.
     Mad24Hi<T: Int24> = |a: T, b: T, c: T| -> T { T::of(((a.low24() * b.low24()) >> 16) as u64).add(c) }
+    /// `mad24.hi.sat`.
+    Mad24HiSat<T: Int24> = |a: T, b: T, c: T| -> T { T::of(((a.low24() * b.low24()) >> 16) as u64).add_sat(c) }
     /// `slct` by an integer.
     Slct32 = |a: u32, b: u32, c: i32| -> u32 { if c >= 0 { a } else { b } }
     /// `slct` of 64 bits by an integer.

@@ -39,6 +39,8 @@ use crate::checks::Checks;
 use crate::error::Fault;
 use crate::memory::{MemoryView, Segment};
 use crate::module::Param;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Lanes of a warp.
 pub(crate) const LANES: usize = 32;
@@ -171,6 +173,8 @@ pub(crate) struct Cx<'a> {
     pub warp_in_block: u32,
     pub warp_in_cluster: u32,
     pub printed: String,
+    /// Bytes that all blocks of the launch may still print.
+    pub printable: Arc<AtomicU64>,
 }
 
 impl Cx<'_> {

@@ -34,6 +34,8 @@ pub(crate) struct Bounds {
     pub min_blocks: Option<u32>,
     pub max_registers: Option<u32>,
     pub required_cluster: Option<[u32; 3]>,
+    /// `.explicitcluster`: a launch names the cluster.
+    pub explicit_cluster: bool,
     pub max_cluster: Option<u32>,
 }
 
@@ -56,8 +58,8 @@ pub(crate) struct Variable {
 pub(crate) enum Initial {
     /// Bytes as they are.
     Bytes(Vec<u8>),
-    /// The address of a symbol plus an addend, in so many bytes (global and generic addresses are the same).
-    Address { symbol: String, addend: i64, bytes: u8 },
+    /// The address of a symbol plus an addend, from bit `shift` on, in so many bytes (global and generic addresses are the same).
+    Address { symbol: String, addend: i64, shift: u8, bytes: u8 },
 }
 
 /// What a body consists of, in order.
@@ -91,12 +93,7 @@ impl Statement {
 
     /// The opcode with all modifiers, as written.
     pub(crate) fn mnemonic(&self) -> String {
-        let mut text = self.opcode.clone();
-        for m in &self.modifiers {
-            text.push('.');
-            text.push_str(m);
-        }
-        text
+        crate::decode::mnemonic(&self.opcode, &self.modifiers)
     }
 }
 

@@ -112,9 +112,15 @@ impl<'a> Parser<'_, 'a, '_> {
         }
     }
 
+    /// From a directive to the next one, or to the next line.
     fn skip_line(&mut self) {
         let line = self.line();
+        self.at += 1;
         while self.at < self.tokens.len() && self.line() == line {
+            if matches!(self.peek(), Some(Token::Dot(name)) if name.starts_with(|c: char| c.is_ascii_lowercase()))
+            {
+                break;
+            }
             self.at += 1;
         }
     }
@@ -140,17 +146,14 @@ impl<'a> Parser<'_, 'a, '_> {
             return Err(format!("expected a directive, found {}", self.found()));
         };
         match directive {
-            "version" | "address_size" => self.skip_line(),
+            "version" | "address_size" | "file" => self.skip_line(),
             "target" => {
-                let line = self.line();
                 self.at += 1;
                 module.target = self.word()?;
-                while self.at < self.tokens.len() && self.line() == line {
-                    module.debug |= matches!(self.peek(), Some(Token::Word("debug")));
-                    self.at += 1;
+                while self.accept(',') {
+                    module.debug |= self.word()? == "debug";
                 }
             }
-            "file" => self.skip_line(),
             "section" => {
                 while self.at < self.tokens.len() && !self.is_sign('{') {
                     self.at += 1;
@@ -220,7 +223,8 @@ impl<'a> Parser<'_, 'a, '_> {
                 "maxnreg" => bounds.max_registers = Some(self.triple()?[0]),
                 "reqnctapercluster" => bounds.required_cluster = Some(self.triple()?),
                 "maxclusterrank" => bounds.max_cluster = Some(self.triple()?[0]),
-                "explicitcluster" | "noreturn" | "blocksareclusters" => {}
+                "explicitcluster" => bounds.explicit_cluster = true,
+                "noreturn" | "blocksareclusters" => {}
                 "pragma" | "abi_preserve" | "abi_preserve_control" => {
                     self.at += 1;
                     self.accept(';');

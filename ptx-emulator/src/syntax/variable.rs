@@ -141,26 +141,46 @@ impl Parser<'_, '_, '_> {
         Ok(())
     }
 
+    /// `symbol`, `generic(symbol)`, either `+ addend`.
+    fn initial_address(&mut self) -> Parsed<(String, i64)> {
+        let mut symbol = self.word()?;
+        if symbol == "generic" && self.accept('(') {
+            symbol = self.word()?;
+            self.expect(')')?;
+        }
+        let addend = match self.accept('+') {
+            true => self.constant()?,
+            false => Operand::Int(0),
+        };
+        match addend {
+            Operand::Int(value) => Ok((symbol, value)),
+            _ => Err("expected an integer".into()),
+        }
+    }
+
     fn initial_value(&mut self, ty: Type) -> Parsed<Initial> {
         let bytes = ty.size() as u8;
         if let Some(Token::Word(_)) = self.peek() {
-            let mut symbol = self.word()?;
-            let generic = symbol == "generic" && self.accept('(');
-            if generic {
-                symbol = self.word()?;
-                self.expect(')')?;
-            }
-            let addend = if self.accept('+') {
-                match self.constant()? {
-                    Operand::Int(value) => value,
-                    _ => return Err("expected an integer".into()),
-                }
-            } else {
-                0
-            };
-            return Ok(Initial::Address { symbol, addend, bytes });
+            let (symbol, addend) = self.initial_address()?;
+            return Ok(Initial::Address { symbol, addend, shift: 0, bytes });
         }
-        let bits = match (self.constant()?, ty) {
+        let constant = self.constant()?;
+        // `0xff00(address)`: the second byte of an address. PTX manual, "Initializers".
+        if let Operand::Int(mask) = constant
+            && self.accept('(')
+        {
+            let mask = mask as u64;
+            let shift = mask.trailing_zeros();
+            if bytes != 1 || shift % 8 != 0 || mask >> shift != 0xff {
+                return Err(format!(
+                    "the mask {mask:#x} of an address of {bytes} bytes: it is one byte of .b8 or .u8"
+                ));
+            }
+            let (symbol, addend) = self.initial_address()?;
+            self.expect(')')?;
+            return Ok(Initial::Address { symbol, addend, shift: shift as u8, bytes });
+        }
+        let bits = match (constant, ty) {
             (Operand::Int(value), Type::F32) => u64::from((value as f32).to_bits()),
             (Operand::Int(value), Type::F64) => (value as f64).to_bits(),
             (Operand::Int(value), _) => value as u64,

@@ -3,7 +3,7 @@
 //! In the manner of flash-attention's own race test: 60 batch entries, 14 pairs of lengths, 250 repeats, causal and full. A race
 //! that the results betray once in thousands of blocks shows here. Without a GPU the same runs on the emulator at a hundredth.
 //!
-//! Exit codes: 0 all equal, 1 some results differ, 2 bad usage, or a problem that the backend cannot run.
+//! Exit codes: 0 all equal, 1 some results differ, 2 bad usage, a problem that the backend cannot run, or nothing to compare.
 
 use std::fmt;
 use std::io::Write;
@@ -51,6 +51,11 @@ fn lengths(text: &str) -> std::result::Result<Lengths, String> {
         .ok_or_else(|| format!("`{text}` is not QUERIESxKEYS, as in 113x203"))
 }
 
+/// A count of which none would leave nothing to compare.
+fn count(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| format!("`{text}` is not a number from 1 on"))
+}
+
 /// A storage type by its name.
 fn dtype(text: &str) -> std::result::Result<Dtype, String> {
     let all = [Dtype::F16, Dtype::Bf16, Dtype::F32];
@@ -75,19 +80,19 @@ struct Arguments {
     #[arg(long, default_value = "bf16", value_parser = dtype)]
     dtype: Dtype,
     /// Columns of q, k and v
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = count)]
     head_dim: usize,
     /// Query heads and key heads
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = count)]
     heads: usize,
     /// With the kernel that adds up dq atomically, in place of those without; dq, whose last bits then vary, is not compared
     #[arg(long)]
     atomics: bool,
     /// Batch entries; on a GPU 60, elsewhere 6
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     batch: Option<usize>,
     /// Repeats of each problem; on a GPU 250, elsewhere 25
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     repeats: Option<usize>,
     /// QUERIESxKEYS, several with commas between; all of flash-attention's list where it is not given
     #[arg(long, value_delimiter = ',', value_parser = lengths)]
@@ -150,21 +155,33 @@ impl Problem<'_> {
         .collect()
     }
 
-    /// How many of the repeats differ from the first run, and in what.
-    fn repeat(&self, repeats: usize) -> Result<(usize, Vec<&'static str>)> {
+    /// Compares repeats with the first run.
+    fn repeat(&self, repeats: usize) -> Result<Comparison> {
         let first = self.run()?;
-        let (mut count, mut names) = (0, vec![]);
+        let mut comparison = Comparison::default();
         for _ in 0..repeats {
             let again = self.run()?;
             let off: Vec<_> =
                 first.iter().zip(&again).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
-            count += usize::from(!off.is_empty());
-            names.extend(off);
+            comparison.bytes += again.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+            comparison.differ += usize::from(!off.is_empty());
+            comparison.names.extend(off);
         }
-        names.sort_unstable();
-        names.dedup();
-        Ok((count, names))
+        comparison.names.sort_unstable();
+        comparison.names.dedup();
+        Ok(comparison)
     }
+}
+
+/// What repeats of a problem gave.
+#[derive(Default)]
+struct Comparison {
+    /// Bytes that were held against those of the first run.
+    bytes: usize,
+    /// Repeats that differ from it.
+    differ: usize,
+    /// The results in which they do.
+    names: Vec<&'static str>,
 }
 
 /// Writes a line; nothing is lost where nobody reads it.
@@ -172,8 +189,8 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Runs all problems; returns how many had results that differ.
-fn stress(arguments: &Arguments) -> Result<usize> {
+/// Runs all problems; returns how many had results that differ, and the fewest bytes that were compared in one.
+fn stress(arguments: &Arguments) -> Result<(usize, usize)> {
     let (batch, repeats) = if arguments.device.kind() == Kind::Cuda { (60, 250) } else { (6, 25) };
     let batch = arguments.batch.unwrap_or(batch);
     let repeats = arguments.repeats.unwrap_or(repeats);
@@ -182,17 +199,19 @@ fn stress(arguments: &Arguments) -> Result<usize> {
     say(&format!(
         "{device}, {backend}, {dtype}, batch {batch}, heads {heads}, head dim {head_dim}, {repeats} repeats"
     ));
-    let mut differ = 0;
+    let (mut failed, mut fewest) = (0, None);
     for lengths in lengths {
         for causal in [Causal::None, Causal::LowerRight] {
             let start = Instant::now();
-            let (count, names) = Problem::new(arguments, batch, lengths, causal)?.repeat(repeats)?;
-            let verdict = if count == 0 {
-                "equal".to_string()
-            } else {
-                format!("{count} of {repeats} DIFFER: {}", names.join(", "))
+            let Comparison { bytes, differ, names } =
+                Problem::new(arguments, batch, lengths, causal)?.repeat(repeats)?;
+            let verdict = match (bytes, differ) {
+                (0, _) => "nothing to compare".to_string(),
+                (_, 0) => "equal".to_string(),
+                _ => format!("{differ} of {repeats} DIFFER: {}", names.join(", ")),
             };
-            differ += usize::from(count > 0);
+            failed += usize::from(differ > 0);
+            fewest = Some(fewest.map_or(bytes, |fewest: usize| fewest.min(bytes)));
             let mask = if causal == Causal::None { "full" } else { "causal" };
             say(&format!(
                 "{:>9} {mask:>6}: {verdict} ({:.1} s)",
@@ -201,17 +220,21 @@ fn stress(arguments: &Arguments) -> Result<usize> {
             ));
         }
     }
-    Ok(differ)
+    Ok((failed, fewest.unwrap_or(0)))
 }
 
 fn main() -> ExitCode {
     match stress(&Arguments::parse()) {
-        Ok(0) => {
+        Ok((_, 0)) => {
+            let _ = writeln!(std::io::stderr(), "stress: a problem has nothing to compare");
+            ExitCode::from(2)
+        }
+        Ok((0, _)) => {
             say("all equal");
             ExitCode::SUCCESS
         }
-        Ok(differ) => {
-            say(&format!("{differ} problems FAILED"));
+        Ok((failed, _)) => {
+            say(&format!("{failed} problems FAILED"));
             ExitCode::from(1)
         }
         Err(error) => {

@@ -63,7 +63,8 @@ pub struct Input {
     pub deterministic: Option<bool>,
 
     /// Factor of the scores, in place of the file's; finite and not 0.
-    #[arg(long, allow_negative_numbers = true)]
+    // Not allow_negative_numbers, here and below: clap knows no exponents such as -1e-3.
+    #[arg(long, allow_hyphen_values = true)]
     pub scale: Option<f32>,
 
     /// none, upper-left or lower-right, in place of the file's.
@@ -71,19 +72,19 @@ pub struct Input {
     pub causal: Option<Causal>,
 
     /// Keys before the diagonal that a query sees, in place of the file's; -1 is no bound.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = bound)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = bound)]
     pub window_left: Option<Bound>,
 
     /// Keys after the diagonal that a query sees, in place of the file's; -1 is no bound.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = bound)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = bound)]
     pub window_right: Option<Bound>,
 
     /// C in C * tanh(score / C), in place of the file's; finite and above 0, or 0 for none.
-    #[arg(long, value_name = "C", allow_negative_numbers = true)]
+    #[arg(long, value_name = "C", allow_hyphen_values = true)]
     pub softcap: Option<f32>,
 
     /// The share of the attention weights that is dropped, in place of the file's; at least 0 and below 1.
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
     pub dropout_p: Option<f32>,
 
     /// The seed of the dropped weights, in place of the file's [default: 0].

@@ -1,6 +1,7 @@
 //! PTX loaded into a context, and what the driver's compiler says when it refuses.
 
 use std::ffi::{CString, c_void};
+use std::sync::{Mutex, PoisonError};
 
 use cust::module::Module;
 use cust::sys;
@@ -13,8 +14,19 @@ const SHARED_WITHOUT_ASKING: u32 = 48 * 1024;
 
 /// One module in the context that was current when it was loaded.
 pub(super) struct Loaded {
-    module: Module,
+    function: Function,
+    /// Bytes of dynamic shared memory that it may use.
+    allowed: Mutex<u32>,
+    _module: Module,
 }
+
+/// A handle that lives as long as its module.
+struct Function(sys::CUfunction);
+
+// SAFETY: a handle that is only ever given to the driver, which takes it from any thread.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
 
 impl Loaded {
     /// Loads the module of an entry point; the driver compiles it for the GPU.
@@ -24,18 +36,26 @@ impl Loaded {
     pub(super) fn new(entry: &str) -> Result<Loaded, String> {
         let text = CString::new(ptx::module(entry)?).map_err(|_| "its PTX holds a 0 byte".to_string())?;
         match Module::from_ptx_cstr(&text, &[]) {
-            Ok(module) => Ok(Loaded { module }),
+            Ok(module) => {
+                let function =
+                    module.get_function(entry).map_err(|error| Failure::from(error).to_string())?;
+                let function = Function(function.to_raw());
+                Ok(Loaded { function, allowed: Mutex::new(SHARED_WITHOUT_ASKING), _module: module })
+            }
             Err(error) => Err(format!("the driver refuses its PTX: {error}{}", compiler_log(&text))),
         }
     }
 
     /// The function, allowed to use this much dynamic shared memory. It lives as long as the module.
-    pub(super) fn function(&self, entry: &str, shared_bytes: u32) -> Result<sys::CUfunction, Failure> {
-        let function = self.module.get_function(entry)?.to_raw();
-        if shared_bytes > SHARED_WITHOUT_ASKING {
+    pub(super) fn function(&self, shared_bytes: u32) -> Result<sys::CUfunction, Failure> {
+        let Function(function) = self.function;
+        // Asked for once, and never for less than another thread's launch needs.
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared_bytes > *allowed {
             let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function belongs to a module that is loaded.
             check(unsafe { sys::cuFuncSetAttribute(function, attribute, shared_bytes as i32) })?;
+            *allowed = shared_bytes;
         }
         Ok(function)
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cust::sys;
 
-use super::status::{Failure, check};
-use super::{Accelerator, Cuda, Kind, Launch, ProgressCallback};
+use super::status::Failure;
+use super::{Accelerator, Cuda, Kind, Launch, ProgressCallback, copy};
 use crate::error::{Error, Result};
 
 /// A stream that someone else made and destroys; null is the default stream.
@@ -32,10 +32,9 @@ impl OnStream {
         OnStream { cuda, stream: Stream(stream) }
     }
 
-    fn wait(&self) -> Result<(), Failure> {
-        self.cuda.enter()?;
-        // SAFETY: a stream of this device that lives, by the promise of `on_stream`.
-        check(unsafe { sys::cuStreamSynchronize(self.stream.0) })
+    /// Does something on the stream: a stream of this device that lives, by the promise of `on_stream`.
+    fn on(&self, action: &str, work: impl FnOnce(sys::CUstream) -> Result<(), Failure>) -> Result<()> {
+        self.cuda.on(self.stream.0, action, work)
     }
 }
 
@@ -67,35 +66,30 @@ impl Accelerator for OnStream {
 
     fn free(&self, _: u64, _: usize) {}
 
-    /// The driver has read the bytes when this returns, though they may arrive later.
     fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
-        let copy = || {
-            self.cuda.enter()?;
-            // SAFETY: the range is memory of this device, and the source a slice of that many bytes. It is not pinned, so that
-            // the driver has copied it when the call returns.
-            check(unsafe {
-                sys::cuMemcpyHtoDAsync_v2(address, bytes.as_ptr().cast(), bytes.len(), self.stream.0)
-            })
-        };
-        copy().map_err(self.cuda.failed("copy to the device"))
+        // SAFETY: `on` gives a stream that lives, and the range is memory of its device.
+        self.on("copy to the device", |stream| unsafe { copy::write(address, bytes, stream) })
+    }
+
+    /// A graph would read the bytes again at every replay, when they are long gone.
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        // SAFETY: `on` gives a stream that lives, and the range is memory of its device.
+        self.on("copy lists to the device", |stream| unsafe {
+            if copy::is_captured(stream)? {
+                return Err(Failure::refused("the stream is being captured, and calls with lists cannot be"));
+            }
+            copy::put(address, bytes, stream)
+        })
     }
 
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
-        let mut copy = || {
-            self.wait()?;
-            // SAFETY: the range is memory of this device, and the target a slice of that many bytes.
-            check(unsafe { sys::cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), address, bytes.len()) })
-        };
-        copy().map_err(self.cuda.failed("copy from the device"))
+        // SAFETY: `on` gives a stream that lives, and the range is memory of its device.
+        self.on("copy from the device", |stream| unsafe { copy::read(address, bytes, stream) })
     }
 
     fn zero(&self, address: u64, bytes: usize) -> Result<()> {
-        let fill = || {
-            self.cuda.enter()?;
-            // SAFETY: the range is memory of this device, and the stream one of its streams.
-            check(unsafe { sys::cuMemsetD8Async(address, 0, bytes, self.stream.0) })
-        };
-        fill().map_err(self.cuda.failed("fill memory"))
+        // SAFETY: `on` gives a stream that lives, and the range is memory of its device.
+        self.on("fill memory", |stream| unsafe { copy::zero(address, bytes, stream) })
     }
 
     fn launch(&self, launch: &Launch, _: Option<&ProgressCallback>) -> Result<()> {
@@ -103,7 +97,8 @@ impl Accelerator for OnStream {
     }
 
     fn synchronize(&self) -> Result<()> {
-        self.wait().map_err(self.cuda.failed("finish its work"))
+        // SAFETY: `on` gives a stream that lives.
+        self.on("finish its work", |stream| unsafe { copy::wait(stream) })
     }
 
     unsafe fn on_stream(self: Arc<Self>, stream: *mut c_void) -> Result<Arc<dyn Accelerator>> {

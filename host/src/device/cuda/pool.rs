@@ -27,10 +27,15 @@ impl Pool {
         if let Some(address) = self.free.get_mut(&size).and_then(Vec::pop) {
             return Ok(address);
         }
+        self.allocate_new(size)
+    }
+
+    /// As [`Pool::allocate`], but never memory that was used before; it does not come back to the pool.
+    pub(super) fn allocate_new(&mut self, bytes: usize) -> Result<u64, Failure> {
         let allocate = || {
             let mut address = 0;
-            // SAFETY: the driver writes the address of an allocation that only this pool knows.
-            check(unsafe { sys::cuMemAlloc_v2(&mut address, size) }).map(|()| address)
+            // SAFETY: the driver writes the address of an allocation that only the caller knows.
+            check(unsafe { sys::cuMemAlloc_v2(&mut address, bytes) }).map(|()| address)
         };
         allocate().or_else(|_| {
             self.clear();
@@ -41,6 +46,12 @@ impl Pool {
     /// Keeps an allocation that `allocate` gave for the same `bytes`.
     pub(super) fn free(&mut self, address: u64, bytes: usize) {
         self.free.entry(rounded(bytes)).or_default().push(address);
+    }
+
+    /// Whether there is a free allocation for so many bytes.
+    #[cfg(test)]
+    pub(super) fn holds(&self, bytes: usize) -> bool {
+        self.free.get(&rounded(bytes)).is_some_and(|addresses| !addresses.is_empty())
     }
 
     /// Gives every free allocation back to the driver; the context is current.

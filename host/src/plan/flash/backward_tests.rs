@@ -128,3 +128,16 @@ fn the_sequences_of_a_ragged_batch_begin_with_tiles_of_their_own() {
     let strides = [p.dq_sums.batch_stride, p.dq_sums.head_stride, p.dq_sums.row_stride];
     assert_eq!(strides, [tile, (6 + 3) * tile, tile]);
 }
+
+#[test]
+fn a_grid_that_is_too_large_is_refused_in_the_name_of_the_backend_and_kernel() {
+    let run = Run::new();
+    let q = run.tensor(Dtype::F16, &[1 << 16, 1 << 15, 1, 8]);
+    let problem = sdpa(&q, &q, &q).problem().unwrap();
+    let error = super::backward(&problem, &BackwardParams::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "flash cannot run backward: the flash_grad_key_value_f16_d32 kernel would need 2147483648 blocks, and at most \
+         2147483647 can be launched"
+    );
+}

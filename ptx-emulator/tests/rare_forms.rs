@@ -1,0 +1,230 @@
+//! Forms that compilers emit seldom, with results by hand.
+
+mod common;
+use common::{check_rows, run_rows};
+use ptx_emulator::{Config, Emulator, LaunchConfig, Module};
+
+const ONE: u64 = 0x3f80_0000;
+const NAN: u64 = 0x7fc0_0000;
+
+#[test]
+fn integers_and_floats() {
+    check_rows(&[
+        // 2^44 / 2^16 + (2^31 - 1) saturates.
+        ("mad24.hi.sat.s32 %d, %a, %b, %c;", [0x40_0000, 0x40_0000, 0x7fff_ffff], 0x7fff_ffff),
+        ("mad24.hi.sat.s32 %d, %a, %b, %c;", [0x40_0000, 0x40_0000, 5], 0x1000_0005),
+        ("mad.rn.f64 %w, %x, %y, %z;", [2f64.to_bits(), 3f64.to_bits(), 1f64.to_bits()], 7f64.to_bits()),
+        ("mad.rz.ftz.sat.f32 %d, %a, %b, %c;", [ONE, ONE, ONE], ONE),
+        ("rcp.approx.ftz.f64 %w, %x;", [2f64.to_bits(), 0, 0], 0.5f64.to_bits()),
+        ("rcp.approx.ftz.f64 %w, %x;", [(-0.0f64).to_bits(), 0, 0], f64::NEG_INFINITY.to_bits()),
+        // The lesser absolute value, with the product of the signs: -2 and 1, 3 and 0.5.
+        ("min.xorsign.abs.f16x2 %d, %a, %b;", [0x4200_c000, 0x3800_3c00, 0], 0x3800_bc00),
+        ("max.xorsign.abs.f16x2 %d, %a, %b;", [0x4200_c000, 0x3800_3c00, 0], 0x4200_c000),
+        ("min.xorsign.abs.bf16x2 %d, %a, %b;", [0x4040_c000, 0x3f00_3f80, 0], 0x3f00_bf80),
+        ("max.NaN.xorsign.abs.bf16x2 %d, %a, %b;", [0x4040_7fc0, 0xbf00_3f80, 0], 0xc040_7fff),
+        (
+            "cvt.u16.u32 %h1, %a; cvt.u16.u32 %h2, %b; max.NaN.bf16 %h3, %h1, %h2; cvt.u32.u16 %d, %h3;",
+            [0x7fc1, 0x3f80, 0],
+            0x7fff,
+        ),
+        (
+            "cvt.u16.u32 %h1, %a; cvt.u16.u32 %h2, %b; max.bf16 %h3, %h1, %h2; cvt.u32.u16 %d, %h3;",
+            [0x7fc1, 0x3f80, 0],
+            0x3f80,
+        ),
+    ]);
+}
+
+#[test]
+fn comparisons_that_give_values() {
+    let half = |compare: &str| format!("mov.u16 %h3, 0; {compare} cvt.u32.u16 %d, %h3;");
+    let halves = "cvt.u16.u32 %h1, %a; cvt.u16.u32 %h2, %b;";
+    for (compare, inputs, expected) in [
+        ("set.eq.u32.b32 %d, %a, %b;".to_string(), [7, 7, 0], 0xffff_ffff),
+        ("set.ne.f32.b64 %d, %x, %y;".into(), [7, 8, 0], ONE),
+        (half("set.lt.f16.f32 %h3, %a, %b;"), [0, ONE, 0], 0x3c00),
+        (half("set.lt.bf16.f32 %h3, %a, %b;"), [0, ONE, 0], 0x3f80),
+        (half("set.gtu.ftz.f16.f32 %h3, %a, %b;"), [NAN, ONE, 0], 0x3c00),
+        (half("set.hi.f16.u32 %h3, %a, %b;"), [0x8000_0000, 1, 0], 0x3c00),
+        (half("set.gt.bf16.s32 %h3, %a, %b;"), [0x8000_0000, 1, 0], 0),
+        (half("set.le.f16.f64 %h3, %x, %y;"), [0.5f64.to_bits(), 0.5f64.to_bits(), 0], 0x3c00),
+        (half("set.eq.bf16.b32 %h3, %a, %b;"), [3, 3, 0], 0x3f80),
+        (half(&format!("{halves} set.lt.u16.f16 %h3, %h1, %h2;")), [0x3800, 0x3c00, 0], 0xffff),
+        (half(&format!("{halves} set.lt.f16.f16 %h3, %h1, %h2;")), [0x3800, 0x3c00, 0], 0x3c00),
+        (half(&format!("{halves} set.nan.bf16.bf16 %h3, %h1, %h2;")), [0x3800, 0x7fc0, 0], 0x3f80),
+        (half(&format!("{halves} set.gt.s16.bf16 %h3, %h1, %h2;")), [0x3f80, 0x3f00, 0], 0xffff),
+    ] {
+        check_rows(&[(&compare, inputs, expected)]);
+    }
+}
+
+#[test]
+fn conversions_of_integers_saturate() {
+    let minus = |x: i64| x as u64;
+    check_rows(&[
+        ("cvt.sat.u16.s32 %h1, %a; cvt.u32.u16 %d, %h1;", [minus(-5), 0, 0], 0),
+        ("cvt.sat.u16.s32 %h1, %a; cvt.u32.u16 %d, %h1;", [70_000, 0, 0], 65_535),
+        ("cvt.sat.s16.u32 %h1, %a; cvt.u32.u16 %d, %h1;", [40_000, 0, 0], 32_767),
+        ("cvt.sat.s8.s32 %r1, %a; mov.b32 %d, %r1;", [minus(-300), 0, 0], 0xffff_ff80),
+        ("cvt.sat.u8.u64 %r1, %x; mov.b32 %d, %r1;", [256, 0, 0], 255),
+        ("cvt.sat.s32.u64 %d, %x;", [1 << 40, 0, 0], 0x7fff_ffff),
+        ("cvt.sat.u32.s32 %d, %a;", [minus(-1), 0, 0], 0),
+        ("cvt.sat.u64.s32 %w, %a;", [minus(-1), 0, 0], 0),
+        ("cvt.sat.s64.u64 %w, %x;", [1 << 63, 0, 0], i64::MAX as u64),
+    ]);
+}
+
+#[test]
+fn conversions_of_halves() {
+    let from = "cvt.u16.u32 %h1, %a;";
+    let to = "cvt.u32.u16 %d, %h2;";
+    for (conversion, input, expected) in [
+        // 2.5.
+        (format!("{from} cvt.rni.s32.bf16 %d, %h1;"), 0x4020, 2),
+        (format!("{from} cvt.rpi.u32.bf16 %d, %h1;"), 0x4020, 3),
+        (format!("{from} cvt.rni.f16.f16 %h2, %h1; {to}"), 0x4100, 0x4000),
+        (format!("{from} cvt.rmi.bf16.bf16 %h2, %h1; {to}"), 0xc020, 0xc040),
+        (format!("{from} cvt.sat.f16.f16 %h2, %h1; {to}"), 0x4000, 0x3c00),
+        (format!("{from} cvt.sat.f16.f16 %h2, %h1; {to}"), 0x7e00, 0),
+        // 257 lies between 256 and 258.
+        (format!("cvt.rn.bf16.s32 %h2, %a; {to}"), 257, 0x4380),
+        (format!("cvt.rp.bf16.u32 %h2, %a; {to}"), 257, 0x4381),
+        (format!("{from} cvt.rn.bf16.f16 %h2, %h1; {to}"), 0x3c01, 0x3f80),
+        (format!("{from} cvt.rp.bf16.f16 %h2, %h1; {to}"), 0x3c01, 0x3f81),
+        (format!("{from} cvt.rn.f16.bf16 %h2, %h1; {to}"), 0x4780, 0x7c00),
+        (format!("{from} cvt.rz.f16.bf16 %h2, %h1; {to}"), 0x4780, 0x7bff),
+        (format!("{from} cvt.ftz.f32.bf16 %d, %h1;"), 0x8001, 0x8000_0000),
+        (format!("{from} cvt.f32.bf16 %d, %h1;"), 0x8001, 0x8001_0000),
+        (format!("{from} cvt.f64.bf16 %w, %h1;"), 0x3fc0, 1.5f64.to_bits()),
+        (format!("{from} cvt.f64.f16 %w, %h1;"), 0x3e00, 1.5f64.to_bits()),
+        (format!("{from} cvt.sat.f64.f16 %w, %h1;"), 0x3e00, 1f64.to_bits()),
+        (format!("cvt.rn.satfinite.f16.f32 %h2, %a; {to}"), u64::from(1e6f32.to_bits()), 0x7bff),
+        (format!("cvt.rn.satfinite.f16.f32 %h2, %a; {to}"), NAN, 0x7fff),
+        (format!("cvt.rn.relu.f16.f32 %h2, %a; {to}"), u64::from((-1f32).to_bits()), 0),
+        (format!("cvt.rz.satfinite.relu.f16.f32 %h2, %a; {to}"), u64::from(1e6f32.to_bits()), 0x7bff),
+        (format!("cvt.rn.ftz.bf16.f32 %h2, %a; {to}"), 0x8040_0000, 0x8000),
+        ("cvt.rna.tf32.f32 %d, %a;".into(), 0x3f80_1000, 0x3f80_2000),
+        ("cvt.rn.tf32.f32 %d, %a;".into(), 0x3f80_1000, 0x3f80_0000),
+        ("cvt.rz.relu.tf32.f32 %d, %a;".into(), 0xbf80_1000, 0),
+        ("cvt.rna.tf32.f32 %d, %a;".into(), 0x7f7f_ffff, 0x7f80_0000),
+        ("cvt.rna.satfinite.tf32.f32 %d, %a;".into(), 0x7f7f_ffff, 0x7f7f_e000),
+        ("cvt.rna.satfinite.tf32.f32 %d, %a;".into(), 0xff80_0000, 0xff7f_e000),
+    ] {
+        check_rows(&[(&conversion, [input, 0, 0], expected)]);
+    }
+    check_rows(&[
+        // 1 + 2^-8 and a little: to bf16 in one rounding.
+        ("cvt.rn.bf16.f64 %h2, %x; cvt.u32.u16 %d, %h2;", [(1.0 + 2f64.powi(-8)).to_bits(), 0, 0], 0x3f80),
+        (
+            "cvt.rn.bf16.f64 %h2, %x; cvt.u32.u16 %d, %h2;",
+            [(1.0 + 2f64.powi(-8) + 2f64.powi(-40)).to_bits(), 0, 0],
+            0x3f81,
+        ),
+        ("cvt.rmi.f64.f64 %w, %x;", [(-2.5f64).to_bits(), 0, 0], (-3f64).to_bits()),
+        ("cvt.sat.f64.f64 %w, %x;", [2.5f64.to_bits(), 0, 0], 1f64.to_bits()),
+    ]);
+}
+
+#[test]
+fn loads_and_stores_of_every_kind() {
+    for load in [
+        "ld.volatile.global.v2.b64 {%w, %q1}, [%in];",
+        "ld.relaxed.gpu.global.v2.b64 {%w, %q1}, [%in];",
+        "ld.acquire.sys.b64 %w, [%in];",
+        "ld.mmio.relaxed.sys.global.b64 %w, [%in];",
+        "ld.mmio.relaxed.sys.u32 %r1, [%in]; cvt.u64.u32 %w, %r1;",
+        "ld.global.nc.v2.u64 {%w, %q1}, [%in];",
+        "ldu.global.v2.u64 {%w, %q1}, [%in];",
+        "ld.global.L1::evict_last.L2::128B.b64 %w, [%in];",
+        "ld.volatile.L2::64B.b64 %w, [%in];",
+        "ld.global.v8.b16 {%h1, %h2, %h3, %h4, %h5, %h6, %h7, %h8}, [%in]; mov.b64 %w, {%h1, %h2, %h3, %h4};",
+        "ld.global.u64 %q1, [%in]; st.volatile.global.v2.b64 [%out], {%q1, %q1}; ld.global.u64 %w, [%out+8];",
+        "ld.global.u64 %q1, [%in]; st.relaxed.cta.global.v2.b64 [%out], {%q1, %q1}; ld.global.u64 %w, [%out+8];",
+        "ld.global.u64 %q1, [%in]; st.release.sys.b64 [%out], %q1; ld.global.u64 %w, [%out];",
+        "ld.global.u64 %q1, [%in]; st.mmio.relaxed.sys.global.b64 [%out], %q1; ld.global.u64 %w, [%out];",
+        "mov.b64 %q2, 0; ld.global.u64 %q1, [%in]; st.global.L2::cache_hint.v2.b64 [%out], {%q1, %q1}, %q2; ld.global.u64 %w, [%out];",
+        "createpolicy.cvt.L2.b64 %q2, 0x10000000; ld.global.L2::cache_hint.b64 %w, [%in], %q2;",
+        ".shared .align 16 .b8 s[64]; ld.global.u64 %q1, [%in]; st.volatile.shared.v2.b64 [s], {%q1, %q1}; ld.volatile.shared.v2.b64 {%q2, %w}, [s];",
+        ".shared .align 16 .b8 s[64]; ld.global.u64 %q1, [%in]; st.relaxed.cta.shared::cta.b64 [s+8], %q1; ld.acquire.cta.shared.b64 %w, [s+8];",
+        ".shared .align 16 .b8 s[64]; ld.global.u64 %q1, [%in]; st.shared.v2.b64 [s], {%q1, %q1}; ld.shared::cluster.v2.b64 {%q2, %w}, [s];",
+    ] {
+        assert_eq!(run_rows(load, &[[42, 0, 0], [0, 0, 0]])[0], 42, "{load}");
+    }
+}
+
+#[test]
+fn atomics_of_vectors() {
+    let half = |bits: u64| bits * 0x0001_0001_0001_0001;
+    for (body, expected) in [
+        // 1.5 + 2 in each f32, and what was there.
+        (
+            "mov.b32 %f1, 0f3fc00000; mov.b32 %f2, 0f40000000; st.global.v2.f32 [%out], {%f1, %f1};
+            red.global.add.v2.f32 [%out], {%f2, %f2}; ld.global.b64 %w, [%out];",
+            0x4060_0000_4060_0000,
+        ),
+        (
+            "mov.b32 %f1, 0f3fc00000; mov.b32 %f2, 0f40000000; st.global.v2.f32 [%out], {%f1, %f1};
+            atom.relaxed.gpu.global.add.v2.f32 {%f3, %f4}, [%out], {%f2, %f2}; mov.b64 %w, {%f3, %f4};",
+            0x3fc0_0000_3fc0_0000,
+        ),
+        (
+            "mov.b32 %r1, 0x3c003c00; mov.b32 %r2, 0x40004000; st.global.v2.b32 [%out], {%r1, %r1};
+            red.relaxed.gpu.global.add.noftz.v2.f16x2 [%out], {%r2, %r2}; ld.global.b64 %w, [%out];",
+            half(0x4200),
+        ),
+        (
+            "mov.b16 %h1, 0x3f80; mov.b16 %h2, 0x4000; st.global.v4.b16 [%out], {%h1, %h2, %h1, %h2};
+            red.global.max.noftz.v4.bf16 [%out], {%h2, %h1, %h2, %h1}; ld.global.b64 %w, [%out];",
+            half(0x4000),
+        ),
+        (
+            "mov.b16 %h1, 0x3f80; mov.b16 %h2, 0x4000; st.global.v4.b16 [%out], {%h1, %h2, %h1, %h2};
+            atom.global.min.noftz.v4.bf16 {%h3, %h4, %h5, %h6}, [%out], {%h2, %h1, %h2, %h1}; ld.global.b64 %w, [%out];",
+            half(0x3f80),
+        ),
+    ] {
+        // Two rows, so that 16 bytes lie at the output.
+        let body = format!("setp.ne.u32 %p1, %t1, 0; @%p1 bra E; {body} E:");
+        assert_eq!(run_rows(&body, &[[0, 0, 0], [0, 0, 0]])[0], expected, "{body}");
+    }
+}
+
+#[test]
+fn reductions_over_a_block() {
+    for (body, expected) in [
+        ("setp.lt.u32 %p1, %t1, 5; barrier.cta.red.popc.u32 %d, 0, %p1;", 5),
+        ("setp.lt.u32 %p1, %t1, 5; barrier.red.popc.aligned.u32 %d, 1, 32, !%p1;", 27),
+        ("setp.lt.u32 %p1, %t1, 5; barrier.red.and.pred %p2, 0, %p1; selp.u32 %d, 1, 0, %p2;", 0),
+        ("setp.lt.u32 %p1, %t1, 5; bar.red.or.pred %p2, 0, %p1; selp.u32 %d, 1, 0, %p2;", 1),
+    ] {
+        assert_eq!(run_rows(body, &[[0; 3]; 32]), [expected; 32], "{body}");
+    }
+}
+
+/// 32 bytes at once, from sm_100 on.
+#[test]
+fn accesses_of_256_bits() {
+    let text = |target: &str| {
+        format!(
+            ".version 8.8\n.target {target}\n.address_size 64\n.visible .entry k(.param .u64 p) {{
+            .reg .b64 %rd<8>; .reg .b32 %r<16>; ld.param.u64 %rd1, [p];
+            ld.global.v4.b64 {{%rd2, %rd3, %rd4, %rd5}}, [%rd1]; st.global.v4.b64 [%rd1+32], {{%rd5, %rd4, %rd3, %rd2}};
+            ld.global.v8.b32 {{%r0, %r1, %r2, %r3, %r4, %r5, %r6, %r7}}, [%rd1];
+            st.global.v8.b32 [%rd1+64], {{%r7, %r6, %r5, %r4, %r3, %r2, %r1, %r0}}; ret; }}"
+        )
+    };
+    let error = Module::parse(&text("sm_90a")).unwrap_err().to_string();
+    assert!(error.contains("`ld.global.v4.b64` needs the target sm_100; the module's is sm_90a"), "{error}");
+    let module = Module::parse(&text("sm_100")).unwrap_or_else(|e| panic!("{e}"));
+    let emulator = Emulator::new(Config::default());
+    let memory = emulator.alloc(96).unwrap();
+    let bytes: Vec<u8> = (0..96).collect();
+    emulator.write(memory, &bytes).unwrap();
+    let shape = LaunchConfig { grid: [1; 3], block: [1; 3], dynamic_shared_bytes: 0 };
+    emulator.launch(&module, "k", shape, &[&memory.to_le_bytes()]).unwrap();
+    let mut found = vec![0; 96];
+    emulator.read(memory, &mut found).unwrap();
+    let turned = |size: usize| bytes[..32].chunks(size).rev().flatten().copied().collect::<Vec<_>>();
+    assert_eq!(found[32..64], turned(8));
+    assert_eq!(found[64..96], turned(4));
+}
