@@ -47,6 +47,28 @@ fn kernel(name: &str, rounds: u32, setup: &str, body: &str) -> String {
     )
 }
 
+/// As `kernel`, with no store after the loop, which would race where blocks share their words.
+fn kernel_without_result(name: &str, rounds: u32, setup: &str, body: &str) -> String {
+    kernel(name, rounds, setup, body).replace("st.global.f32 [%rd3], %f2;", "")
+}
+
+/// Loops of accesses that are not words one after another, or that other threads may see.
+fn accesses() -> String {
+    let own = "mul.wide.u32 %rd4, %r4, 16; add.s64 %rd4, %rd1, %rd4; shl.b32 %r12, %r1, 2; add.s32 %r12, %r5, %r12;";
+    [
+        ("shared_scattered", "ld.shared.u32 %r10, [%r6]; st.shared.u32 [%r6+4], %r10;"),
+        ("shared_bytes", "ld.shared.u8 %r10, [%r6]; st.shared.u8 [%r6+1], %r10;"),
+        ("shared_store_load", "st.shared.u32 [%r12], %r8; ld.shared.u32 %r10, [%r12];"),
+        ("global_scattered", "ld.global.u32 %r10, [%rd4]; st.global.u32 [%rd4+4], %r10;"),
+        ("global_bytes", "ld.global.u8 %r10, [%rd3]; st.global.u8 [%rd3], %r10;"),
+        ("global_red", "red.global.add.u32 [%rd4], 1;"),
+        ("global_red_one", "red.global.add.u32 [%rd1], 1;"),
+        ("release_acquire", "st.release.gpu.global.u32 [%rd4], %r8; ld.acquire.gpu.global.u32 %r10, [%rd4];"),
+    ]
+    .map(|(name, body)| kernel_without_result(name, 1000, own, body))
+    .concat()
+}
+
 /// All loops.
 fn text() -> String {
     let mut fma = String::new();
@@ -151,13 +173,13 @@ fn text() -> String {
         &format!("{zero} and.b64 %rd4, %rd3, -16;"),
         "cp.async.cg.shared.global [%r6], [%rd4], 16; cp.async.commit_group; cp.async.wait_group 0;",
     );
-    text
+    text + &accesses()
 }
 
 fn loops(criterion: &mut Criterion<ProcessorTime>) {
     let module = Module::parse(&text()).expect("the text is good");
     let emulator = Emulator::new(Config { threads: 1, ..Config::default() });
-    let out = emulator.alloc(u64::from(BLOCKS * THREADS) * 4).expect("there is memory");
+    let out = emulator.alloc(u64::from(BLOCKS * THREADS) * 16).expect("there is memory");
     for entry in module.entries() {
         let mut group = criterion.benchmark_group(entry.name());
         group

@@ -1,6 +1,7 @@
 //! Accesses to shared memory: what nearly all are is noted word by word at once, everything else is looked at closely.
 
 use super::order::PARTIES;
+use super::scattered::bytes_of;
 use super::{Access, Cells, Checks, Kind, OPEN, Party, STRONG, Stamp, Wrong};
 use crate::memory::words;
 use std::ops::Range;
@@ -30,13 +31,7 @@ impl Checks {
                 self.not_read(offset + at, step).map_err(|wrong| (at, wrong))?;
             }
         }
-        let bytes = if size < 4 { ((1u8 << size) - 1) << (offset % 4) } else { 0xf };
-        let stamp = Stamp {
-            pc: who.pc,
-            warp: who.warp as u8,
-            lane: who.lane as u8,
-            bytes: bytes | if kind.strong { STRONG } else { 0 },
-        };
+        let stamp = Stamp::of(who, bytes_of(offset, size));
         let (first, end) = (offset / 4, (offset + size).div_ceil(4));
         let mut word = first;
         while let Some(stuck) = self.plainly((word, end), (first, step, each as u8), stamp, who) {
@@ -72,42 +67,30 @@ impl Checks {
         if bulk {
             return (from < end).then_some(from);
         }
-        let again = if stamp.bytes & 0xf == 0xf { self.again(who) } else { 0 };
         let written_time = if copy { OPEN } else { now };
         let words = from as usize..end as usize;
         // Most often all that was done to the words is over for everybody, or was done by the warp itself.
         if from == first && step >= 4 && self.cells.are_over(words.clone(), stamp.warp, (now, least)) {
-            self.cells.note_all(words, (step as usize / 4, each), stamp, (writes, written_time, now, again));
+            self.cells.note_all(words, (step as usize / 4, each), stamp, (writes, written_time, now));
             self.owned += if copy { end - from } else { 0 };
             return None;
         }
-        let Cells { writers, write_times, read_times, read_masks, readers, last } = &mut self.cells;
         let (mut lane, mut left) = (stamp.lane + (4 * (from - first) / step) as u8 * each, step);
         let mut stuck = None;
         for word in words {
-            let write_time = write_times[word];
-            let after_write = write_time < least || write_time <= now && writers[word].warp == stamp.warp;
-            let read_time = read_times[word];
-            let old_reads = read_time < least;
+            let stamp = Stamp { lane, ..stamp };
             // What nearly all accesses are; everything else is looked at closely.
-            let plain = if writes {
-                old_reads || read_time <= now && read_masks[word] & !own == 0
-            } else {
-                old_reads || read_time == now && readers[word].bytes == stamp.bytes
-            };
-            if !(after_write && plain) {
+            if !self.cells.is_plain(word, stamp, own, (now, least), writes) {
                 stuck = Some(word as u64);
                 break;
             }
-            let stamp = Stamp { lane, ..stamp };
-            if writes {
-                (write_times[word], writers[word]) = (written_time, stamp);
-                (read_times[word], read_masks[word]) = (0, 0);
+            if copy {
+                self.cells.note_all(word..word + 1, (1, 1), stamp, (writes, OPEN, now));
+            } else if writes {
+                self.cells.note_plain_write(word, stamp, own, now);
             } else {
-                read_masks[word] = if old_reads { own } else { read_masks[word] | own };
-                (read_times[word], readers[word]) = (now, stamp);
+                self.cells.note_plain_read(word, stamp, own, now);
             }
-            last[word] = again;
             left = left.saturating_sub(4);
             if left == 0 {
                 (lane, left) = (lane + each, step);
@@ -127,33 +110,8 @@ impl Checks {
         words(offset, size).for_each(|(word, bits)| self.written[word] |= bits);
     }
 
-    /// What stands in `last` for an access of whole words: its time, warp, place in the program (as far as it fits) and kind; 0
-    /// for those that do more than change a word's cell.
-    #[inline(always)]
-    fn again(&self, Access { warp, pc, kind, .. }: Access) -> u64 {
-        if kind.copy || kind.bulk {
-            return 0;
-        }
-        let kind = u64::from(kind.reads) | u64::from(kind.writes) << 1 | u64::from(kind.strong) << 2;
-        u64::from(self.now) << 32 | u64::from(pc & 0xffff) << 16 | u64::from(warp) << 8 | kind << 1 | 1
-    }
-
-    /// Whether an access of whole words to a block's shared memory is one that has been checked and noted just like that, with nothing
-    /// else since that touched a word of it or ordered anything.
-    #[inline]
-    pub(crate) fn is_again(&self, rank: u32, offset: u64, size: u64, who: Access) -> bool {
-        let again = self.again(who);
-        if !(offset | size).is_multiple_of(4) || again == 0 || who.kind.writes && !self.readings.is_empty() {
-            return false;
-        }
-        let offset = offset + u64::from(rank) * self.stride;
-        let last = &self.cells.last[(offset / 4) as usize..((offset + size) / 4) as usize];
-        last.iter().fold(0, |all, last| all | (last ^ again)) == 0
-    }
-
     #[inline(never)]
     fn closely(&mut self, word: u32, stamp: Stamp, kind: Kind) -> Result<(), Wrong> {
-        self.cells.last[word as usize] = 0;
         let (last, write_time) = (self.cells.writers[word as usize], self.cells.write_times[word as usize]);
         if write_time >= self.start && last.bytes & stamp.bytes & 0xf != 0 {
             if write_time == OPEN {
@@ -202,21 +160,26 @@ impl Checks {
         if read_time == OPEN {
             self.reads.remove(&word);
         }
-        self.owned += u64::from(kind.copy);
-        (self.cells.read_masks[w], self.cells.read_times[w]) = (0, 0);
-        self.cells.writers[w] = stamp;
-        self.cells.write_times[w] = if kind.copy { OPEN } else { self.now };
+        if kind.copy {
+            self.owned += 1;
+            (self.cells.read_masks[w], self.cells.read_times[w]) = (0, 0);
+            (self.cells.writers[w], self.cells.write_times[w]) = (stamp, OPEN);
+        } else {
+            self.cells.note_plain_write(w, stamp, 1 << stamp.warp, self.now);
+        }
         Ok(())
     }
 
     pub(super) fn note_read(&mut self, word: u32, stamp: Stamp) {
         let w = word as usize;
-        self.cells.last[w] = 0;
         let (read_time, read_mask) = (self.cells.read_times[w], &mut self.cells.read_masks[w]);
         let own = 1 << stamp.warp;
         // Reads that are ordered before this one need not be remembered: what is ordered after this one is after them.
         let single = read_time != OPEN;
         let old = *read_mask == 0 || single && (read_time < self.start || *read_mask == own);
+        if *read_mask == own && read_time == self.now {
+            return self.cells.note_plain_read(w, stamp, own, self.now);
+        }
         if old || single && read_time < self.least[usize::from(stamp.warp)] {
             (self.cells.read_times[w], *read_mask, self.cells.readers[w]) = (self.now, own, stamp);
             return;
@@ -257,7 +220,7 @@ impl Cells {
         words: Range<usize>,
         (step, each): (usize, u8),
         stamp: Stamp,
-        (writes, written_time, now, again): (bool, u32, u32, u64),
+        (writes, written_time, now): (bool, u32, u32),
     ) {
         let stamps = if writes { &mut self.writers } else { &mut self.readers };
         for (stamps, lane) in stamps[words.clone()].chunks_mut(step).zip((stamp.lane..).step_by(each.into()))
@@ -270,6 +233,5 @@ impl Cells {
         }
         self.read_times[words.clone()].fill(time);
         self.read_masks[words.clone()].fill(mask);
-        self.last[words].fill(again);
     }
 }

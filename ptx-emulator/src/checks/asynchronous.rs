@@ -79,7 +79,7 @@ impl Checks {
         let (now, least, own) = (self.now, self.least[usize::from(by.warp)], 1 << by.warp);
         for &piece in pieces.iter() {
             let piece = piece as usize;
-            let Cells { read_times, read_masks, readers, last, .. } = &mut self.cells;
+            let Cells { read_times, read_masks, readers, .. } = &mut self.cells;
             let times = &mut read_times.as_chunks_mut::<WORDS>().0[piece];
             let masks = &mut read_masks.as_chunks_mut::<WORDS>().0[piece];
             let readers = &mut readers.as_chunks_mut::<WORDS>().0[piece];
@@ -94,7 +94,6 @@ impl Checks {
                 (WORDS * piece..WORDS * (piece + 1)).for_each(|word| self.note_read(word as u32, by));
                 continue;
             }
-            last.as_chunks_mut::<WORDS>().0[piece] = [0; WORDS];
         }
     }
 

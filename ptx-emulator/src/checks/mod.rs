@@ -13,6 +13,7 @@ mod asynchronous;
 mod flags;
 mod global;
 mod order;
+mod scattered;
 
 pub(crate) use asynchronous::{Pieces, READS, WRITES};
 pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
@@ -44,6 +45,12 @@ struct Stamp {
 }
 
 impl Stamp {
+    /// Of an access to bytes of a word.
+    fn of(who: Access, bytes: u8) -> Stamp {
+        let strong = if who.kind.strong { STRONG } else { 0 };
+        Stamp { pc: who.pc, warp: who.warp as u8, lane: who.lane as u8, bytes: bytes | strong }
+    }
+
     fn party(self) -> Party {
         Party { warp: self.warp.into(), lane: Some(self.lane.into()), pc: Some(self.pc) }
     }
@@ -59,8 +66,6 @@ struct Cells {
     read_times: Vec<u32>,
     read_masks: Vec<u64>,
     readers: Vec<Stamp>,
-    /// What touched the word last, if that changed nothing but what an access like it would change again: see `Checks::again`.
-    last: Vec<u64>,
 }
 
 impl Cells {
@@ -72,7 +77,6 @@ impl Cells {
             read_times: vec![0; words],
             read_masks: vec![0; words],
             readers: stamps(),
-            last: vec![0; words],
         }
     }
 
@@ -201,7 +205,7 @@ impl Checks {
             record: [0; PARTIES],
             writer: Writer::default(),
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
-            shared_flags: SharedFlags::new(),
+            shared_flags: SharedFlags::default(),
             acquired: HashMap::new(),
         }
     }

@@ -292,7 +292,8 @@ unsafe fn run_avx2<H: Handler>(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
+/// Whether the CPU has what `run_avx2` is compiled for.
+pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")

@@ -1,9 +1,9 @@
 //! What counters and checks see of an access to memory.
 
 use super::memory::{ATOMIC, COPY, GENERIC, LOCAL, PASSES, SHARED, WRITES};
-use super::observe_global::{Found, check_lanes, is_global, is_strong, next_run, strong_access};
+use super::observe_global::{Found, check_lane, check_lanes, is_global, is_strong, next_run, strong_access};
 use super::profile::record;
-use super::{Cx, Instr, LANES, lanes_of};
+use super::{Cx, Instr, LANES, has_avx2, lanes_of};
 use crate::checks::{Access, Kind, Party, Wrong};
 use crate::error::Fault;
 use crate::memory::{GLOBAL_BASE, LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
@@ -15,6 +15,26 @@ const EXCHANGE: u32 = 8;
 /// All of them have been found to be in bounds and aligned. False if the fault is set.
 #[inline(never)]
 pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, space: u8) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the CPU has the features.
+        return unsafe { observe_avx2(cx, i, m, at, size, space) };
+    }
+    observe_anywhere(cx, i, m, at, size, space)
+}
+
+/// As `observe`, for CPUs with AVX2.
+///
+/// # Safety
+/// The CPU must have the features.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn observe_avx2(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, space: u8) -> bool {
+    observe_anywhere(cx, i, m, at, size, space)
+}
+
+#[inline(always)]
+fn observe_anywhere(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, space: u8) -> bool {
     if !cx.profile.is_empty() {
         record(cx, i, m, at, size, space);
     }
@@ -33,6 +53,10 @@ pub(crate) fn observe(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u
         check_lanes(cx, i, m, at, size, kind)
     } else if space == SHARED {
         check_own(cx, i, m, at, size, kind)
+    } else if space == GENERIC
+        && let Some(offsets) = shared_offsets(cx, m, at)
+    {
+        check_own(cx, i, m, &offsets, size, kind)
     } else {
         check_others(cx, i, m, at, size, (space, kind))
     };
@@ -51,9 +75,34 @@ pub(super) fn is_atomic(i: &Instr) -> bool {
     i.n & ATOMIC != 0
 }
 
-/// Checks and notes accesses to shared memory, most of them to the own block's: lanes one after another that access bytes one after
-/// another are one.
+/// Checks and notes accesses to shared memory, most of them to the own block's, at these offsets: lanes one after another that access
+/// bytes one after another are one, all others are checked in one pass where nothing is wrong.
+#[inline(always)]
 fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind: Kind) -> Result<(), Found> {
+    let (rank, length) = (cx.cluster.rank, cx.shared_len);
+    let Some(checks) = &mut cx.checks else { return Ok(()) };
+    let mut rest = m;
+    let all = next_run(&mut rest, at, size, kind.writes);
+    if rest != 0 || !size.is_multiple_of(4) {
+        // Inactive lanes repeat the first active one.
+        let mut offsets = [0; LANES];
+        let (mut high, mut bits) = (0, 0);
+        for l in 0..LANES {
+            offsets[l] = if m >> l & 1 != 0 { at[l] } else { at[all.first as usize] };
+            high = high.max(offsets[l]);
+            bits |= offsets[l];
+        }
+        let good = matches!(size, 1 | 2 | 4 | 8 | 16) && bits & (size - 1) == 0;
+        let who = Access { warp: cx.warp_in_cluster, lane: 0, pc: i.at, kind };
+        if good && high + size <= length && checks.access_scattered(rank, m, &offsets, size, who) {
+            return Ok(());
+        }
+    }
+    check_runs(cx, i, m, at, size, kind)
+}
+
+/// As `check_own`, run after run.
+fn check_runs(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind: Kind) -> Result<(), Found> {
     let (rank, length) = (cx.cluster.rank, cx.shared_len);
     let mut rest = m;
     while rest != 0 {
@@ -66,7 +115,7 @@ fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind:
         }
         let Some(checks) = &mut cx.checks else { return Ok(()) };
         let who = Access { warp: cx.warp_in_cluster, lane: lanes.first, pc: i.at, kind };
-        if checks.is_again(rank, at[first], all, who) {
+        if checks.is_noted(rank, at[first], all, who) {
             continue;
         }
         if let Err((good, wrong)) = checks.access_lanes(rank, at[first], (all, size), lanes.each, who) {
@@ -77,6 +126,14 @@ fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind:
         }
     }
     Ok(())
+}
+
+/// The offsets in the own block's shared memory of generic addresses, if all of them are there.
+#[inline(always)]
+fn shared_offsets(cx: &Cx, m: u32, at: &[u64; LANES]) -> Option<[u64; LANES]> {
+    let offsets = at.map(|at| at.wrapping_sub(SHARED_WINDOW));
+    let outside = |all: u32, l: usize| all | u32::from(offsets[l] >= cx.shared_len) << l;
+    ((0..LANES).fold(0, outside) & m == 0).then_some(offsets)
 }
 
 /// Checks and notes accesses of which not all are of global memory.
@@ -111,7 +168,7 @@ fn check_others(
         } else if let Some(offset) = local {
             check_local(cx, i, l, offset, size)
         } else if space == GENERIC && address >= GLOBAL_BASE {
-            check_lanes(cx, i, 1 << l, at, size, kind)?;
+            check_lane(cx, i, l, address, size, kind)?;
             None
         } else {
             None

@@ -18,6 +18,7 @@ pub(super) fn is_global(m: u32, at: &[u64; LANES], space: u8) -> bool {
 
 /// Checks and notes accesses of `size` bytes by the lanes in `m`, all of global memory: lanes one after another that access bytes
 /// one after another are one.
+#[inline(always)]
 pub(super) fn check_lanes(
     cx: &mut Cx,
     i: &Instr,
@@ -27,6 +28,14 @@ pub(super) fn check_lanes(
     kind: Kind,
 ) -> Result<(), Found> {
     let mut rest = m;
+    let all = next_run(&mut rest, at, size, kind.writes);
+    if rest == 0 {
+        return check_run(cx, i, (all, at[all.first as usize]), all.pieces * size, size, kind);
+    }
+    if let Some(found) = check_scattered(cx, i, m, at, size, kind) {
+        return found;
+    }
+    rest = m;
     while rest != 0 {
         let lanes = next_run(&mut rest, at, size, kind.writes);
         check_run(cx, i, (lanes, at[lanes.first as usize]), lanes.pieces * size, size, kind)?;
@@ -67,6 +76,81 @@ pub(super) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: boo
     }
     *rest = if next < LANES { *rest >> next << next } else { 0 };
     Lanes { first: first as u32, pieces, each: each as u32 }
+}
+
+/// As `check_lanes`, by one lane.
+pub(super) fn check_lane(
+    cx: &mut Cx,
+    i: &Instr,
+    lane: usize,
+    address: u64,
+    size: u64,
+    kind: Kind,
+) -> Result<(), Found> {
+    let lanes = Lanes { first: lane as u32, pieces: 1, each: 1 };
+    check_run(cx, i, (lanes, address), size, size, kind)
+}
+
+/// Checks and notes accesses of lanes anywhere in the allocation that the instruction met last, in one go. None where that is not
+/// so, or where a lane reads what nobody wrote: then no more has been noted than what has been written.
+#[inline(always)]
+fn check_scattered(
+    cx: &mut Cx,
+    i: &Instr,
+    m: u32,
+    at: &[u64; LANES],
+    size: u64,
+    kind: Kind,
+) -> Option<Result<(), Found>> {
+    let segment = cx.caches[i.slot as usize];
+    let length = segment.end.saturating_sub(segment.start);
+    if !matches!(size, 1 | 2 | 4 | 8 | 16) || length < size {
+        return None;
+    }
+    // Where in the allocation; inactive lanes repeat the first active one.
+    let mut offsets = [0; LANES];
+    let (mut high, mut bits) = (0, 0);
+    for l in 0..LANES {
+        let at = if m >> l & 1 != 0 { at[l] } else { at[m.trailing_zeros() as usize] };
+        offsets[l] = at.wrapping_sub(segment.start);
+        high = high.max(offsets[l]);
+        bits |= offsets[l];
+    }
+    if high > length - size || bits & (size - 1) != 0 {
+        return None;
+    }
+    let lanes = Lanes { first: 0, pieces: 1, each: 1 };
+    let run = run_of(cx, i, (lanes, &segment), (0, size, size), kind);
+    let checks = cx.checks.as_mut()?;
+    if !segment.read_only && checks.is_touched(&run, &offsets) {
+        return Some(Ok(()));
+    }
+    if !segment.written.is_null() && is_unwritten(&segment, &offsets, size, kind) {
+        return None;
+    }
+    if segment.read_only {
+        return Some(Ok(()));
+    }
+    Some(checks.touch_lanes(&run, m, &offsets).map_err(|(lane, race)| {
+        let run = Run { lane, offset: offsets[lane as usize], ..run };
+        in_words(cx, &segment, &run, race, kind)
+    }))
+}
+
+/// Whether one of these aligned reads is of bytes that nobody wrote; notes what is written.
+#[inline(always)]
+fn is_unwritten(segment: &Segment, offsets: &[u64; LANES], size: u64, kind: Kind) -> bool {
+    let mask = (1 << size) - 1;
+    // SAFETY: the view keeps the allocation alive, in which the offsets lie.
+    let word = |offset: u64| unsafe { &*segment.written.add(offset as usize / 64) };
+    let missing = |offset: u64| !(word(offset).load(Relaxed) >> (offset % 64)) & mask;
+    if offsets.iter().fold(0, |all, &offset| all | missing(offset)) == 0 {
+        return false;
+    }
+    if !kind.reads {
+        offsets.iter().for_each(|&offset| _ = word(offset).fetch_or(mask << (offset % 64), Relaxed));
+    }
+    kind.reads
 }
 
 /// How far an access reaches, if it is strong.

@@ -18,9 +18,9 @@ pub(crate) use maps::Stale;
 pub(super) use records::Writer;
 
 use super::order::Knowledge;
-use super::{Checks, flags::Others, flags::Released};
+use super::{Checks, flags::GlobalFlags, flags::Others};
+use crate::ops::{LANES, lanes_of};
 use records::{Record, Records};
-use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use words::{Mine, Page};
 
@@ -76,8 +76,8 @@ pub(crate) struct Global {
     records: Records,
     /// Whether the kernel has fences, without which no access orders others.
     pub(super) has_fences: bool,
-    /// What has been handed on by strong writes to a word of global memory, by its address over 4.
-    pub(super) released: Mutex<HashMap<u64, Vec<Released>>>,
+    /// What has been handed on by strong writes to words of global memory.
+    pub(super) released: Mutex<GlobalFlags>,
     /// For each cluster the times up to which its parties' events have been released to the tensormap proxy.
     maps_released: Mutex<Others>,
 }
@@ -155,6 +155,60 @@ impl Checks {
                 found.map_err(|(word, slot)| mine.race(number * PAGE_BYTES + 4 * word, slot, run))?;
             }
             at = until;
+        }
+        Ok(())
+    }
+
+    /// Whether lanes that access `run.step` bytes each (1, 2, 4, 8 or 16, aligned) at these offsets change nothing of what is known of
+    /// them: the warp has done as much since it last handed on what it did, and nobody else since.
+    #[inline(always)]
+    pub(crate) fn is_touched(&mut self, run: &Run, offsets: &[u64; LANES]) -> bool {
+        let record = self.record[run.warp as usize];
+        let number = offsets[0] / PAGE_BYTES;
+        let others = offsets.iter().fold(0, |all, offset| all | (offset / PAGE_BYTES ^ number));
+        if record == 0 || others != 0 {
+            return false;
+        }
+        let Some(page) = self.global.page(run.segment, number) else { return false };
+        page.lock().unwrap_or_else(PoisonError::into_inner).is_touched(run, offsets, record)
+    }
+
+    /// As `touch`, by the lanes in `m` of `run.step` bytes each (1, 2, 4, 8 or 16, aligned) at these offsets. The error has the lane.
+    #[inline(always)]
+    pub(crate) fn touch_lanes(
+        &mut self,
+        run: &Run,
+        m: u32,
+        offsets: &[u64; LANES],
+    ) -> Result<(), (u32, Race)> {
+        let record = self.record_of(run.warp as usize);
+        if record == 0 {
+            return Ok(());
+        }
+        let Checks { global, known, cluster, block_warps, .. } = self;
+        let mut mine =
+            Mine::new(global, &known[run.warp as usize], record, (*cluster, run.warp, *block_warps));
+        // One page is locked for as many lanes in turn as lie in it.
+        let mut held = None;
+        let mut last = u64::MAX;
+        for lane in lanes_of(m) {
+            let offset = offsets[lane];
+            // Lanes one after another that touch the same are one.
+            if std::mem::replace(&mut last, offset) == offset {
+                continue;
+            }
+            let number = offset / PAGE_BYTES;
+            if held.as_ref().is_none_or(|(of, _)| *of != number) {
+                drop(held.take());
+                let Some(page) = global.page(run.segment, number) else { continue };
+                held = Some((number, page.lock().unwrap_or_else(PoisonError::into_inner)));
+            }
+            let Some((_, page)) = &mut held else { continue };
+            let lane = lane as u32;
+            page.touch_lane(run, (lane, offset % PAGE_BYTES), &mut mine).map_err(|(word, slot)| {
+                let run = Run { offset, length: run.step, lane, ..*run };
+                (lane, mine.race(number * PAGE_BYTES + 4 * word, slot, &run))
+            })?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::{BLOCK, CLUSTER_WIDE, Global, PAGE_BYTES, Race, Run, Scope, WEAK, is_ordered};
 use crate::checks::order::Knowledge;
+use crate::ops::LANES;
 
 /// An access: from the top its record (32 bits), place in the program (21), scope (2), lane (5) and bytes of the word (4).
 /// 0 is nobody.
@@ -25,16 +26,19 @@ fn scope(slot: Slot) -> Scope {
 
 const WORDS: usize = PAGE_BYTES as usize / 4;
 
+/// A slot for each word of a page.
+type Slots = Box<[Slot; WORDS]>;
+
 /// The slots of a page's words.
 #[derive(Debug)]
 pub(super) struct Page {
     /// Who wrote last.
-    writers: Box<[Slot]>,
+    writers: Slots,
     /// Where that was only a part of the word: who wrote other bytes before.
-    others: Box<[Slot]>,
+    others: Slots,
     /// Two of those who have read since.
-    readers: Box<[Slot]>,
-    seconds: Box<[Slot]>,
+    readers: Slots,
+    seconds: Slots,
 }
 
 /// The party that accesses, and what it has found out about others.
@@ -60,6 +64,14 @@ impl<'c> Mine<'c> {
         (cluster, warp, block_warps): (u64, u32, u32),
     ) -> Mine<'c> {
         Mine { global, known, record, cluster, warp, block_warps, before: record, beside: 0 }
+    }
+
+    /// What all slots of an access have.
+    #[inline(always)]
+    fn fixed(&self, run: &Run) -> Slot {
+        u64::from(self.record) << RECORD
+            | u64::from(run.pc.min(PLACES)) << PLACE
+            | u64::from(run.scope) << SCOPE
     }
 
     #[inline(always)]
@@ -121,7 +133,7 @@ type Raced = (u64, (Slot, bool));
 
 impl Page {
     pub(super) fn new() -> Page {
-        let none = || vec![0; WORDS].into_boxed_slice();
+        let none = || Box::new([0; WORDS]);
         Page { writers: none(), others: none(), readers: none(), seconds: none() }
     }
 
@@ -141,9 +153,7 @@ impl Page {
 
     /// Checks and notes an access to bytes of the page; `lane` is that of the first.
     pub(super) fn touch(&mut self, run: &Run, lane: u32, mine: &mut Mine) -> Result<(), Raced> {
-        let fixed = u64::from(mine.record) << RECORD
-            | u64::from(run.pc.min(PLACES)) << PLACE
-            | u64::from(run.scope) << SCOPE;
+        let fixed = mine.fixed(run);
         let end = run.offset + run.length;
         if (run.offset | run.length | run.step).is_multiple_of(4) && self.touch_alike(run, fixed, lane, mine)
         {
@@ -169,6 +179,50 @@ impl Page {
             }
             left -= passed;
             at = until;
+        }
+        Ok(())
+    }
+
+    /// See `Checks::is_touched`. All offsets lie in the page.
+    #[inline(always)]
+    pub(super) fn is_touched(&self, run: &Run, offsets: &[u64; LANES], number: u32) -> bool {
+        const SAME: u64 = !0 << RECORD | 3 << SCOPE;
+        let fixed = u64::from(number) << RECORD | u64::from(run.scope) << SCOPE;
+        let is_other = |slot: Slot| slot != 0 && record(slot) != number;
+        let slots = if run.writes { &self.writers } else { &self.readers };
+        let bytes = if run.step < 4 { (1 << run.step) - 1 } else { BYTES };
+        let words = run.step.div_ceil(4);
+        let mut differ = 0;
+        for offset in offsets {
+            let bytes = if run.step < 4 { bytes << (offset % 4) } else { bytes };
+            for word in 0..words {
+                let word = ((offset / 4 + word) % WORDS as u64) as usize;
+                differ |= (slots[word] ^ fixed) & SAME | !slots[word] & bytes;
+                if run.writes {
+                    differ |= u64::from(is_other(self.readers[word]) | is_other(self.seconds[word]));
+                }
+            }
+        }
+        differ == 0
+    }
+
+    /// As `touch`, by one lane of `run.step` bytes, 1, 2 or words, at an offset that is a multiple of them or of a word.
+    #[inline(always)]
+    pub(super) fn touch_lane(
+        &mut self,
+        run: &Run,
+        (lane, offset): (u32, u64),
+        mine: &mut Mine,
+    ) -> Result<(), Raced> {
+        let bytes = if run.step < 4 { ((1 << run.step) - 1) << (offset % 4) } else { BYTES };
+        let slot = mine.fixed(run) | u64::from(lane & 31) << LANE | bytes;
+        for word in offset / 4..(offset + run.step).div_ceil(4) {
+            let touched = if run.writes {
+                self.write(word as usize, slot, mine)
+            } else {
+                self.read(word as usize, slot, mine)
+            };
+            touched.map_err(|found| (word, found))?;
         }
         Ok(())
     }
@@ -281,6 +335,10 @@ impl Page {
             if reader != 0 {
                 if mine.races(reader, slot) {
                     return Err((reader, false));
+                }
+                // What comes after a weak write comes after the own reads before it, which need not be forgotten.
+                if record(reader) == mine.record && scope(slot) == WEAK {
+                    continue;
                 }
                 // What comes after this write comes after the reads of its bytes.
                 readers[word] = if reader & BYTES & !slot == 0 { 0 } else { reader & !(slot & BYTES) };
