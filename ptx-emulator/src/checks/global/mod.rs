@@ -165,7 +165,7 @@ impl Checks {
     pub(crate) fn is_touched(&mut self, run: &Run, offsets: &[u64; LANES]) -> bool {
         let record = self.record[run.warp as usize];
         let number = offsets[0] / PAGE_BYTES;
-        let others = offsets.iter().fold(0, |all, offset| all | (offset / PAGE_BYTES ^ number));
+        let others = offsets.iter().fold(0, |all, offset| all | ((offset / PAGE_BYTES) ^ number));
         if record == 0 || others != 0 {
             return false;
         }
