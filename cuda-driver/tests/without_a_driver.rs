@@ -16,8 +16,15 @@ fn initialising_answers_instead_of_crashing() {
 #[test]
 fn every_function_that_cust_names_is_forwarded() {
     let names: Vec<_> = flash_attention_cuda_driver::functions().collect();
-    assert_eq!(names.len(), 107);
-    for name in ["cuInit", "cuFuncSetAttribute", "cuGetErrorString", "cuGraphCreate", "cuMemcpyHtoA_v2"] {
+    assert_eq!(names.len(), 108);
+    for name in [
+        "cuInit",
+        "cuFuncSetAttribute",
+        "cuGetErrorString",
+        "cuGraphCreate",
+        "cuMemcpyHtoA_v2",
+        "cuStreamIsCapturing",
+    ] {
         assert!(names.contains(&name), "{name}");
     }
 }
