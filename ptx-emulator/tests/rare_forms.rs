@@ -137,6 +137,8 @@ fn loads_and_stores_of_every_kind() {
         "ldu.global.v2.u64 {%w, %q1}, [%in];",
         "ld.global.L1::evict_last.L2::128B.b64 %w, [%in];",
         "ld.volatile.L2::64B.b64 %w, [%in];",
+        ".reg .b128 %z1; ld.global.nc.L1::no_allocate.b128 %z1, [%in]; mov.b128 {%w, %q1}, %z1;",
+        ".reg .b128 %z1; ld.global.cs.b128 %z1, [%in]; st.global.cs.b128 [%out], %z1; ld.global.u64 %w, [%out];",
         "ld.global.v8.b16 {%h1, %h2, %h3, %h4, %h5, %h6, %h7, %h8}, [%in]; mov.b64 %w, {%h1, %h2, %h3, %h4};",
         "ld.global.u64 %q1, [%in]; st.volatile.global.v2.b64 [%out], {%q1, %q1}; ld.global.u64 %w, [%out+8];",
         "ld.global.u64 %q1, [%in]; st.relaxed.cta.global.v2.b64 [%out], {%q1, %q1}; ld.global.u64 %w, [%out+8];",
@@ -173,6 +175,11 @@ fn atomics_of_vectors() {
             half(0x4200),
         ),
         (
+            "mov.b64 %q2, 0; mov.b64 %q1, 5; st.global.b64 [%out], %q1; red.global.add.L2::cache_hint.u64 [%out], %q1, %q2;
+            atom.global.cas.L2::cache_hint.b64 %q3, [%out], 10, 17, %q2; ld.global.b64 %w, [%out]; shl.b64 %q3, %q3, 8; or.b64 %w, %w, %q3;",
+            10 << 8 | 17,
+        ),
+        (
             "mov.b16 %h1, 0x3f80; mov.b16 %h2, 0x4000; st.global.v4.b16 [%out], {%h1, %h2, %h1, %h2};
             red.global.max.noftz.v4.bf16 [%out], {%h2, %h1, %h2, %h1}; ld.global.b64 %w, [%out];",
             half(0x4000),
@@ -186,6 +193,24 @@ fn atomics_of_vectors() {
         // Two rows, so that 16 bytes lie at the output.
         let body = format!("setp.ne.u32 %p1, %t1, 0; @%p1 bra E; {body} E:");
         assert_eq!(run_rows(&body, &[[0, 0, 0], [0, 0, 0]])[0], expected, "{body}");
+    }
+}
+
+#[test]
+fn atomics_take_their_operands_and_no_more() {
+    for (atomic, part) in [
+        ("atom.global.add.u32 %d, [%in], %a, %b;", "`atom` takes 3 operands, not 4"),
+        ("atom.global.cas.b32 %d, [%in], %a;", "`atom` takes 4 operands, not 3"),
+        ("red.global.add.u32 [%in], %a, %b;", "`red` takes 2 operands, not 3"),
+        ("red.global.add.L2::cache_hint.u32 [%in], %a;", "`.L2::cache_hint` wants a cache policy"),
+        (
+            "atom.shared.add.L2::cache_hint.u32 %d, [%r1], %a, %q1;",
+            "there is no `atom.shared.add.L2::cache_hint.u32`",
+        ),
+        ("ld.global.cs.L1::no_allocate.u32 %d, [%in];", "there is no"),
+    ] {
+        let error = Module::parse(&common::kernel(atomic)).unwrap_err().to_string();
+        assert!(error.contains(part), "{atomic}: {error}");
     }
 }
 

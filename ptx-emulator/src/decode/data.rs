@@ -346,21 +346,19 @@ impl FunctionDecoder<'_, '_> {
         let ty = type_of(s)?;
         let is_red = s.opcode == "red";
         let skip = usize::from(!is_red);
-        let (Some(a), Some(b)) = (s.operands.get(skip), s.operands.get(skip + 1)) else {
-            return Err(format!("`{}` lacks operands", s.opcode));
-        };
-        let address = self.address(s, a)?;
-        let sources = self.elements(b, s)?;
         let compare = s.has("cas");
+        let wanted = skip + 2 + usize::from(compare);
+        let operands = self.without_policy(s, wanted)?;
+        if operands.len() != wanted {
+            return Err(format!("`{}` takes {wanted} operands, not {}", s.opcode, operands.len()));
+        }
+        let address = self.address(s, &operands[skip])?;
+        let sources = self.elements(&operands[skip + 1], s)?;
         let mut list = Vec::new();
         for (k, source) in sources.iter().enumerate() {
             let source = self.src(source, ty)?;
-            let third = match s.operands.get(skip + 2) {
-                Some(c) if compare => self.src(c, ty)?,
-                None if compare => return Err("`cas` takes a comparand and a new value".into()),
-                _ => source,
-            };
-            let target = match (&s.operands[0], is_red) {
+            let third = if compare { self.src(&operands[skip + 2], ty)? } else { source };
+            let target = match (&operands[0], is_red) {
                 (_, true) => 0,
                 (Operand::Vector(all), _) => match all.get(k) {
                     Some(d) => self.dst(d, ty)?,
