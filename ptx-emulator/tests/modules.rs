@@ -28,7 +28,9 @@ fn an_address_may_be_initialised_byte_by_byte() {
     let mut found = [0; 8];
     emulator.read(out, &mut found).unwrap();
     assert_eq!(found, [6, 0, 0, 0, 2, 0, 0, 0]);
-    for bad in ["0xF0(numbers)", "0xFF0(numbers)", "0xFFFF(numbers)", "0xFF(nothing)", "0xFF(numbers"] {
+    for bad in
+        ["0(numbers)", "0xF0(numbers)", "0xFF0(numbers)", "0xFFFF(numbers)", "0xFF(nothing)", "0xFF(numbers"]
+    {
         let text = format!(
             "{HEAD}.global .u32 numbers[3];\n.global .b8 packed[10] = {{{bad}}};\n.visible .entry k() {{ ret; }}"
         );

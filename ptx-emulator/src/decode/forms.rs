@@ -176,17 +176,12 @@ pub(super) fn knows(opcode: &str) -> bool {
     FORMS.of.contains_key(opcode)
 }
 
-/// An opcode with all its modifiers, as written.
-pub(crate) fn mnemonic(opcode: &str, modifiers: &[String]) -> String {
-    [opcode].into_iter().chain(modifiers.iter().map(String::as_str)).collect::<Vec<_>>().join(".")
-}
-
 /// How many forms an error names at most.
 const NAMED: usize = 4;
 
 /// Refuses modifiers that the opcode does not have together, and forms that the target does not have. An opcode that is not known is
-/// somebody else's matter.
-pub(super) fn check(opcode: &str, modifiers: &[String], target: &str) -> Result<(), String> {
+/// somebody else's matter. `mnemonic` is the opcode with the modifiers.
+pub(super) fn check(mnemonic: &str, opcode: &str, modifiers: &[String], target: &str) -> Result<(), String> {
     let Some(forms) = FORMS.of.get(opcode) else { return Ok(()) };
     let mut later = None;
     for form in forms.iter().filter(|form| form.takes(modifiers)) {
@@ -195,8 +190,6 @@ pub(super) fn check(opcode: &str, modifiers: &[String], target: &str) -> Result<
         }
         later = later.or(Some(form.target));
     }
-    let mnemonic =
-        [opcode].into_iter().chain(modifiers.iter().map(String::as_str)).collect::<Vec<_>>().join(".");
     if let Some(needed) = later {
         return Err(format!("`{mnemonic}` needs the target {needed}; the module's is {target}"));
     }
@@ -219,7 +212,7 @@ mod tests {
     fn checked(mnemonic: &str, target: &str) -> Result<(), String> {
         let mut parts = mnemonic.split('.').map(String::from);
         let opcode = parts.next().unwrap();
-        check(&opcode, &parts.collect::<Vec<_>>(), target)
+        check(mnemonic, &opcode, &parts.collect::<Vec<_>>(), target)
     }
 
     #[test]

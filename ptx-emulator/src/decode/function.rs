@@ -218,7 +218,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     fn mnemonic_of(&mut self, s: &Statement) -> Decoded<u32> {
         let mnemonic = s.mnemonic();
         if !self.context.mnemonic_index.contains_key(&mnemonic) {
-            super::forms::check(&s.opcode, &s.modifiers, &self.context.module.target)?;
+            super::forms::check(&mnemonic, &s.opcode, &s.modifiers, &self.context.module.target)?;
         }
         Ok(self.number_of(mnemonic))
     }

@@ -33,7 +33,6 @@ use crate::error::Problem;
 use crate::ops::Instr;
 use crate::syntax::ast::{Function, ModuleSyntax, Variable};
 use crate::syntax::types::Space;
-pub(crate) use forms::mnemonic;
 use frame::Frame;
 use function::{Body, Edge, FunctionDecoder};
 use stack::Stack;

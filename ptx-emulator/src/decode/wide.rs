@@ -51,9 +51,7 @@ impl FunctionDecoder<'_, '_> {
     ) -> Decoded {
         let halves = self.halves_of(register, !writes)?;
         let address = self.address(s, address)?;
-        if address.parameter.is_some()
-            || ["v2", "v4", "v8", if writes { "acquire" } else { "release" }].iter().any(|m| s.has(m))
-        {
+        if address.parameter.is_some() {
             return Err(format!("`{}` of this kind is not supported", s.mnemonic()));
         }
         let strong = strong(s);

@@ -230,15 +230,15 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let params_at = params.as_mut_ptr() as usize;
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let shared = Mutex::new(Shared::default());
-    let printable = Arc::new(AtomicU64::new(MOST_PRINTED));
+    let printable = AtomicU64::new(MOST_PRINTED);
     let global =
         options.checks.then(|| Arc::new(Global::new(memory.lengths(), launch.shape(), program.has_fences())));
     let work = || {
         let mut runner = ClusterRunner::new(&launch);
-        let mut cx = context(program, runner.blocks.len(), warps, &memory, started);
+        let mut cx = context(program, runner.blocks.len(), warps, (&memory, &printable), started);
         (cx.params, cx.params_len, cx.parameters) = (params_at as *mut u8, params_len, entry.params());
         cx.observed = options.counters || options.checks;
-        (cx.threads, cx.printable) = (threads, Arc::clone(&printable));
+        cx.threads = threads;
         cx.checks = global.as_ref().map(|global| {
             let blocks = runner.blocks.len();
             Box::new(Checks::new(launch.shared_bytes, program.local_bytes, blocks, warps, Arc::clone(global)))
@@ -331,7 +331,7 @@ fn context<'a>(
     program: &'a Program,
     blocks: usize,
     warps: usize,
-    memory: &'a MemoryView,
+    (memory, printable): (&'a MemoryView, &'a AtomicU64),
     started: Instant,
 ) -> Cx<'a> {
     Cx {
@@ -368,7 +368,7 @@ fn context<'a>(
         warp_in_block: 0,
         warp_in_cluster: 0,
         printed: String::new(),
-        printable: Arc::new(AtomicU64::new(MOST_PRINTED)),
+        printable,
     }
 }
 

@@ -39,7 +39,6 @@ use crate::checks::Checks;
 use crate::error::Fault;
 use crate::memory::{MemoryView, Segment};
 use crate::module::Param;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// Lanes of a warp.
@@ -174,7 +173,7 @@ pub(crate) struct Cx<'a> {
     pub warp_in_cluster: u32,
     pub printed: String,
     /// Bytes that all blocks of the launch may still print.
-    pub printable: Arc<AtomicU64>,
+    pub printable: &'a AtomicU64,
 }
 
 impl Cx<'_> {

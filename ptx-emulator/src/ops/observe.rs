@@ -1,7 +1,9 @@
 //! What counters and checks see of an access to memory.
 
 use super::memory::{ATOMIC, COPY, GENERIC, LOCAL, PASSES, SHARED, WRITES};
-use super::observe_global::{Found, check_lane, check_lanes, is_global, is_strong, next_run, strong_access};
+use super::observe_global::{
+    Found, check_lane, check_lanes, is_global, is_strong, next_run, offsets_within, strong_access,
+};
 use super::profile::record;
 use super::{Cx, Instr, LANES, has_avx2, lanes_of};
 use crate::checks::{Access, Kind, Party, Wrong};
@@ -82,19 +84,12 @@ fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind:
     let (rank, length) = (cx.cluster.rank, cx.shared_len);
     let Some(checks) = &mut cx.checks else { return Ok(()) };
     let mut rest = m;
-    let all = next_run(&mut rest, at, size, kind.writes);
-    if rest != 0 || !size.is_multiple_of(4) {
-        // Inactive lanes repeat the first active one.
-        let mut offsets = [0; LANES];
-        let (mut high, mut bits) = (0, 0);
-        for l in 0..LANES {
-            offsets[l] = if m >> l & 1 != 0 { at[l] } else { at[all.first as usize] };
-            high = high.max(offsets[l]);
-            bits |= offsets[l];
-        }
-        let good = matches!(size, 1 | 2 | 4 | 8 | 16) && bits & (size - 1) == 0;
+    next_run(&mut rest, at, size, kind.writes);
+    if (rest != 0 || !size.is_multiple_of(4))
+        && let Some(offsets) = offsets_within(m, at, size, (0, length))
+    {
         let who = Access { warp: cx.warp_in_cluster, lane: 0, pc: i.at, kind };
-        if good && high + size <= length && checks.access_scattered(rank, m, &offsets, size, who) {
+        if checks.access_scattered(rank, m, &offsets, size, who) {
             return Ok(());
         }
     }

@@ -53,6 +53,11 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
+    /// One lane, which accesses one piece.
+    fn one(lane: usize) -> Lanes {
+        Lanes { first: lane as u32, pieces: 1, each: 1 }
+    }
+
     /// The first lane that accesses a piece.
     pub(super) fn of(self, piece: u64) -> u32 {
         self.first + piece as u32 * self.each
@@ -87,8 +92,30 @@ pub(super) fn check_lane(
     size: u64,
     kind: Kind,
 ) -> Result<(), Found> {
-    let lanes = Lanes { first: lane as u32, pieces: 1, each: 1 };
-    check_run(cx, i, (lanes, address), size, size, kind)
+    check_run(cx, i, (Lanes::one(lane), address), size, size, kind)
+}
+
+/// Where accesses of `size` bytes (1, 2, 4, 8 or 16) by the lanes in `m` lie in a piece of memory, given by its start and length, if all
+/// are aligned there and within it. Inactive lanes repeat the first active one.
+#[inline(always)]
+pub(super) fn offsets_within(
+    m: u32,
+    at: &[u64; LANES],
+    size: u64,
+    (start, length): (u64, u64),
+) -> Option<[u64; LANES]> {
+    if !matches!(size, 1 | 2 | 4 | 8 | 16) || length < size {
+        return None;
+    }
+    let mut offsets = [0; LANES];
+    let (mut high, mut bits) = (0, 0);
+    for l in 0..LANES {
+        let at = if m >> l & 1 != 0 { at[l] } else { at[m.trailing_zeros() as usize] };
+        offsets[l] = at.wrapping_sub(start);
+        high = high.max(offsets[l]);
+        bits |= offsets[l];
+    }
+    (high <= length - size && bits & (size - 1) == 0).then_some(offsets)
 }
 
 /// Checks and notes accesses of lanes anywhere in the allocation that the instruction met last, in one go. None where that is not
@@ -104,23 +131,8 @@ fn check_scattered(
 ) -> Option<Result<(), Found>> {
     let segment = cx.caches[i.slot as usize];
     let length = segment.end.saturating_sub(segment.start);
-    if !matches!(size, 1 | 2 | 4 | 8 | 16) || length < size {
-        return None;
-    }
-    // Where in the allocation; inactive lanes repeat the first active one.
-    let mut offsets = [0; LANES];
-    let (mut high, mut bits) = (0, 0);
-    for l in 0..LANES {
-        let at = if m >> l & 1 != 0 { at[l] } else { at[m.trailing_zeros() as usize] };
-        offsets[l] = at.wrapping_sub(segment.start);
-        high = high.max(offsets[l]);
-        bits |= offsets[l];
-    }
-    if high > length - size || bits & (size - 1) != 0 {
-        return None;
-    }
-    let lanes = Lanes { first: 0, pieces: 1, each: 1 };
-    let run = run_of(cx, i, (lanes, &segment), (0, size, size), kind);
+    let offsets = offsets_within(m, at, size, (segment.start, length))?;
+    let run = run_of(cx, i, (Lanes::one(0), &segment), (0, size, size), kind);
     let checks = cx.checks.as_mut()?;
     if !segment.read_only && checks.is_touched(&run, &offsets) {
         return Some(Ok(()));
@@ -282,8 +294,7 @@ pub(crate) fn check_range(
     if cx.checks.is_none() || size == 0 {
         return Ok(());
     }
-    let lanes = Lanes { first: lane as u32, pieces: 1, each: 1 };
-    check_run(cx, i, (lanes, address), size, size, kind).map_err(|(what, _, other)| {
+    check_lane(cx, i, lane, address, size, kind).map_err(|(what, _, other)| {
         cx.other = other;
         what
     })
@@ -293,9 +304,8 @@ pub(crate) fn check_range(
 /// released to the tensormap proxy, and acquired.
 pub(crate) fn check_map(cx: &mut Cx, i: &Instr, lane: usize, address: u64, size: u64) -> Result<(), String> {
     let Some(segment) = segment_of(cx, i, address, size).filter(|s| !s.read_only) else { return Ok(()) };
-    let (lanes, kind) =
-        (Lanes { first: lane as u32, pieces: 1, each: 1 }, Kind { reads: true, ..Kind::default() });
-    let run = run_of(cx, i, (lanes, &segment), (address - segment.start, size, size), kind);
+    let kind = Kind { reads: true, ..Kind::default() };
+    let run = run_of(cx, i, (Lanes::one(lane), &segment), (address - segment.start, size, size), kind);
     let Some(checks) = &mut cx.checks else { return Ok(()) };
     checks.use_map(&run, address).map_err(|Stale { write, released }| {
         cx.other = write.pc;

@@ -93,7 +93,12 @@ impl Statement {
 
     /// The opcode with all modifiers, as written.
     pub(crate) fn mnemonic(&self) -> String {
-        crate::decode::mnemonic(&self.opcode, &self.modifiers)
+        let mut text = self.opcode.clone();
+        for m in &self.modifiers {
+            text.push('.');
+            text.push_str(m);
+        }
+        text
     }
 }
 

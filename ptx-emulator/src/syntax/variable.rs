@@ -171,7 +171,7 @@ impl Parser<'_, '_, '_> {
         {
             let mask = mask as u64;
             let shift = mask.trailing_zeros();
-            if bytes != 1 || !shift.is_multiple_of(8) || mask >> shift != 0xff {
+            if bytes != 1 || !shift.is_multiple_of(8) || mask.checked_shr(shift) != Some(0xff) {
                 return Err(format!(
                     "the mask {mask:#x} of an address of {bytes} bytes: it is one byte of .b8 or .u8"
                 ));

@@ -133,21 +133,23 @@ pub(crate) struct Race {
 }
 
 impl Checks {
+    /// A warp as the party that accesses global memory, unless nothing is noted of it.
+    #[inline(always)]
+    fn mine(&mut self, warp: u32) -> Option<Mine<'_>> {
+        let record = self.record_of(warp as usize);
+        let party = (self.cluster, warp, self.block_warps);
+        (record != 0).then(|| Mine::new(&self.global, &self.known[warp as usize], record, party))
+    }
+
     /// Checks and notes an access to global memory.
     pub(crate) fn touch(&mut self, run: &Run) -> Result<(), Race> {
-        let record = self.record_of(run.warp as usize);
-        if record == 0 {
-            return Ok(());
-        }
-        let Checks { global, known, cluster, block_warps, .. } = self;
-        let mut mine =
-            Mine::new(global, &known[run.warp as usize], record, (*cluster, run.warp, *block_warps));
+        let Some(mut mine) = self.mine(run.warp) else { return Ok(()) };
         let mut at = run.offset;
         let end = run.offset + run.length;
         while at < end {
             let number = at / PAGE_BYTES;
             let until = end.min((number + 1) * PAGE_BYTES);
-            if let Some(page) = global.page(run.segment, number) {
+            if let Some(page) = mine.global.page(run.segment, number) {
                 let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
                 let part = Run { offset: at % PAGE_BYTES, length: until - at, ..*run };
                 let found =
@@ -181,13 +183,7 @@ impl Checks {
         m: u32,
         offsets: &[u64; LANES],
     ) -> Result<(), (u32, Race)> {
-        let record = self.record_of(run.warp as usize);
-        if record == 0 {
-            return Ok(());
-        }
-        let Checks { global, known, cluster, block_warps, .. } = self;
-        let mut mine =
-            Mine::new(global, &known[run.warp as usize], record, (*cluster, run.warp, *block_warps));
+        let Some(mut mine) = self.mine(run.warp) else { return Ok(()) };
         // One page is locked for as many lanes in turn as lie in it.
         let mut held = None;
         let mut last = u64::MAX;
@@ -200,7 +196,7 @@ impl Checks {
             let number = offset / PAGE_BYTES;
             if held.as_ref().is_none_or(|(of, _)| *of != number) {
                 drop(held.take());
-                let Some(page) = global.page(run.segment, number) else { continue };
+                let Some(page) = mine.global.page(run.segment, number) else { continue };
                 held = Some((number, page.lock().unwrap_or_else(PoisonError::into_inner)));
             }
             let Some((_, page)) = &mut held else { continue };

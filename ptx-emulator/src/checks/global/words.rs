@@ -2,6 +2,7 @@
 
 use super::{BLOCK, CLUSTER_WIDE, Global, PAGE_BYTES, Race, Run, Scope, WEAK, is_ordered};
 use crate::checks::order::Knowledge;
+use crate::checks::scattered::bytes_of;
 use crate::ops::LANES;
 
 /// An access: from the top its record (32 bits), place in the program (21), scope (2), lane (5) and bytes of the word (4).
@@ -43,7 +44,7 @@ pub(super) struct Page {
 
 /// The party that accesses, and what it has found out about others.
 pub(super) struct Mine<'c> {
-    global: &'c Global,
+    pub(super) global: &'c Global,
     known: &'c Knowledge,
     record: u32,
     cluster: u64,
@@ -190,11 +191,10 @@ impl Page {
         let fixed = u64::from(number) << RECORD | u64::from(run.scope) << SCOPE;
         let is_other = |slot: Slot| slot != 0 && record(slot) != number;
         let slots = if run.writes { &self.writers } else { &self.readers };
-        let bytes = if run.step < 4 { (1 << run.step) - 1 } else { BYTES };
         let words = run.step.div_ceil(4);
         let mut differ = 0;
         for offset in offsets {
-            let bytes = if run.step < 4 { bytes << (offset % 4) } else { bytes };
+            let bytes = u64::from(bytes_of(*offset, run.step));
             for word in 0..words {
                 let word = ((offset / 4 + word) % WORDS as u64) as usize;
                 differ |= (slots[word] ^ fixed) & SAME | !slots[word] & bytes;
@@ -214,7 +214,7 @@ impl Page {
         (lane, offset): (u32, u64),
         mine: &mut Mine,
     ) -> Result<(), Raced> {
-        let bytes = if run.step < 4 { ((1 << run.step) - 1) << (offset % 4) } else { BYTES };
+        let bytes = u64::from(bytes_of(offset, run.step));
         let slot = mine.fixed(run) | u64::from(lane & 31) << LANE | bytes;
         for word in offset / 4..(offset + run.step).div_ceil(4) {
             let touched = if run.writes {
