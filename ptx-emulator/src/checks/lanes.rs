@@ -5,7 +5,7 @@
 //! Each warp counts its barriers, and an access is noted with the count. Two lanes race if both accesses have the same count. Several
 //! lanes that write one word by one instruction are not accused: one of them wins, which the PTX manual says of such a write.
 
-use super::{Cells, Checks, STRONG, Stamp};
+use super::{Access, Cells, Checks, OPEN, STRONG, Stamp, Wrong};
 
 /// In `Stamp::bytes`: at least two lanes accessed each of the bytes since the warp's last barrier.
 pub(super) const SEVERAL: u8 = 0x40;
@@ -109,6 +109,26 @@ impl Cells {
 }
 
 impl Checks {
+    /// A lane begins a bulk copy out of a piece of 16 bytes of a block's shared memory, or into it: other lanes of its warp may not have
+    /// touched that since the warp's last barrier.
+    pub(crate) fn lanes_meet(&self, rank: u32, at: u32, who: Access) -> Result<(), Wrong> {
+        let stamp = Stamp::new(who.pc, (who.warp, who.lane), 0xf, self.synced[who.warp as usize]);
+        let first = (u64::from(rank) * self.stride) as usize / 4 + at as usize / 4;
+        let cells = &self.cells;
+        let done = |time: u32| time >= self.start && time != OPEN;
+        for word in first..first + 4 {
+            let (writer, reader) = (cells.writers[word], cells.readers[word]);
+            if done(cells.write_times[word]) && writer.meets(cells.writer_lanes[word], stamp) {
+                return Err(Wrong::AfterWrite(writer.party_to(stamp)));
+            }
+            let reads = who.kind.writes && done(cells.read_times[word]);
+            if reads && reader.meets(cells.reader_lanes[word], stamp) {
+                return Err(Wrong::AfterRead(reader.party_to(stamp)));
+            }
+        }
+        Ok(())
+    }
+
     /// The lanes of a warp have met at a barrier.
     pub(crate) fn sync_lanes(&mut self, warp: u32) {
         let count = &mut self.synced[warp as usize];
