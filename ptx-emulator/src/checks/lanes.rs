@@ -14,6 +14,12 @@ pub(super) const UNCLEAR: u8 = 0x80;
 /// `Stamp::sync` of accesses that no lane of the own warp races with.
 pub(super) const NONE: u8 = 0;
 
+/// The flag of an access that `each` lanes make to the same bytes.
+#[inline(always)]
+pub(super) fn several(each: u32) -> u8 {
+    if each > 1 { SEVERAL } else { 0 }
+}
+
 impl Stamp {
     /// Whether a lane's access meets one that another lane of the warp has made since the last barrier.
     #[inline(always)]
@@ -27,12 +33,6 @@ impl Stamp {
             return lanes.others(who);
         }
         self.lane() != who.lane() || (self.bytes() | who.bytes()) & SEVERAL != 0
-    }
-
-    /// As `meets`, of writes, where both may be the same instruction.
-    #[inline(always)]
-    pub(super) fn meets_write(self, lanes: Lanes, who: Stamp) -> bool {
-        self.pc() != who.pc() && self.meets(lanes, who)
     }
 
     /// This access and an earlier one of the same warp at the same time, as strong, in one stamp.
@@ -67,39 +67,43 @@ pub(super) struct Lanes([u8; 4]);
 const MANY: u8 = u8::MAX;
 
 impl Lanes {
-    /// Those of the bytes that an access touches.
-    #[inline(always)]
-    fn of(&mut self, who: Stamp) -> impl Iterator<Item = &mut u8> {
-        self.0
-            .iter_mut()
-            .enumerate()
-            .filter(move |(byte, _)| who.bytes() >> byte & 1 != 0)
-            .map(|(_, lane)| lane)
-    }
-
     #[inline(always)]
     fn note(&mut self, who: Stamp) {
         let own = if who.bytes() & SEVERAL != 0 { MANY } else { who.lane() + 1 };
-        for lane in self.of(who) {
+        for (_, lane) in self.0.iter_mut().enumerate().filter(|(byte, _)| who.bytes() >> byte & 1 != 0) {
             *lane = if *lane == 0 || *lane == own { own } else { MANY };
         }
     }
 
+    /// Those of the bytes that an access touches.
+    #[inline(always)]
+    fn of(self, who: Stamp) -> impl Iterator<Item = u8> {
+        (0..4).filter(move |byte| who.bytes() >> byte & 1 != 0).map(move |byte| self.0[byte])
+    }
+
     /// Whether another lane is among them.
     #[inline(always)]
-    fn others(mut self, who: Stamp) -> bool {
+    fn others(self, who: Stamp) -> bool {
         let own = if who.bytes() & SEVERAL != 0 { 0 } else { who.lane() + 1 };
-        self.of(who).any(|lane| *lane != 0 && *lane != own)
+        self.of(who).any(|lane| lane != 0 && lane != own)
     }
 
     /// Whether all of an access has been noted.
     #[inline(always)]
-    pub(super) fn has(mut self, who: Stamp) -> bool {
-        self.of(who).all(|lane| *lane == MANY || *lane == who.lane() + 1 && who.bytes() & SEVERAL == 0)
+    pub(super) fn has(self, who: Stamp) -> bool {
+        self.of(who).all(|lane| lane == MANY || lane == who.lane() + 1 && who.bytes() & SEVERAL == 0)
     }
 }
 
 impl Cells {
+    /// Whether a lane's access meets another lane's write of the word since the last barrier. A write does not meet one of its own
+    /// instruction.
+    #[inline(always)]
+    pub(super) fn meets_write(&self, word: usize, who: Stamp, writes: bool) -> bool {
+        let writer = self.writers[word];
+        !(writes && writer.pc() == who.pc()) && writer.meets(self.writer_lanes[word], who)
+    }
+
     /// All lanes of a warp come after what they did to any word.
     #[cold]
     fn forget_lanes(&mut self, warp: u8) {
