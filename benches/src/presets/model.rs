@@ -1,4 +1,4 @@
-//! What the kernels of `Flash` ask of a GPU, counted by the emulator: the numbers that `cargo xtask model` holds against GPUs.
+//! What kernels ask of a GPU, counted by the emulator, `Efficient` forward and all of `Flash`: the numbers that `cargo xtask model` holds against GPUs.
 
 use std::collections::BTreeMap;
 
@@ -79,11 +79,13 @@ pub fn run(setup: &Setup, environment: Environment) -> Result<Report> {
     })
 }
 
-/// Forward and backward of `Flash`.
+/// Forward of `Efficient`, forward and backward of `Flash`.
 fn count(setup: &Setup, work: &Workload) -> Result<Vec<Row>> {
     let inputs = Inputs::new(&setup.device, work.dtype, std::slice::from_ref(work))?;
     let Tensors { q, k, v, dout } = inputs.view(work)?;
-    sdpa(&q, &k, &v).causal(work.causal).backend(Backend::Flash).forward()?.backward(&dout)?;
+    let forward = |backend| sdpa(&q, &k, &v).causal(work.causal).backend(backend).forward();
+    forward(Backend::Efficient)?;
+    forward(Backend::Flash)?.backward(&dout)?;
     let counted = setup.device.take_stats().unwrap_or_default();
     let mut rows = counted.iter().map(|(kernel, s)| row(work, kernel, s)).collect::<Result<Vec<Row>>>()?;
     rows.sort_by_key(|row| row.role as usize);
@@ -163,7 +165,7 @@ fn counts(rows: &[Row]) -> Table {
 fn panel(rows: &[Row]) -> Panel {
     let column = |value: fn(&Row) -> f64| rows.iter().map(|row| Some(value(row))).collect::<Vec<_>>();
     Panel::Bars {
-        title: "what the kernels of Flash ask (batch x heads x seq)".into(),
+        title: "what kernels ask (batch x heads x seq)".into(),
         groups: rows.iter().map(|row| row.work.label()).collect(),
         labels: rows.iter().map(|row| row.kernel.clone()).collect(),
         columns: vec![

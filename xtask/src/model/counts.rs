@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 const GIVEN: [&str; 5] = ["head_dim", "causal", "scores", "flops", "least_bytes"];
 
 /// What may only improve, smaller being better. Those of `instructions` are of warps.
-const COUNTED: [&str; 15] = [
+const COUNTED: [&str; 16] = [
     "warp_instructions",
     "f32_instructions",
+    "integer_instructions",
     "special_instructions",
     "product_instructions",
     "thread_instructions",
@@ -39,11 +40,14 @@ impl Figures {
 
     /// What it asks of a GPU. `instructions` are those that an assembler made, where that is known.
     pub fn demand(&self, instructions: Option<f64>) -> Demand {
+        // A kind without operations is no kind that the kernel has.
+        let products = Some(self.get("matrix_flops")).filter(|&flops| flops > 0);
         Demand {
             instructions: instructions.unwrap_or(self.get("warp_instructions") as f64),
             float: self.get("f32_instructions"),
+            integer: self.get("integer_instructions"),
             special: self.get("special_instructions"),
-            mma: BTreeMap::from([(MatrixKind::HalfInF32, self.get("matrix_flops"))]),
+            mma: products.map(|flops| (MatrixKind::HalfInF32, flops)).into_iter().collect(),
             shared_wavefronts: self.get("shared_wavefronts"),
             sector_bytes: self.get("sector_bytes"),
             least_bytes: Some(self.get("least_bytes")),
@@ -114,6 +118,7 @@ impl Counts {
                 let value = match *name {
                     "causal" => u64::from(causal),
                     "f32_instructions" => asked.float,
+                    "integer_instructions" => asked.integer,
                     "special_instructions" => asked.special,
                     "product_instructions" => products,
                     "sector_bytes" => 32 * number(row, "global_sectors")?,
@@ -207,7 +212,7 @@ pub mod tests {
         "role": "forward", "scores": 10, "flops": 2560, "least_bytes": 100, "warp_instructions": 16, "thread_instructions": 512,
         "global_bytes": 200, "global_sectors": 8, "shared_bytes": 64, "shared_wavefronts": 4, "shared_conflicts": 0,
         "local_bytes": 0, "matrix_flops": 8192, "ex2_operations": 32, "special_operations": 0, "barriers": 1,
-        "mnemonics": { "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32": 2, "ex2.approx.ftz.f32": 1, "fma.rn.f32": 5 } } ] }"#;
+        "mnemonics": { "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32": 2, "ex2.approx.ftz.f32": 1, "fma.rn.f32": 5, "add.s32": 3 } } ] }"#;
 
     fn changed(name: &str, value: u64) -> Counts {
         let mut counts = Counts::measured(MEASURED).unwrap();
@@ -220,9 +225,15 @@ pub mod tests {
         let counts = Counts::measured(MEASURED).unwrap();
         let (key, figures) = &counts.all[0];
         assert_eq!(key.problem, "1 x 2 x 64 x 64, causal");
-        let named =
-            ["f32_instructions", "special_instructions", "product_instructions", "sector_bytes", "causal"];
-        assert_eq!(named.map(|name| figures.get(name)), [5, 1, 2, 256, 1]);
+        let named = [
+            "f32_instructions",
+            "integer_instructions",
+            "special_instructions",
+            "product_instructions",
+            "sector_bytes",
+            "causal",
+        ];
+        assert_eq!(named.map(|name| figures.get(name)), [5, 3, 1, 2, 256, 1]);
         assert_eq!(Counts::parse(&counts.text()).unwrap(), counts);
         assert!(Counts::parse(&counts.text().replace("\"barriers\"", "\"others\"")).is_err());
     }
@@ -233,6 +244,8 @@ pub mod tests {
         let demand = counts.all[0].1.demand(Some(99.0));
         assert_eq!((demand.instructions, demand.flops, demand.matrix_flops()), (99.0, 2560.0, 8192));
         assert_eq!((demand.memory_bytes(), demand.sector_bytes), (100, 256));
+        assert_eq!((demand.float, demand.integer, demand.special), (5, 3, 1));
+        assert!(changed("matrix_flops", 0).all[0].1.demand(None).mma.is_empty());
         assert_eq!(counts.all[0].1.demand(None).instructions, 16.0);
     }
 

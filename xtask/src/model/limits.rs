@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 const GPUS: [(&str, &str); 2] = [("A100", "sm_80"), ("H200", "sm_90")];
 
 /// The units of the table, in the order of its columns.
-const UNITS: [Unit; 5] = [Unit::Issue, Unit::Matrix, Unit::Special, Unit::Shared, Unit::Memory];
+const UNITS: [Unit; 7] =
+    [Unit::Issue, Unit::Float, Unit::Integer, Unit::Matrix, Unit::Special, Unit::Shared, Unit::Memory];
 
 /// What a kernel computes, in a word.
 fn role(key: &Key) -> &str {
@@ -24,7 +25,8 @@ fn role(key: &Key) -> &str {
 
 fn name(key: &Key, figures: &Figures) -> String {
     let causal = if figures.get("causal") > 0 { ", causal" } else { "" };
-    format!("{} d {}{causal}", role(key), figures.get("head_dim"))
+    let backend = if key.kernel.starts_with("flash") { "Flash" } else { "Efficient" };
+    format!("{backend} {} d {}{causal}", role(key), figures.get("head_dim"))
 }
 
 /// Warp instructions of the SASS: as many as there are products, times what the plain loop has for each. Prologue, epilogue and
@@ -38,7 +40,7 @@ fn roofline(key: &Key, figures: &Figures, sass: &Ratchet, gpu: &str, target: &st
     Some(Roofline::new(Gpu::named(gpu)?, &figures.demand(assembled(key, figures, sass, target))))
 }
 
-/// Kernels with products; causal ones too, or not.
+/// Kernels whose formulas have products; causal ones too, or not.
 fn shown(counts: &Counts, causal: bool) -> impl Iterator<Item = &(Key, Figures)> {
     let of_products = |(_, figures): &&(Key, Figures)| figures.get("flops") > 0;
     counts.all.iter().filter(of_products).filter(move |(_, f)| causal || f.get("causal") == 0)
@@ -75,7 +77,7 @@ fn allowed(roofline: &Roofline, seconds: f64) -> String {
 
 fn throughputs(counts: &Counts, sass: &Ratchet) -> String {
     let mut text = String::from(
-        "| TFLOP/s at most | GPU | issue slots | matrix units | special functions | shared memory | memory, least bytes | memory without caches | bound by |\n|---|---|---|---|---|---|---|---|---|\n",
+        "| TFLOP/s at most | GPU | issue slots | f32 | integers | matrix units | special functions | shared memory | memory, least bytes | memory without caches | bound by |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for (gpu, target) in GPUS {
         for (key, figures) in shown(counts, false) {
@@ -117,7 +119,7 @@ pub fn picture(counts: &Counts, sass: &Ratchet) -> Result<String> {
         for (gpu, target) in GPUS {
             let known = Gpu::named(gpu).with_context(|| format!("the emulator does not know the {gpu}"))?;
             let demand = figures.demand(assembled(key, figures, sass, target));
-            all.push((format!("Flash {}", name(key, figures)), demand, known));
+            all.push((name(key, figures), demand, known));
         }
     }
     let panels: Vec<Shown> = all.iter().map(|(name, demand, gpu)| Shown { name, demand, gpu }).collect();
@@ -143,14 +145,19 @@ mod tests {
         let (counts, sass) = both();
         let text = part(&counts, &sass);
         // 512 thread instructions for 10 scores; 2 products and 4 others of 32 lanes; 200 and 256 of 100 bytes.
-        assert!(text.contains("| forward d 64 | 51.2 | 19.2 | 2.0 x | 2.6 x | 0 |\n"), "{text}");
-        assert!(text.contains("| forward d 64, causal | 51.2 |"), "{text}");
-        // 2560 operations while 8192 take 4 cycles of a multiprocessor, of 108 at 1.41 GHz; 6 instructions, 4 a cycle.
+        assert!(text.contains("| Flash forward d 64 | 51.2 | 19.2 | 2.0 x | 2.6 x | 0 |\n"), "{text}");
+        assert!(text.contains("| Flash forward d 64, causal | 51.2 |"), "{text}");
+        // 2560 operations while 8192 take 4 cycles of a multiprocessor, of 108 at 1.41 GHz; 6 instructions, 4 a cycle; 5 of f32 and
+        // 3 of integers, each half a cycle.
         let rate = 2560.0 * 108.0 * 1.41e9 / 1e12;
-        let row = format!("| forward d 64 | A100 | {:.0} | {:.0} | ", rate / 1.5, rate / 4.0);
+        let [issue, float, integer, matrix] = [1.5, 2.5, 1.5, 4.0].map(|cycles| rate / cycles);
+        let row =
+            format!("| Flash forward d 64 | A100 | {issue:.0} | {float:.0} | {integer:.0} | {matrix:.0} | ");
         assert!(text.contains(&row), "{row}: {text}");
         assert!(
-            text.contains("On the A100 the bound is memory (forward d 64, causal; forward d 64)."),
+            text.contains(
+                "On the A100 the bound is memory (Flash forward d 64, causal; Flash forward d 64)."
+            ),
             "{text}"
         );
     }
@@ -159,9 +166,9 @@ mod tests {
     fn without_sass_the_instructions_of_the_ptx_count() {
         let (counts, _) = both();
         let text = part(&counts, &Ratchet::default());
-        assert!(text.contains("| forward d 64 | 51.2 | – |"), "{text}");
+        assert!(text.contains("| Flash forward d 64 | 51.2 | – |"), "{text}");
         let rate = 2560.0 * 108.0 * 1.41e9 / 1e12;
-        assert!(text.contains(&format!("| forward d 64 | A100 | {:.0} |", rate / 4.0)), "{text}");
+        assert!(text.contains(&format!("| Flash forward d 64 | A100 | {:.0} |", rate / 4.0)), "{text}");
     }
 
     #[test]
