@@ -334,7 +334,10 @@ fn wrong_addresses_sizes_and_maps_are_faults() {
     let bulk = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes";
     let tensor = "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes";
     for (body, part) in [
-        (format!("{bulk} [%r1], [%rd1], 24, [%r2];"), "bulk copy of 24 bytes, no multiple of 16"),
+        (
+            format!("mov.u32 %r30, 24; {bulk} [%r1], [%rd1], %r30, [%r2];"),
+            "bulk copy of 24 bytes, no multiple of 16",
+        ),
         (format!("{bulk} [%r1+8], [%rd1], 16, [%r2];"), "not a multiple of 16, or beyond"),
         (format!("{bulk} [%r1], [%rd1+8], 16, [%r2];"), "misaligned read of 16 bytes at global address"),
         (format!("{bulk} [%r1], [%rd1+8192], 16, [%r2];"), "0 bytes past the end of the allocation"),

@@ -127,7 +127,7 @@ fn races_of_more_kinds() {
     );
     barrier(
         "a plain read beside atomics",
-        "@%p1 st.shared.u32 [%r2], 0; @%p1 st.shared.u32 [%r3], 0; bar.sync 0; red.shared.add.u32 [tile], 1; red.shared.add.u32 [tile], 1;\nHERE\nld.shared.u32 %r7, [tile];",
+        "@%p1 st.shared.u32 [%r2], 0; @%p1 st.shared.u32 [%r3], 0; bar.sync 0; red.shared.add.u32 [tile], 1; bar.warp.sync -1;\nHERE\nld.shared.u32 %r7, [tile];",
         &["data race: atomic update of 4 bytes", "by warp 1", "after the read by warp 0"],
     );
     race(
@@ -371,8 +371,6 @@ fn accesses_that_may_meet_are_not_accused() {
         "ld.volatile.shared.u32 %r7, [tile]; @%p1 st.volatile.shared.u32 [tile], 1;",
         "atom.shared.add.u32 %r7, [tile], 1; atom.shared.max.u32 %r7, [tile], 1;",
         "ld.shared.u32 %r7, [tile]; ld.shared.u32 %r7, [tile+4]; bar.sync 0; ld.shared.u32 %r7, [tile];",
-        // Lanes of one warp are taken to run together.
-        "@%p1 st.shared.u32 [%r2], 1; @%p1 ld.shared.u32 %r7, [tile+12];",
     ] {
         let all = "@%p1 st.shared.u32 [%r2], 0; @%p1 st.shared.u32 [%r3], 0; bar.sync 0;";
         run(&format!("{all} {body}")).unwrap_or_else(|e| panic!("{body}: {e}"));

@@ -190,7 +190,7 @@ fn mbarriers_order_what_came_before_the_arrival() {
     lacks(
         "a barrier that others do not know yet",
         "@%p1 mbarrier.init.shared::cta.b64 [%r3], 128; @%p1 st.volatile.shared.u32 [%r2], 1;
-        L: ld.volatile.shared.u32 %r5, [%r2]; setp.eq.u32 %p3, %r5, 0; @%p3 bra L; HERE mbarrier.arrive.shared::cta.b64 _, [%r3];",
+        L: ld.volatile.shared.u32 %r5, [%r2]; setp.eq.u32 %p3, %r5, 0; @%p3 bra L; bar.warp.sync -1; HERE mbarrier.arrive.shared::cta.b64 _, [%r3];",
         "bar.sync 0;",
         &["data race: read of 8 bytes at shared address 0x2000", "with no barrier after the write by warp 0"],
     );

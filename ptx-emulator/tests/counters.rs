@@ -2,6 +2,7 @@
 
 mod common;
 use common::{emulator, module};
+use ptx_emulator::profile::{Demand, Gpu, Roofline, Unit};
 use ptx_emulator::{LaunchConfig, LaunchOptions, LaunchStats, LineCounters, Module};
 
 /// Two blocks of 64 threads: four warps. `%r1` is the lane, `%r2` the shared address of the tile, `%rd1` global memory.
@@ -185,4 +186,32 @@ fn bulk_copies_and_products_count_what_they_move() {
     let stats = run(&format!("setp.eq.u32 %p1, %r1, 0; {store} @%p1 cp.async.bulk.wait_group 0;"), true);
     let copy = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.async.bulk.global")).unwrap();
     assert_eq!((copy.global_store_bytes, copy.global_sectors, copy.shared_load_bytes), (4 * 32, 4, 4 * 32));
+}
+
+/// What bounds a kernel that does nothing but one sort of arithmetic.
+#[test]
+fn arithmetic_of_f64_and_of_integers_bounds_a_kernel() {
+    let demand = |instruction: &str, times: usize| {
+        let stats = run(&instruction.repeat(times), true);
+        Demand::of_launch(&stats).unwrap()
+    };
+    let (double, integer) =
+        (demand("fma.rn.f64 %rd2, %rd2, %rd2, %rd2; ", 1000), demand("mul.lo.s32 %r3, %r3, %r1; ", 1000));
+    assert_eq!((double.double, double.integer, integer.double), (4 * 1000, 0, 0));
+    assert_eq!(integer.integer, 4 * 1000);
+    // Two operations of each lane.
+    assert_eq!(double.flops, 2.0 * 4000.0 * 32.0);
+    let bound = |name: &str, demand: &Demand| Roofline::new(Gpu::named(name).unwrap(), demand).bound();
+    for (gpu, doubles, integers) in
+        [("A100", 32.0, 64.0), ("RTX 4090", 2.0, 64.0), ("H100", 64.0, 64.0), ("H200", 64.0, 64.0)]
+    {
+        let cycles = Gpu::named(gpu).unwrap().cycles();
+        for (demand, unit, rate) in [(&double, Unit::Double, doubles), (&integer, Unit::Integer, integers)] {
+            let bound = bound(gpu, demand);
+            assert_eq!(bound.unit, unit, "{gpu}");
+            assert!((bound.seconds * cycles / (4000.0 * 32.0 / rate) - 1.0).abs() < 1e-9, "{gpu}: {bound:?}");
+        }
+    }
+    // As many schedulers' slots as that: a multiprocessor issues 4 warps a cycle.
+    assert_eq!(bound("B200", &double).unit, Unit::Double);
 }

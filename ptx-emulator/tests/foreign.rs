@@ -2,6 +2,9 @@
 //!
 //! `cargo xtask foreign-ptx` compiles `tests/foreign` into a folder, which `FOREIGN_PTX` names, and runs this.
 
+#[path = "foreign/forms.rs"]
+mod forms;
+
 use half::{bf16, f16};
 use ptx_emulator::{
     Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, Module, Schedule, Swizzle, TensorMap,

@@ -255,7 +255,6 @@ fn single_precision() {
         ("max.f32 %d, %a, %b;", [NZERO, 0, 0], 0),
         ("max.ftz.f32 %d, %a, %b;", [TINY, NZERO, 0], 0),
         ("max.xorsign.abs.f32 %d, %a, %b;", [0xc040_0000, TWO, 0], 0xc040_0000),
-        ("max.f32 %d, %a, %b, %c;", [ONE, THREE, TWO], THREE),
         ("abs.f32 %d, %a;", [0xbf80_0000, 0, 0], ONE),
         ("abs.ftz.f32 %d, %a;", [0x8000_0001, 0, 0], 0),
         ("neg.f32 %d, %a;", [ONE, 0, 0], 0xbf80_0000),

@@ -248,7 +248,7 @@ fn misuse_is_an_error_that_names_the_barrier() {
         ),
         ("INIT mbarrier.inval.shared::cta.b64 [%r1]; ARRIVE", "INIT ARRIVE", "there is no mbarrier"),
         (
-            "INIT mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r1], 2;",
+            "INIT mov.u32 %r30, 2; mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r1], %r30;",
             "INIT mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r1], 1;",
             "a wait for phase parity 2; it is 0 or 1",
         ),

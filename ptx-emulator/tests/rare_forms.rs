@@ -176,7 +176,7 @@ fn atomics_of_vectors() {
         ),
         (
             "mov.b64 %q2, 0; mov.b64 %q1, 5; st.global.b64 [%out], %q1; red.global.add.L2::cache_hint.u64 [%out], %q1, %q2;
-            atom.global.cas.L2::cache_hint.b64 %q3, [%out], 10, 17, %q2; ld.global.b64 %w, [%out]; shl.b64 %q3, %q3, 8; or.b64 %w, %w, %q3;",
+            atom.global.exch.L2::cache_hint.b64 %q3, [%out], 17, %q2; ld.global.b64 %w, [%out]; shl.b64 %q3, %q3, 8; or.b64 %w, %w, %q3;",
             10 << 8 | 17,
         ),
         (
@@ -211,6 +211,77 @@ fn atomics_take_their_operands_and_no_more() {
     ] {
         let error = Module::parse(&common::kernel(atomic)).unwrap_err().to_string();
         assert!(error.contains(part), "{atomic}: {error}");
+    }
+}
+
+/// As NVIDIA's assembler does: `forms_are_those_of_the_assembler` has them from it.
+#[test]
+fn operands_that_a_form_does_not_have_are_refused() {
+    for (statement, part) in [
+        ("setp.eq.u32 %p1, %a, %b, %p2;", "a comparison has a fourth operand only where it combines"),
+        ("set.eq.and.u32.u32 %d, %a, %b;", "a comparison that combines needs a fourth operand"),
+        ("set.eq.u32.u32 %d, %a, %b, %p1;", "a comparison has a fourth operand only where it combines"),
+        ("lop3.and.b32 %d, %a, %b, %c, 0x96;", "`lop3` takes d, a, b, c, a table; or d|p"),
+        ("match.any.sync.b32 %d|%p1, %a, -1;", "`match.any` has no predicate"),
+        (
+            "min.f32 %d, %a, %b, %c;",
+            "`min.f32` of three values needs the target sm_100; the module's is sm_90a",
+        ),
+        ("max.f64 %w, %x, %y, %z;", "`max.f64` has two sources"),
+        ("mbarrier.test_wait.shared.b64 _, [%a], %x;", "wants a predicate"),
+        ("mbarrier.try_wait.parity.shared.b64 %p1, [%a], 2;", "the parity of a phase is 0 or 1, not 2"),
+        (
+            "cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%a], [%in], 24, [%b];",
+            "a bulk copy of 24 bytes; it has a multiple of 16",
+        ),
+        ("createpolicy.range.L2::evict_last.b64 %w;", "has operands that it cannot have"),
+        ("createpolicy.fractional.L2::evict_last.b64 %w, %x;", "has operands that it cannot have"),
+        ("ld.global.u64 %w, [in];", "`ld.global.u64` of a parameter, which lies in `.param`"),
+        ("cvt.rzi.u8.bf16 %h1, %h2;", "there is no `cvt.rzi.u8.bf16`"),
+        ("addc.u16 %h1, %h2, %h3;", "there is no `addc.u16`"),
+        ("atom.global.cas.L2::cache_hint.b32 %d, [%in], %a, %b, %x;", "there is no"),
+    ] {
+        let error = Module::parse(&common::kernel(statement)).unwrap_err().to_string();
+        assert!(error.contains(part), "{statement}: {error}");
+    }
+    let counted = common::kernel("mbarrier.arrive.shared.b64 %w, [%a], 2;");
+    Module::parse(&counted).unwrap_or_else(|e| panic!("{e}"));
+    let error = Module::parse(&counted.replace("sm_90a", "sm_80")).unwrap_err().to_string();
+    assert!(error.contains("with a count needs the target sm_90; the module's is sm_80"), "{error}");
+    let wait = common::kernel("mbarrier.test_wait.acquire.cluster.shared.b64 %p1, [%a], %x;");
+    let error = Module::parse(&wait.replace("sm_90a", "sm_80")).unwrap_err().to_string();
+    assert!(error.contains("needs the target sm_90; the module's is sm_80"), "{error}");
+}
+
+/// From sm_100 on: f32 in both halves of 64 bits, and the least and greatest of three.
+#[test]
+fn pairs_and_threes_of_floats() {
+    let f = |x: f32| u64::from(x.to_bits());
+    let pair = |upper: f32, lower: f32| f(upper) << 32 | f(lower);
+    let (x, y, z) = (pair(3.0, -1.5), pair(0.5, 4.0), pair(10.0, 1.0));
+    let tiny = pair(f32::from_bits(1), 1.0);
+    for (body, inputs, expected) in [
+        ("add.f32x2 %w, %x, %y;", [x, y, z], pair(3.5, 2.5)),
+        ("sub.rn.f32x2 %w, %x, %y;", [x, y, z], pair(2.5, -5.5)),
+        ("mul.f32x2 %x, %x, %y; mov.b64 %w, %x;", [x, y, z], pair(1.5, -6.0)),
+        ("fma.rn.f32x2 %w, %x, %y, %z;", [x, y, z], pair(11.5, -5.0)),
+        ("add.rp.f32x2 %w, %x, %y;", [pair(1.0, 1.0), tiny, 0], pair(1.0 + f32::EPSILON, 2.0)),
+        ("add.rm.f32x2 %w, %x, %y;", [pair(1.0, 1.0), tiny, 0], pair(1.0, 2.0)),
+        ("add.ftz.f32x2 %w, %x, %y;", [0, tiny, 0], pair(0.0, 1.0)),
+        ("min.f32 %d, %a, %b, %c;", [f(3.0), f(-2.0), f(1.0)], f(-2.0)),
+        ("max.NaN.f32 %d, %a, %b, %c;", [f(3.0), NAN, f(1.0)], 0x7fff_ffff),
+    ] {
+        let text = common::kernel(body).replace("sm_90a", "sm_100a").replace("8.3", "8.8");
+        let module = Module::parse(&text).unwrap_or_else(|e| panic!("{body}: {e}"));
+        let emulator = Emulator::new(Config::default());
+        let memory = emulator.alloc(32).unwrap();
+        emulator.write(memory, &inputs.map(u64::to_le_bytes).concat()).unwrap();
+        let shape = LaunchConfig { grid: [1; 3], block: [1; 3], dynamic_shared_bytes: 0 };
+        let args = [memory.to_le_bytes(), (memory + 24).to_le_bytes()];
+        emulator.launch(&module, "test", shape, &[&args[0], &args[1], &[0; 4]]).unwrap();
+        let mut found = [0; 8];
+        emulator.read(memory + 24, &mut found).unwrap();
+        assert_eq!(u64::from_le_bytes(found), expected, "{body}");
     }
 }
 

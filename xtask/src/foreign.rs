@@ -1,5 +1,5 @@
 //! PTX of other compilers on the emulator: installs nvcc, NVRTC and Triton, compiles the kernels of `ptx-emulator/tests/foreign` and holds
-//! what the emulator makes of them against NumPy.
+//! what the emulator makes of them against NumPy; asks NVIDIA's assembler which forms of instructions there are, and holds the emulator's against them.
 
 use crate::command;
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use std::process::Command;
 /// Where the kernels lie, with the versions of the packages that compile them.
 const SOURCES: &str = "ptx-emulator/tests/foreign";
 
-/// Compiles and runs all kernels. `environment` is a folder for the compilers, which are installed where it has none; by default it
+/// Asks for all forms, compiles and runs all kernels. `environment` is a folder for the compilers, which are installed where it has none; by default it
 /// lies in the target folder.
 pub fn check(environment: Option<PathBuf>) -> Result<()> {
     let folder = command::target().join("foreign-ptx");
@@ -17,13 +17,15 @@ pub fn check(environment: Option<PathBuf>) -> Result<()> {
     let cases = folder.join("cases");
     std::fs::create_dir_all(&cases).with_context(|| format!("cannot make {}", cases.display()))?;
     let python = install(&environment)?;
-    let mut build = Command::new(python);
-    build
-        .arg(command::root().join(SOURCES).join("build.py"))
-        .arg(&cases)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("TRITON_CACHE_DIR", folder.join("triton"));
-    command::run(build)?;
+    for script in ["forms.py", "build.py"] {
+        let mut build = Command::new(&python);
+        build
+            .arg(command::root().join(SOURCES).join(script))
+            .arg(&cases)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("TRITON_CACHE_DIR", folder.join("triton"));
+        command::run(build)?;
+    }
     let cases = cases.canonicalize()?.to_string_lossy().into_owned();
     command::cargo_with(
         &["test", "--release", "-p", "ptx-emulator", "--test", "foreign", "--", "--ignored", "--nocapture"],

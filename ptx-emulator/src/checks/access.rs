@@ -1,5 +1,6 @@
 //! Accesses to shared memory: what nearly all are is noted word by word at once, everything else is looked at closely.
 
+use super::lanes::{NONE, SEVERAL};
 use super::order::PARTIES;
 use super::scattered::bytes_of;
 use super::{Access, Cells, Checks, Kind, OPEN, Party, STRONG, Stamp, Wrong};
@@ -15,7 +16,7 @@ impl Checks {
 
     /// As `access`, by lanes one after another of `step` bytes each, `size` in all; `each` of them read the same. The error has how many
     /// bytes before it were good.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn access_lanes(
         &mut self,
         rank: u32,
@@ -31,12 +32,13 @@ impl Checks {
                 self.not_read(offset + at, step).map_err(|wrong| (at, wrong))?;
             }
         }
-        let stamp = Stamp::of(who, bytes_of(offset, size));
+        let several = if each > 1 { SEVERAL } else { 0 };
+        let stamp = self.stamp(who, bytes_of(offset, size) | several);
         let (first, end) = (offset / 4, (offset + size).div_ceil(4));
         let mut word = first;
         while let Some(stuck) = self.plainly((word, end), (first, step, each as u8), stamp, who) {
-            let lane = stamp.lane + (4 * (stuck - first) / step) as u8 * each as u8;
-            self.closely(stuck as u32, Stamp { lane, ..stamp }, kind)
+            let lane = stamp.lane() + (4 * (stuck - first) / step) as u8 * each as u8;
+            self.closely(stuck as u32, stamp.with_lane(lane), kind)
                 .map_err(|wrong| (4 * (stuck - first), wrong))?;
             word = stuck + 1;
         }
@@ -70,22 +72,23 @@ impl Checks {
         let written_time = if copy { OPEN } else { now };
         let words = from as usize..end as usize;
         // Most often all that was done to the words is over for everybody, or was done by the warp itself.
-        if from == first && step >= 4 && self.cells.are_over(words.clone(), stamp.warp, (now, least)) {
-            self.cells.note_all(words, (step as usize / 4, each), stamp, (writes, written_time, now));
+        let lanes = ((step / 4).trailing_zeros(), each);
+        if from == first && step >= 4 && self.cells.are_over(words.clone(), lanes, stamp, (now, least)) {
+            self.cells.note_all(words, lanes, stamp, (writes, written_time, now));
             self.owned += if copy { end - from } else { 0 };
             return None;
         }
-        let (mut lane, mut left) = (stamp.lane + (4 * (from - first) / step) as u8 * each, step);
+        let (mut lane, mut left) = (stamp.lane() + (4 * (from - first) / step) as u8 * each, step);
         let mut stuck = None;
         for word in words {
-            let stamp = Stamp { lane, ..stamp };
+            let stamp = stamp.with_lane(lane);
             // What nearly all accesses are; everything else is looked at closely.
             if !self.cells.is_plain(word, stamp, own, (now, least), writes) {
                 stuck = Some(word as u64);
                 break;
             }
             if copy {
-                self.cells.note_all(word..word + 1, (1, 1), stamp, (writes, OPEN, now));
+                self.cells.note_all(word..word + 1, (0, 1), stamp, (writes, OPEN, now));
             } else if writes {
                 self.cells.note_plain_write(word, stamp, own, now);
             } else {
@@ -105,7 +108,12 @@ impl Checks {
     /// Asynchronous copies to these bytes have been carried out: as writes of the threads that waited.
     pub(crate) fn copied(&mut self, rank: u32, offset: u64, size: u64) {
         let offset = offset + u64::from(rank) * self.stride;
-        self.cells.write_times[(offset / 4) as usize..((offset + size) / 4) as usize].fill(self.now);
+        let copied = (offset / 4) as usize..((offset + size) / 4) as usize;
+        self.cells.write_times[copied.clone()].fill(self.now);
+        for writer in &mut self.cells.writers[copied] {
+            let sync = if writer.sync() == NONE { NONE } else { self.synced[usize::from(writer.warp())] };
+            *writer = writer.with_sync(sync);
+        }
         self.owned -= size / 4;
         words(offset, size).for_each(|(word, bits)| self.written[word] |= bits);
     }
@@ -113,19 +121,23 @@ impl Checks {
     #[inline(never)]
     fn closely(&mut self, word: u32, stamp: Stamp, kind: Kind) -> Result<(), Wrong> {
         let (last, write_time) = (self.cells.writers[word as usize], self.cells.write_times[word as usize]);
-        if write_time >= self.start && last.bytes & stamp.bytes & 0xf != 0 {
+        if write_time >= self.start && last.bytes() & stamp.bytes() & 0xf != 0 {
             if write_time == OPEN {
                 return Err(Wrong::Owned(last.party()));
             }
-            let own = &self.known[usize::from(stamp.warp)];
-            let writer = usize::from(last.warp);
-            let ordered = last.warp == stamp.warp || write_time < own.seen[writer];
+            let own = &self.known[usize::from(stamp.warp())];
+            let writer = usize::from(last.warp());
+            let ordered = last.warp() == stamp.warp() || write_time < own.seen[writer];
             if ordered && kind.bulk && writer < self.warps && write_time >= own.fenced[writer] {
                 return Err(Wrong::NotFenced(last.party()));
             }
-            let both_strong = last.bytes & stamp.bytes & STRONG != 0;
+            let both_strong = last.bytes() & stamp.bytes() & STRONG != 0;
             if !ordered && !both_strong {
                 return Err(Wrong::AfterWrite(last.party()));
+            }
+            let lanes = self.cells.writer_lanes[word as usize];
+            if if kind.writes { last.meets_write(lanes, stamp) } else { last.meets(lanes, stamp) } {
+                return Err(Wrong::AfterWrite(last.party_to(stamp)));
             }
         }
         if kind.writes {
@@ -140,18 +152,21 @@ impl Checks {
     fn note_write(&mut self, word: u32, stamp: Stamp, kind: Kind) -> Result<(), Wrong> {
         let w = word as usize;
         let (read_time, reader) = (self.cells.read_times[w], self.cells.readers[w]);
-        let others = self.cells.read_masks[w] & !(1 << stamp.warp);
-        let overlap = reader.bytes & stamp.bytes & 0xf != 0;
-        let both_strong = reader.bytes & stamp.bytes & STRONG != 0;
+        let others = self.cells.read_masks[w] & !(1 << stamp.warp());
+        let overlap = reader.bytes() & stamp.bytes() & 0xf != 0;
+        let both_strong = reader.bytes() & stamp.bytes() & STRONG != 0;
+        if read_time >= self.start && read_time != OPEN && reader.meets(self.cells.reader_lanes[w], stamp) {
+            return Err(Wrong::AfterRead(reader.party_to(stamp)));
+        }
         if others != 0 && overlap && !both_strong && read_time >= self.start {
-            let clock = &self.known[usize::from(stamp.warp)].seen;
+            let clock = &self.known[usize::from(stamp.warp())].seen;
             let times = self.reads.get(&word).filter(|_| read_time == OPEN);
             // The reads of an earlier block are gone.
             let single = if read_time == OPEN { 0 } else { read_time };
             let races = |w: usize| times.map_or(single, |t| t[w]) >= clock[w];
             if let Some(earlier) = (0..PARTIES).find(|&w| others >> w & 1 != 0 && races(w)) {
-                let last = usize::from(reader.warp);
-                if last != usize::from(stamp.warp) && races(last) {
+                let last = usize::from(reader.warp());
+                if last != usize::from(stamp.warp()) && races(last) {
                     return Err(Wrong::AfterRead(reader.party()));
                 }
                 return Err(Wrong::AfterRead(Party { warp: earlier as u32, lane: None, pc: None }));
@@ -165,7 +180,7 @@ impl Checks {
             (self.cells.read_masks[w], self.cells.read_times[w]) = (0, 0);
             (self.cells.writers[w], self.cells.write_times[w]) = (stamp, OPEN);
         } else {
-            self.cells.note_plain_write(w, stamp, 1 << stamp.warp, self.now);
+            self.cells.note_plain_write(w, stamp, 1 << stamp.warp(), self.now);
         }
         Ok(())
     }
@@ -173,14 +188,14 @@ impl Checks {
     pub(super) fn note_read(&mut self, word: u32, stamp: Stamp) {
         let w = word as usize;
         let (read_time, read_mask) = (self.cells.read_times[w], &mut self.cells.read_masks[w]);
-        let own = 1 << stamp.warp;
+        let own = 1 << stamp.warp();
         // Reads that are ordered before this one need not be remembered: what is ordered after this one is after them.
         let single = read_time != OPEN;
         let old = *read_mask == 0 || single && (read_time < self.start || *read_mask == own);
         if *read_mask == own && read_time == self.now {
             return self.cells.note_plain_read(w, stamp, own, self.now);
         }
-        if old || single && read_time < self.least[usize::from(stamp.warp)] {
+        if old || single && read_time < self.least[usize::from(stamp.warp())] {
             (self.cells.read_times[w], *read_mask, self.cells.readers[w]) = (self.now, own, stamp);
             return;
         }
@@ -192,42 +207,45 @@ impl Checks {
                 }
                 self.cells.read_times[w] = OPEN;
             }
-            times[usize::from(stamp.warp)] = self.now;
+            times[usize::from(stamp.warp())] = self.now;
         }
         *read_mask |= own;
-        let bytes = if self.cells.readers[w].bytes == stamp.bytes { stamp.bytes } else { 0 };
-        self.cells.readers[w] = Stamp { bytes, ..stamp };
+        let bytes = if self.cells.readers[w].plain() == stamp.plain() { stamp.bytes() } else { 0 };
+        self.cells.readers[w] = stamp.with_bytes(bytes);
     }
 }
 
 impl Cells {
-    /// Whether all that was done to these words came before what the warp does now: before the time `least`, or by the warp itself.
+    /// Whether all that was done to these words came before what the lanes do now: before the time `least`, or by the warp itself and
+    /// before its last barrier, or by the same lane. `2^step` words and `each` lanes for each.
     #[inline(always)]
-    fn are_over(&self, words: Range<usize>, warp: u8, (now, least): (u32, u32)) -> bool {
+    fn are_over(
+        &self,
+        words: Range<usize>,
+        (step, each): (u32, u8),
+        who: Stamp,
+        (now, least): (u32, u32),
+    ) -> bool {
         let latest = |times: &[u32]| times.iter().fold(0, |latest, &time| latest.max(time));
         if latest(&self.read_times[words.clone()]) >= least {
             return false;
         }
         let written = latest(&self.write_times[words.clone()]);
-        written < least
-            || written <= now && self.writers[words].iter().fold(0, |all, w| all | (w.warp ^ warp)) == 0
+        written < least || written <= now && who.come_after(&self.writers[words], step, each)
     }
 
-    /// Notes an access to words of which `are_over` is true, by lanes of `step` words, `each` for the same.
+    /// Notes an access to words of which `are_over` is true.
     #[inline(always)]
     fn note_all(
         &mut self,
         words: Range<usize>,
-        (step, each): (usize, u8),
+        (step, each): (u32, u8),
         stamp: Stamp,
         (writes, written_time, now): (bool, u32, u32),
     ) {
         let stamps = if writes { &mut self.writers } else { &mut self.readers };
-        for (stamps, lane) in stamps[words.clone()].chunks_mut(step).zip((stamp.lane..).step_by(each.into()))
-        {
-            stamps.fill(Stamp { lane, ..stamp });
-        }
-        let (time, mask) = if writes { (0, 0) } else { (now, 1 << stamp.warp) };
+        stamp.fill(&mut stamps[words.clone()], step, each);
+        let (time, mask) = if writes { (0, 0) } else { (now, 1 << stamp.warp()) };
         if writes {
             self.write_times[words.clone()].fill(written_time);
         }

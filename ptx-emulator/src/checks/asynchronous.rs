@@ -1,6 +1,6 @@
 //! Reads of the async proxy, which go on until somebody waits for them: bulk copies out of shared memory, operands of `wgmma`.
 
-use super::{Access, Cells, Checks, Kind, Party, Stamp, Wrong};
+use super::{Access, Cells, Checks, Kind, Stamp, Wrong};
 use std::sync::Arc;
 
 /// Pieces of 16 bytes, ascending, counted from the first of all blocks' shared memory.
@@ -47,7 +47,7 @@ impl Checks {
                 self.access(rank, at.into(), 16, Access { kind: READS, ..who }).map_err(|w| (at, w))?;
             }
         }
-        let by = Stamp { pc: who.pc, warp: who.warp as u8, lane: who.lane as u8, bytes: 0xf };
+        let by = self.stamp(Access { kind: READS, ..who }, 0xf);
         self.next_reading += 1;
         self.readings.push(Reading { number: self.next_reading, pieces: Arc::clone(pieces), by });
         Ok(self.next_reading)
@@ -66,7 +66,7 @@ impl Checks {
         let writers = self.cells.writers.as_chunks::<WORDS>().0;
         pieces.iter().all(|&piece| {
             let piece = piece as usize;
-            let late = |(time, writer): (&u32, &Stamp)| *time >= before[usize::from(writer.warp)];
+            let late = |(time, writer): (&u32, &Stamp)| *time >= before[usize::from(writer.warp())];
             !times[piece].iter().zip(&writers[piece]).map(late).fold(false, |any, late| any | late)
                 && self.written[piece / 4] >> (piece % 4 * 16) & 0xffff == 0xffff
         })
@@ -76,7 +76,7 @@ impl Checks {
     pub(crate) fn end_read(&mut self, number: u64) {
         let Some(place) = self.readings.iter().position(|r| r.number == number) else { return };
         let Reading { pieces, by, .. } = self.readings.swap_remove(place);
-        let (now, least, own) = (self.now, self.least[usize::from(by.warp)], 1 << by.warp);
+        let (now, least, own) = (self.now, self.least[usize::from(by.warp())], 1 << by.warp());
         for &piece in pieces.iter() {
             let piece = piece as usize;
             let Cells { read_times, read_masks, readers, .. } = &mut self.cells;
@@ -86,7 +86,7 @@ impl Checks {
             if times.iter().fold(true, |all, time| all & (*time < least)) {
                 (*times, *masks, *readers) = ([now; WORDS], [own; WORDS], [by; WORDS]);
             } else if times.iter().fold(true, |all, time| all & (*time == now))
-                && readers.iter().fold(true, |all, reader| all & (reader.bytes == by.bytes))
+                && readers.iter().fold(true, |all, reader| all & (reader.plain() == by.bytes()))
             {
                 masks.iter_mut().for_each(|mask| *mask |= own);
                 *readers = [by; WORDS];
@@ -104,11 +104,7 @@ impl Checks {
             reading.pieces.get(next).is_some_and(|&piece| 16 * u64::from(piece) < at + size)
         };
         match self.readings.iter().find(overlaps) {
-            Some(Reading { by, .. }) => Err(Wrong::StillRead(Party {
-                warp: by.warp.into(),
-                lane: Some(by.lane.into()),
-                pc: Some(by.pc),
-            })),
+            Some(Reading { by, .. }) => Err(Wrong::StillRead(by.party())),
             None => Ok(()),
         }
     }

@@ -248,6 +248,9 @@ impl Checks {
             }
         }
         drop(held);
+        if own != 0 || !found.is_empty() {
+            self.sync_lanes(warp as u32);
+        }
         let known = &mut self.known[warp];
         known.seen[warp] = known.seen[warp].max(own);
         for (from, released) in found {

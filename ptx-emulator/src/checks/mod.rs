@@ -6,14 +6,16 @@
 //! if one of them writes, they are of different parties, and neither is ordered before the other. Bulk copies and `wgmma` see
 //! what threads wrote only if a proxy fence came between as well (`asynchronous`). Atomic and volatile accesses hand order on
 //! where fences go with them (`flags`), to other clusters too, with which a cluster shares global memory (`global`). Lanes of one
-//! warp are taken to run together.
+//! warp race in shared memory where no barrier of the warp is between (`lanes`), and are taken to run together in global memory.
 
 mod access;
 mod asynchronous;
 mod flags;
 mod global;
+mod lanes;
 mod order;
 mod scattered;
+mod stamp;
 
 pub(crate) use asynchronous::{Pieces, READS, WRITES};
 pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
@@ -24,38 +26,15 @@ use crate::memory::words;
 use asynchronous::Reading;
 use flags::{Fences, SharedFlags};
 use global::{Acquired, Writer};
+use lanes::Lanes;
 use order::{Clock, Phase};
+use stamp::{STRONG, Stamp};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A time that is not over: of a write whose copy is under way, when nobody may touch the bytes; of the reads of a word that are in
 /// `Checks::reads`.
 const OPEN: u32 = u32::MAX;
-/// In `Stamp::bytes`, an atomic or volatile access: two of them do not race.
-const STRONG: u8 = 0x20;
-
-/// Where an access was.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stamp {
-    pc: u32,
-    warp: u8,
-    lane: u8,
-    /// The bytes of the word in the low four bits, and `STRONG`; no bytes where several accesses disagree.
-    bytes: u8,
-}
-
-impl Stamp {
-    /// Of an access to bytes of a word.
-    fn of(who: Access, bytes: u8) -> Stamp {
-        let strong = if who.kind.strong { STRONG } else { 0 };
-        Stamp { pc: who.pc, warp: who.warp as u8, lane: who.lane as u8, bytes: bytes | strong }
-    }
-
-    fn party(self) -> Party {
-        Party { warp: self.warp.into(), lane: Some(self.lane.into()), pc: Some(self.pc) }
-    }
-}
-
 /// Who touched each word of shared memory.
 #[derive(Debug, Default)]
 struct Cells {
@@ -66,6 +45,9 @@ struct Cells {
     read_times: Vec<u32>,
     read_masks: Vec<u64>,
     readers: Vec<Stamp>,
+    /// Lanes of accesses that are `UNCLEAR`.
+    writer_lanes: Vec<Lanes>,
+    reader_lanes: Vec<Lanes>,
 }
 
 impl Cells {
@@ -77,6 +59,8 @@ impl Cells {
             read_times: vec![0; words],
             read_masks: vec![0; words],
             readers: stamps(),
+            writer_lanes: vec![Lanes::default(); words],
+            reader_lanes: vec![Lanes::default(); words],
         }
     }
 
@@ -90,7 +74,7 @@ impl Cells {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Party {
     pub warp: u32,
-    /// Unknown for the earlier of several readers.
+    /// Unknown for the earlier of several readers, and for one of several lanes.
     pub lane: Option<u32>,
     pub pc: Option<u32>,
 }
@@ -100,9 +84,9 @@ pub(crate) struct Party {
 pub(crate) enum Wrong {
     /// A byte that nobody wrote.
     Unwritten,
-    /// A write of another warp is not ordered before this access.
+    /// A write of another warp or lane is not ordered before this access.
     AfterWrite(Party),
-    /// A read of another warp is not ordered before this write.
+    /// A read of another warp or lane is not ordered before this write.
     AfterRead(Party),
     /// An asynchronous copy to these bytes has not been waited for.
     Owned(Party),
@@ -166,6 +150,8 @@ pub(crate) struct Checks {
     cluster: u64,
     /// The record of each warp's accesses to global memory since it last handed on what it did; 0: none yet.
     record: [u32; PARTIES],
+    /// How often the lanes of each warp have met at a barrier, from 1 to 255 and again.
+    synced: [u8; PARTIES],
     writer: Writer,
     fences: Vec<Fences>,
     shared_flags: SharedFlags,
@@ -203,6 +189,7 @@ impl Checks {
             global,
             cluster: 0,
             record: [0; PARTIES],
+            synced: [1; PARTIES],
             writer: Writer::default(),
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
             shared_flags: SharedFlags::default(),
@@ -232,6 +219,14 @@ impl Checks {
         // Events at the cluster's first time are ordered before nobody else yet.
         self.known.fill(Knowledge::at(self.now));
         self.least = [self.now; PARTIES];
+    }
+
+    /// The stamp of an access to bytes of a word.
+    #[inline(always)]
+    fn stamp(&self, who: Access, bytes: u8) -> Stamp {
+        let strong = if who.kind.strong { STRONG } else { 0 };
+        let sync = if who.kind.bulk { lanes::NONE } else { self.synced[who.warp as usize] };
+        Stamp::new(who.pc, (who.warp, who.lane), bytes | strong, sync)
     }
 
     /// Bytes of local memory have been written; `at` counts from the first thread's first byte.

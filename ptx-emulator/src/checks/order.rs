@@ -84,6 +84,7 @@ impl Checks {
             self.known[w].clone_from(&barrier);
             self.record[w] = 0;
             self.note_least(w);
+            self.sync_lanes(w as u32);
         }
     }
 
@@ -120,6 +121,7 @@ impl Checks {
         let done = self.phase(barrier).done.clone();
         self.known[warp as usize].merge(&done);
         self.note_least(warp as usize);
+        self.sync_lanes(warp);
     }
 
     /// A warp's proxy fence: all that it has done and seen is there for the async proxy.
@@ -148,7 +150,7 @@ impl Checks {
         let party = self.party_of(barrier);
         let at = offset + u64::from(rank) * self.stride;
         for writer in &mut self.cells.writers[(at / 4) as usize..((at + size) / 4) as usize] {
-            writer.warp = party as u8;
+            *writer = writer.with_warp(party as u8);
         }
         self.copied(rank, offset, size);
     }

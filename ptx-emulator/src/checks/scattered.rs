@@ -1,6 +1,7 @@
 //! Accesses of a warp to words of shared memory that do not lie one after another, or to parts of words: all lanes in one pass where
 //! nothing is wrong with any of them.
 
+use super::lanes::{Lanes, SEVERAL, UNCLEAR};
 use super::{Access, Cells, Checks, Kind, STRONG, Stamp};
 use crate::ops::{LANES, lanes_of};
 
@@ -10,20 +11,59 @@ pub(super) fn bytes_of(offset: u64, size: u64) -> u8 {
     if size < 4 { ((1u8 << size) - 1) << (offset % 4) } else { 0xf }
 }
 
-impl Cells {
-    /// How an access to bytes of a word differs from what is noted of it; 0: the warp has done as much since anything was ordered, and
+/// What is noted of accesses like one: of reads, or of writes.
+struct Noted<'c> {
+    stamps: &'c [Stamp],
+    times: &'c [u32],
+    masks: &'c [u64],
+    lanes: &'c [Lanes],
+    now: u32,
+    /// Bits of a word's mask to invert, and those that must be 0 then: writes come where nobody else has read, reads where the warp has.
+    inverted: u64,
+    clear: u64,
+}
+
+impl Noted<'_> {
+    /// How a lane's access to `WORDS` words differs from what is noted of them; 0: the warp has done as much since anything was ordered, and
     /// nobody else since, so that noting it again would change no more than the place in the program.
     #[inline(always)]
-    fn differs(&self, word: usize, who: Stamp, own: u64, now: u32, writes: bool) -> u64 {
-        let noted = if writes { self.writers[word] } else { self.readers[word] };
-        let bytes = u8::from((noted.bytes ^ who.bytes) & STRONG != 0) | who.bytes & !noted.bytes;
-        let time = if writes { self.write_times[word] } else { self.read_times[word] } ^ now;
-        let parties = if writes {
-            self.read_masks[word] & !own | u64::from(noted.warp ^ who.warp)
+    fn beyond<const WORDS: usize>(&self, first: usize, who: Stamp) -> u64 {
+        let words = first..first + WORDS;
+        let (stamps, times) = (&self.stamps[words.clone()], &self.times[words.clone()]);
+        let masks = &self.masks[words];
+        let mut beyond = 0;
+        for k in 0..WORDS {
+            let others = (masks[k] ^ self.inverted) & self.clear;
+            beyond |= who.beyond(stamps[k]) | u64::from(times[k] ^ self.now) | others;
+        }
+        beyond
+    }
+
+    /// As `beyond`, of a part of a word.
+    #[inline(always)]
+    fn part_beyond(&self, word: usize, who: Stamp) -> u64 {
+        let noted = self.stamps[word];
+        let mut beyond = who.beyond(noted);
+        if beyond != 0 && noted.bytes() & UNCLEAR != 0 {
+            let clear = noted.with_lane(who.lane()).with_bytes(noted.bytes() & !UNCLEAR);
+            beyond = who.beyond(clear) | u64::from(!self.lanes[word].has(who));
+        }
+        beyond | u64::from(self.times[word] ^ self.now) | (self.masks[word] ^ self.inverted) & self.clear
+    }
+}
+
+impl Cells {
+    /// What is noted of accesses of a warp, whose bit is `own`.
+    #[inline(always)]
+    fn noted(&self, own: u64, now: u32, writes: bool) -> Noted<'_> {
+        let masks = &self.read_masks;
+        if writes {
+            let (stamps, times, lanes) = (&self.writers, &self.write_times, &self.writer_lanes);
+            Noted { stamps, times, masks, lanes, now, inverted: 0, clear: !own }
         } else {
-            !self.read_masks[word] & own
-        };
-        u64::from(bytes) | u64::from(time) | parties
+            let (stamps, times, lanes) = (&self.readers, &self.read_times, &self.reader_lanes);
+            Noted { stamps, times, masks, lanes, now, inverted: own, clear: own }
+        }
     }
 
     /// Whether an access to bytes of a word is what nearly all are: nothing that it could race with, nothing that needs a closer look.
@@ -37,9 +77,13 @@ impl Cells {
         writes: bool,
     ) -> bool {
         let (written, read, mask) = (self.write_times[word], self.read_times[word], self.read_masks[word]);
-        let after_write = written < least || written <= now && self.writers[word].warp == who.warp;
-        let own_reads = read <= now && mask & !own == 0;
-        let same_reads = !writes && read == now && self.readers[word].bytes == who.bytes;
+        let (writer, reader) = (self.writers[word], self.readers[word]);
+        let lanes = self.writer_lanes[word];
+        let meets = if writes { writer.meets_write(lanes, who) } else { writer.meets(lanes, who) };
+        let after_write = written < least || written <= now && writer.warp() == who.warp() && !meets;
+        let own_reads =
+            read <= now && mask & !own == 0 && !(writes && reader.meets(self.reader_lanes[word], who));
+        let same_reads = !writes && read == now && reader.plain() == who.plain();
         after_write && (read < least || own_reads || same_reads)
     }
 
@@ -48,12 +92,13 @@ impl Cells {
     pub(super) fn note_plain_write(&mut self, word: usize, who: Stamp, own: u64, now: u32) {
         // Bytes that the warp writes at one time are one access.
         let last = self.writers[word];
-        let joins =
-            self.write_times[word] == now && last.warp == who.warp && (last.bytes ^ who.bytes) & STRONG == 0;
-        self.writers[word] = Stamp { bytes: who.bytes | if joins { last.bytes } else { 0 }, ..who };
+        let joins = self.write_times[word] == now
+            && last.warp() == who.warp()
+            && (last.bytes() ^ who.bytes()) & STRONG == 0;
+        self.writers[word] = if joins { who.joined(last, &mut self.writer_lanes[word]) } else { who };
         self.write_times[word] = now;
         // What comes after a weak write comes after the own reads at its time, which need not be forgotten.
-        if who.bytes & STRONG != 0 || self.read_times[word] != now || self.read_masks[word] != own {
+        if who.bytes() & STRONG != 0 || self.read_times[word] != now || self.read_masks[word] != own {
             (self.read_times[word], self.read_masks[word]) = (0, 0);
         }
     }
@@ -64,24 +109,32 @@ impl Cells {
         let (last, at_once) = (self.readers[word], self.read_times[word] == now);
         let mask = if at_once { self.read_masks[word] } else { 0 };
         // Bytes that the warp reads at one time are one access; those of several warps are the same.
-        let joins = mask == own && (last.bytes ^ who.bytes) & STRONG == 0;
-        self.readers[word] = Stamp { bytes: who.bytes | if joins { last.bytes } else { 0 }, ..who };
+        let joins = at_once && last.warp() == who.warp() && (last.bytes() ^ who.bytes()) & STRONG == 0;
+        self.readers[word] = if joins { who.joined(last, &mut self.reader_lanes[word]) } else { who };
         (self.read_times[word], self.read_masks[word]) = (now, mask | own);
     }
 }
 
 impl Checks {
     /// Whether an access of whole words to a block's shared memory is one that has been checked and noted before, with nothing since
-    /// that ordered anything, nor any access of others that it would race with.
+    /// that ordered anything, nor any access of others that it would race with. As `access_lanes`.
     #[inline(always)]
-    pub(crate) fn is_noted(&self, rank: u32, offset: u64, size: u64, who: Access) -> bool {
+    pub(crate) fn is_noted(
+        &self,
+        rank: u32,
+        offset: u64,
+        (size, step): (u64, u64),
+        each: u32,
+        who: Access,
+    ) -> bool {
         if !(offset | size).is_multiple_of(4) || !self.may_be_noted(who.kind) {
             return false;
         }
         let offset = offset + u64::from(rank) * self.stride;
-        let (stamp, own, now) = (Stamp::of(who, 0xf), 1 << who.warp, self.now);
+        let (stamp, own, now) =
+            (self.stamp(who, 0xf | if each > 1 { SEVERAL } else { 0 }), 1 << who.warp, self.now);
         let words = (offset / 4) as usize..((offset + size) / 4) as usize;
-        let Cells { writers, write_times, read_times, read_masks, readers } = &self.cells;
+        let Cells { writers, write_times, read_times, read_masks, readers, .. } = &self.cells;
         let (noted, times) = if who.kind.writes { (writers, write_times) } else { (readers, read_times) };
         let times = times[words.clone()].iter().fold(0, |all, time| all | (time ^ now));
         let parties = if who.kind.writes {
@@ -89,11 +142,10 @@ impl Checks {
         } else {
             read_masks[words.clone()].iter().fold(0, |all, mask| all | !mask & own)
         };
-        let strange = |noted: &Stamp| {
-            noted.bytes ^ stamp.bytes | if who.kind.writes { noted.warp ^ stamp.warp } else { 0 }
-        };
-        let noted = noted[words].iter().fold(0, |all, noted| all | strange(noted));
-        u64::from(times) | parties | u64::from(noted) == 0
+        if u64::from(times) | parties != 0 {
+            return false;
+        }
+        stamp.are_in(&noted[words], (step / 4).trailing_zeros(), each as u8)
     }
 
     fn may_be_noted(&self, kind: Kind) -> bool {
@@ -120,15 +172,30 @@ impl Checks {
         let base = u64::from(rank) * self.stride;
         let words = size.div_ceil(4) as usize;
         let first = |l: usize| ((base + offsets[l]) / 4) as usize;
-        let stamp = Stamp::of(who, 0);
-        let by = |l: usize| Stamp { lane: l as u8, bytes: stamp.bytes | bytes_of(offsets[l], size), ..stamp };
-        let mut differ = 0;
-        for l in 0..LANES {
-            for word in first(l)..first(l) + words {
-                differ |= self.cells.differs(word, by(l), own, now, writes);
+        let stamp = self.stamp(who, 0);
+        let by = |l: usize| {
+            // Inactive lanes do as the first active one.
+            let lane = if m >> l & 1 != 0 { l as u32 } else { m.trailing_zeros() };
+            stamp.with_lane(lane as u8).with_bytes(stamp.bytes() | bytes_of(offsets[l], size))
+        };
+        let noted = self.cells.noted(own, now, writes);
+        let mut beyond = 0;
+        if size < 4 {
+            for l in 0..LANES {
+                beyond |= noted.part_beyond(first(l), by(l));
+            }
+        } else if words == 4 {
+            for l in 0..LANES {
+                beyond |= noted.beyond::<4>(first(l), by(l));
+            }
+        } else {
+            for l in 0..LANES {
+                for word in first(l)..first(l) + words {
+                    beyond |= noted.beyond::<1>(word, by(l));
+                }
             }
         }
-        if differ == 0 {
+        if beyond == 0 {
             return true;
         }
         let mask = (1u64 << size) - 1;

@@ -360,6 +360,8 @@ fn gpu(roofline: &Roofline) -> Value {
         "clock_hertz": gpu.clock,
         "issue_per_cycle": gpu.issue,
         "f32_per_cycle": gpu.float,
+        "f64_per_cycle": gpu.double,
+        "integers_per_cycle": gpu.integer,
         "special_per_cycle": gpu.special,
         "matrix_half_per_cycle": gpu.matrix.half_in_f32,
         "mma_share": gpu.mma_share,

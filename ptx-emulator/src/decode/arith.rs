@@ -5,7 +5,7 @@ use super::function::{Decoded, FunctionDecoder, operands, type_of};
 use crate::numeric::round::Round;
 use crate::ops::lanes::{M1, M2, M3};
 use crate::ops::real::{BF16, F16, F32, F64, Two};
-use crate::ops::{Run, float, int, pick};
+use crate::ops::{Run, bits, float, int, pick};
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::Type;
 
@@ -98,6 +98,9 @@ impl FunctionDecoder<'_, '_> {
     }
 
     fn binary(&mut self, s: &Statement) -> Decoded {
+        if s.has("f32x2") {
+            return self.two_floats(s);
+        }
         let ty = type_of(s)?;
         if s.opcode == "addc" || s.opcode == "subc" || s.has("cc") {
             return self.carried(s, ty);
@@ -130,6 +133,10 @@ impl FunctionDecoder<'_, '_> {
     /// `min` and `max` of three values.
     fn three_way(&mut self, s: &Statement, ty: Type) -> Decoded {
         let [d, a, b, c] = operands(s)?;
+        if ty != Type::F32 || s.has("xorsign") {
+            return Err(format!("`{}` has two sources", s.mnemonic()));
+        }
+        self.needs(100, &format!("`{}` of three values", s.mnemonic()))?;
         let (a, b, c) = (self.src(a, ty)?, self.src(b, ty)?, self.src(c, ty)?);
         let d = self.dst(d, ty)?;
         let run = float_binary(s, ty)?;
@@ -138,6 +145,36 @@ impl FunctionDecoder<'_, '_> {
         self.emit_op(run, temp, &[a, b]);
         self.restore(after);
         self.emit_op(run, d, &[temp, c]);
+        Ok(())
+    }
+
+    /// `.f32x2`: the same operation on both halves of 64 bits.
+    fn two_floats(&mut self, s: &Statement) -> Decoded {
+        let run = if s.opcode == "fma" { fma(s, Type::F32)? } else { float_binary(s, Type::F32)? };
+        let wanted = if s.opcode == "fma" { 4 } else { 3 };
+        let (Some((d, sources)), true) = (s.operands.split_first(), s.operands.len() == wanted) else {
+            return Err(format!("`{}` takes {wanted} operands, not {}", s.opcode, s.operands.len()));
+        };
+        let mut halves: [Vec<u32>; 2] = Default::default();
+        for source in sources {
+            let source = self.src(source, Type::B64)?;
+            let parts = [0; 2].map(|_| self.temp(Class::Word));
+            let mut unpack = self.blank(pick::<bits::Unpack>());
+            (unpack.a, unpack.b, unpack.n, unpack.imm, unpack.e) = (source, self.list(&parts), 2, 32, 1);
+            self.emit(unpack);
+            for (half, part) in halves.iter_mut().zip(parts) {
+                half.push(part);
+            }
+        }
+        let results = halves.map(|half| {
+            let result = self.temp(Class::Word);
+            self.emit_op(run, result, &half);
+            result
+        });
+        let d = self.dst(d, Type::B64)?;
+        let mut pack = self.blank(pick::<bits::Pack>());
+        (pack.d, pack.a, pack.n, pack.imm, pack.e) = (d, self.list(&results), 2, 32, 1);
+        self.emit(pack);
         Ok(())
     }
 
@@ -163,6 +200,9 @@ impl FunctionDecoder<'_, '_> {
     }
 
     fn ternary(&mut self, s: &Statement) -> Decoded {
+        if s.has("f32x2") {
+            return self.two_floats(s);
+        }
         let ty = type_of(s)?;
         let [d, a, b, c] = operands(s)?;
         let wide = s.has("wide");
@@ -179,15 +219,11 @@ impl FunctionDecoder<'_, '_> {
             let flags = u32::from(s.opcode == "madc") | u32::from(s.has("cc")) << 1;
             return self.emit_carry(ty, flags, d, product, c);
         }
-        let ftz = s.has("ftz");
         let run = match s.opcode.as_str() {
             "sad" => int_run!(ty, M3, Sad),
             "mad24" if s.has("sat") => pick::<M3<int::Mad24HiSat<i32>>>(),
             "mad24" => mul24(ty, s.has("hi"), true)?,
-            _ if ty.is_float() => match round_of(s) {
-                Round::Nearest => real_run!(ty, ftz, M3, Fma),
-                round => directed_run!(ty, ftz, round, M3, FmaIn),
-            },
+            _ if ty.is_float() => fma(s, ty)?,
             _ if wide => int_wide(ty, true)?,
             _ if s.has("hi") && s.has("sat") => int_run!(ty, M3, MadHiSat),
             _ if s.has("hi") => int_run!(ty, M3, MadHi),
@@ -222,6 +258,14 @@ pub(super) fn doubled(ty: Type) -> Type {
         Type::S32 => Type::S64,
         _ => Type::U64,
     }
+}
+
+fn fma(s: &Statement, ty: Type) -> Decoded<Run> {
+    let ftz = s.has("ftz");
+    Ok(match round_of(s) {
+        Round::Nearest => real_run!(ty, ftz, M3, Fma),
+        round => directed_run!(ty, ftz, round, M3, FmaIn),
+    })
 }
 
 fn int_wide(ty: Type, add: bool) -> Decoded<Run> {

@@ -173,7 +173,7 @@ impl FunctionDecoder<'_, '_> {
     fn lop3(&mut self, s: &Statement) -> Decoded {
         let (d, p, [a, b, c, table], q) = match s.operands.as_slice() {
             [Operand::Pair(d, p), a, b, c, table, q] => (&**d, Some(&**p), [a, b, c, table], Some(q)),
-            [d, a, b, c, table] => (d, None, [a, b, c, table], None),
+            [d, a, b, c, table] if s.modifiers.len() == 1 => (d, None, [a, b, c, table], None),
             _ => return Err("`lop3` takes d, a, b, c, a table; or d|p, a, b, c, a table, q".into()),
         };
         let Operand::Int(table) = table else { return Err("the table of `lop3` must be a constant".into()) };
@@ -246,13 +246,7 @@ impl FunctionDecoder<'_, '_> {
         let pair = matches!(ty, Type::F16x2 | Type::BF16x2);
         let mut instr = self.blank(setp_run(ty, s.has("ftz"))?);
         (instr.a, instr.b) = (self.src(a, ty)?, self.src(b, ty)?);
-        if let [c] = rest {
-            let (c, negated) = self.predicate(c)?;
-            instr.c = c;
-            code |= if negated { COMBINE_NOT } else { 0 };
-        } else if code & 0x30 != 0 {
-            return Err("a comparison that combines needs a fourth operand".into());
-        }
+        code |= self.combined(&mut instr, code, rest)?;
         match target {
             Operand::Pair(..) if !pair && matches!(ty, Type::F16 | Type::BF16) => {
                 return Err(format!(
@@ -272,6 +266,22 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
+    /// The predicate that a comparison with `.and`, `.or` or `.xor` has as its fourth operand, and no other; the flag of a negated one.
+    fn combined(&mut self, instr: &mut crate::ops::Instr, code: u32, rest: &[Operand]) -> Decoded<u32> {
+        match (code & 0x30 != 0, rest) {
+            (false, []) => Ok(0),
+            (true, [c]) => {
+                let (c, negated) = self.predicate(c)?;
+                instr.c = c;
+                Ok(if negated { COMBINE_NOT } else { 0 })
+            }
+            (true, _) => Err("a comparison that combines needs a fourth operand".into()),
+            (false, _) => {
+                Err("a comparison has a fourth operand only where it combines: `.and`, `.or`, `.xor`".into())
+            }
+        }
+    }
+
     /// `set`: a comparison, then all ones or 1.0 where it holds.
     fn set(&mut self, s: &Statement) -> Decoded {
         let [to, from] = types(s)[..] else { return Err("`set` names two types".into()) };
@@ -281,11 +291,7 @@ impl FunctionDecoder<'_, '_> {
         };
         let mut instr = self.blank(setp_run(from, s.has("ftz"))?);
         (instr.a, instr.b) = (self.src(a, from)?, self.src(b, from)?);
-        if let [c] = rest {
-            let (c, negated) = self.predicate(c)?;
-            instr.c = c;
-            code |= if negated { COMBINE_NOT } else { 0 };
-        }
+        code |= self.combined(&mut instr, code, rest)?;
         instr.d = self.temp(Class::Pred);
         let p = instr.d;
         if matches!(from, Type::F16x2 | Type::BF16x2) {

@@ -114,6 +114,11 @@ impl FunctionDecoder<'_, '_> {
         }
         listed(&mut list, &shared);
         listed(&mut list[4..], &other);
+        if let Operand::Int(size) = size
+            && size % 16 != 0
+        {
+            return Err(format!("a bulk copy of {size} bytes; it has a multiple of 16"));
+        }
         list[12] = self.src(size, Type::U32)?;
         self.barrier_and_mask(rest, to_shared, multicast, &mut list).ok_or_else(wrong)??;
         self.emit_reducing(flags, &list, reduction);

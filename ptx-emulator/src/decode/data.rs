@@ -138,7 +138,11 @@ impl FunctionDecoder<'_, '_> {
     }
 
     pub(super) fn address(&mut self, s: &Statement, operand: &Operand) -> Decoded<Address> {
-        let address = self.address_in(Self::space(s), operand)?;
+        let space = Self::space(s);
+        let address = self.address_in(space, operand)?;
+        if address.parameter.is_some() && space != Space::Param {
+            return Err(format!("`{}` of a parameter, which lies in `.param`", s.mnemonic()));
+        }
         Ok(Address { cluster: s.has("shared::cluster"), ..address })
     }
 

@@ -176,6 +176,15 @@ pub(super) fn knows(opcode: &str) -> bool {
     FORMS.of.contains_key(opcode)
 }
 
+/// Refuses what has a form, but with these operands only from a later target on.
+pub(super) fn needs(capability: u32, what: &str, target: &str) -> Result<(), String> {
+    let needed = Target { capability, kind: Kind::Later };
+    if needed.is_met_by(target) {
+        return Ok(());
+    }
+    Err(format!("{what} needs the target {needed}; the module's is {target}"))
+}
+
 /// How many forms an error names at most.
 const NAMED: usize = 4;
 

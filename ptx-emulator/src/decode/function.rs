@@ -159,6 +159,11 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         self.function.is_entry
     }
 
+    /// Refuses something that only later targets have.
+    pub(super) fn needs(&self, capability: u32, what: &str) -> Decoded {
+        super::forms::needs(capability, what, &self.context.module.target)
+    }
+
     pub(super) fn truth(&mut self) -> u32 {
         self.context.frame.constant(Class::Pred, u64::from(u32::MAX))
     }

@@ -206,9 +206,16 @@ impl FunctionDecoder<'_, '_> {
         let (true, Some(d)) = (known, s.operands.first()) else {
             return Err(format!("there is no `{}`, or it is not supported", s.mnemonic()));
         };
-        let most = if s.has("range") { 4 } else { 2 };
-        if s.operands.len() > most {
-            return Err(format!("`{}` has too many operands", s.mnemonic()));
+        // PTX manual: `.fractional d{, fraction}`, `.range d, [a], primary, total`, `.cvt.L2 d, property`.
+        let fits = match s.operands.as_slice() {
+            [_] => s.has("fractional"),
+            [_, Operand::F32(_) | Operand::F64(_)] => s.has("fractional"),
+            [_, _] => s.has("cvt"),
+            [_, Operand::Address(..), _, _] => s.has("range"),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("`{}` has operands that it cannot have", s.mnemonic()));
         }
         let d = self.dst(d, Type::B64)?;
         let policy = self.src(&Operand::Int(0), Type::B64)?;

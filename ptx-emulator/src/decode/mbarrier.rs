@@ -170,6 +170,10 @@ impl FunctionDecoder<'_, '_> {
             [state, address, count] => (state, address, count),
             _ => return Err(format!("`{}` takes a state, an address and a count", s.mnemonic())),
         };
+        // PTX manual: before sm_90 only arrivals with `.noComplete` count more than one, and all give a state.
+        if flags & NO_COMPLETE == 0 && s.operands.len() == 3 {
+            self.needs(90, &format!("`{}` with a count", s.mnemonic()))?;
+        }
         let sink = *state == Operand::Name("_".into());
         let mut instr = self.barrier_instr(pick::<Arrive>(), &mut m, &ANY, address)?;
         if instr.c & REMOTE != 0 && s.has("shared::cluster") && !sink {
@@ -188,6 +192,9 @@ impl FunctionDecoder<'_, '_> {
     fn mbarrier_wait(&mut self, s: &Statement, mut m: Modifiers) -> Decoded {
         let parity = m.has("parity");
         Self::order(&mut m, &["acquire", "relaxed"]);
+        if s.operands.first() == Some(&Operand::Name("_".into())) {
+            return Err(format!("`{}` wants a predicate", s.mnemonic()));
+        }
         let (done, address, wanted) = match s.operands.as_slice() {
             [done, address, wanted] => (done, address, wanted),
             [done, address, wanted, hint] if s.has("try_wait") => {
@@ -197,6 +204,11 @@ impl FunctionDecoder<'_, '_> {
             }
             _ => return Err(format!("`{}` takes a predicate, an address and a phase", s.mnemonic())),
         };
+        if let (true, Operand::Int(phase)) = (parity, wanted)
+            && !(0..=1).contains(phase)
+        {
+            return Err(format!("the parity of a phase is 0 or 1, not {phase}"));
+        }
         let mut instr = self.barrier_instr(pick::<Wait>(), &mut m, &OWN, address)?;
         instr.b = self.src(wanted, if parity { Type::U32 } else { Type::B64 })?;
         instr.d = self.dst(done, Type::Pred)?;

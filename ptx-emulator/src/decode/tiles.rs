@@ -278,6 +278,7 @@ impl FunctionDecoder<'_, '_> {
         m.want(&["aligned"])?;
         let layouts = (m.want(&["row", "col"])?, m.want(&["row", "col"])?);
         let shape = Shape::parse(m.next()?).ok_or_else(|| m.unknown())?;
+        let rounds = m.has("rn");
         let d = m.next()?;
         let a_or_c = m.next()?;
         // Halves name only the sums; the others all four types.
@@ -285,8 +286,8 @@ impl FunctionDecoder<'_, '_> {
             Some(b) => (a_or_c, b, m.want(&["s32", "f32", "f64"])?),
             None => ("f16", "f16", a_or_c),
         };
-        if a == "f64" {
-            m.take(&["rn"]);
+        if rounds && a != "f64" {
+            return Err(m.unknown());
         }
         let saturate = m.has("satfinite");
         m.end()?;

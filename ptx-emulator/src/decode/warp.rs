@@ -98,6 +98,9 @@ impl FunctionDecoder<'_, '_> {
     fn matching(&mut self, s: &Statement) -> Decoded {
         let ty = type_of(s)?;
         let [target, a, mask] = operands(s)?;
+        if s.has("any") && matches!(target, Operand::Pair(..)) {
+            return Err("`match.any` has no predicate".into());
+        }
         let mut instr = self.blank(pick::<Match>());
         (instr.a, instr.e) = (self.src(a, ty)?, self.src(mask, Type::B32)?);
         instr.n = u32::from(s.has("all")) | u32::from(ty.size() == 8) << 1;

@@ -231,7 +231,10 @@ pub(crate) struct WarpBarrier;
 
 impl Collective for WarpBarrier {
     #[inline(always)]
-    unsafe fn together(_: &mut Cx, _: &Instr, _: u32) -> Flow {
+    unsafe fn together(cx: &mut Cx, _: &Instr, _: u32) -> Flow {
+        if let Some(checks) = &mut cx.checks {
+            checks.sync_lanes(cx.warp_in_cluster);
+        }
         Flow::Next
     }
 }

@@ -97,6 +97,7 @@ fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind:
 }
 
 /// As `check_own`, run after run.
+#[inline(always)]
 fn check_runs(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind: Kind) -> Result<(), Found> {
     let (rank, length) = (cx.cluster.rank, cx.shared_len);
     let mut rest = m;
@@ -110,11 +111,14 @@ fn check_runs(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind
         }
         let Some(checks) = &mut cx.checks else { return Ok(()) };
         let who = Access { warp: cx.warp_in_cluster, lane: lanes.first, pc: i.at, kind };
-        if checks.is_noted(rank, at[first], all, who) {
+        if checks.is_noted(rank, at[first], (all, size), lanes.each, who) {
             continue;
         }
         if let Err((good, wrong)) = checks.access_lanes(rank, at[first], (all, size), lanes.each, who) {
-            let lane = lanes.of(good / size);
+            // Of lanes that read the same it is not the one that wrote.
+            let wrote = matches!(wrong, Wrong::AfterWrite(Party { warp, lane, .. })
+                if warp == who.warp && lane == Some(lanes.of(good / size)));
+            let lane = lanes.of(good / size) + u32::from(wrote && lanes.each > 1);
             let offset = at[lane as usize];
             let (what, other) = in_words(cx, wrong, offset, size, Access { lane, ..who });
             return Err((what, lane, other));
@@ -143,17 +147,17 @@ fn check_others(
     let mut last = u64::MAX;
     for l in lanes_of(m) {
         let address = at[l];
-        // Lanes that read the same are one access.
-        if address == last && !kind.writes {
-            continue;
-        }
-        last = address;
         let window = |base: u64| address.checked_sub(base).filter(|&o| o < WINDOW);
         let shared = match space {
             SHARED => Some(address),
             GENERIC => window(SHARED_WINDOW),
             _ => None,
         };
+        // Lanes that read the same are one access, but for races between them.
+        if address == last && !kind.writes && shared.is_none() {
+            continue;
+        }
+        last = address;
         let local =
             if space == LOCAL { Some(address) } else { window(LOCAL_WINDOW).filter(|_| space == GENERIC) };
         let wrong = if let Some(offset) = shared {
@@ -223,7 +227,14 @@ pub(crate) fn in_words(cx: &Cx, wrong: Wrong, offset: u64, size: u64, who: Acces
         who.lane
     );
     let other = |p: Party| name(cx, p.warp) + &p.lane.map_or(String::new(), |l| format!(", lane {l}"));
+    let lane = |p: Party| p.lane.map_or("another lane".into(), |l| format!("lane {l}"));
     match wrong {
+        Wrong::AfterWrite(p) if p.warp == who.warp => {
+            (format!("data race: {here}, with no `bar.warp.sync` after the write by {}", lane(p)), p.pc)
+        }
+        Wrong::AfterRead(p) if p.warp == who.warp => {
+            (format!("data race: {here}, with no `bar.warp.sync` after the read by {}", lane(p)), p.pc)
+        }
         Wrong::Unwritten => (format!("{here}: some of the bytes were never written"), None),
         Wrong::AfterWrite(p) => {
             (format!("data race: {here}, with no barrier after the write by {}", other(p)), p.pc)

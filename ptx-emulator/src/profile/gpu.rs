@@ -31,6 +31,10 @@ pub struct Gpu {
     pub issue: u32,
     /// f32 operations of a multiprocessor in a cycle (an FMA is one).
     pub float: u32,
+    /// f64 operations of a multiprocessor in a cycle (an FMA is one).
+    pub double: u32,
+    /// 32-bit integer operations of a multiprocessor in a cycle, by its units for integers.
+    pub integer: u32,
     /// Special functions of a multiprocessor in a cycle.
     pub special: u32,
     /// Matrix products.
@@ -86,6 +90,8 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.41e9,
         issue: 4,
         float: 64,
+        double: 32,
+        integer: 64,
         special: 16,
         matrix: MatrixRates { half_in_f32: 2048, half_in_f16: 2048, tf32: 1024, f8: 0, int8: 4096 },
         mma_share: 1.0,
@@ -93,8 +99,8 @@ pub const GPUS: [Gpu; 5] = [
         memory_bandwidth: 2.039e12,
         sources: &[
             source(
-                "multiprocessors, clock, float, matrix",
-                "NVIDIA A100 Tensor Core GPU Architecture whitepaper, V1.0, tables 2 and 4: 108 SMs of 64 FP32 cores, 1410 MHz, 312 TFLOP/s of FP16 (1024 FMA a cycle and SM), 156 of TF32, 624 TOP/s of INT8",
+                "multiprocessors, clock, float, double, integer, matrix",
+                "NVIDIA A100 Tensor Core GPU Architecture whitepaper, V1.0, tables 2 and 4: 108 SMs of 64 FP32, 64 INT32 and 32 FP64 cores (9.7 TFLOP/s of FP64), 1410 MHz, 312 TFLOP/s of FP16 (1024 FMA a cycle and SM), 156 of TF32, 624 TOP/s of INT8",
             ),
             source("memory_bandwidth", "NVIDIA A100 data sheet, 80 GB SXM: 2039 GB/s"),
             SCHEDULERS,
@@ -109,12 +115,18 @@ pub const GPUS: [Gpu; 5] = [
         clock: 2.52e9,
         issue: 4,
         float: 128,
+        double: 2,
+        integer: 64,
         special: 16,
         matrix: MatrixRates { half_in_f32: 512, half_in_f16: 1024, tf32: 256, f8: 1024, int8: 2048 },
         mma_share: 1.0,
         shared_bytes: 128,
         memory_bandwidth: 1.008e12,
         sources: &[
+            source(
+                "double, integer",
+                "NVIDIA Ada GPU Architecture whitepaper, V2.01, section Ada SM: 2 FP64 cores an SM (1/64 of FP32: 1.29 TFLOP/s), and 64 of its 128 FP32 cores do INT32 as well",
+            ),
             source(
                 "multiprocessors, clock, float, matrix, memory_bandwidth",
                 "NVIDIA Ada GPU Architecture whitepaper, V2.01, table 2: 128 SMs of 128 FP32 cores, 2520 MHz, 165.2 TFLOP/s of FP16 with FP32 sums, 330.3 with FP16 sums and of FP8 with FP32 sums, 82.6 of TF32, 660.6 TOP/s of INT8, 1008 GB/s",
@@ -131,6 +143,8 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.83e9,
         issue: 4,
         float: 128,
+        double: 64,
+        integer: 64,
         special: 16,
         matrix: HOPPER,
         mma_share: 0.629,
@@ -138,8 +152,8 @@ pub const GPUS: [Gpu; 5] = [
         memory_bandwidth: 3.35e12,
         sources: &[
             source(
-                "multiprocessors, clock, float, matrix",
-                "NVIDIA H100 Tensor Core GPU Architecture whitepaper, V1.04, tables 2 and 3, SXM5: 132 SMs of 128 FP32 cores, 989.4 TFLOP/s of FP16, 494.7 of TF32, 1978.9 of FP8 and INT8, at 1830 MHz; without matrix products the clock may rise to 1980 MHz (66.9 TFLOP/s of FP32), and other units' limits fall by 8 %",
+                "multiprocessors, clock, float, double, integer, matrix",
+                "NVIDIA H100 Tensor Core GPU Architecture whitepaper, V1.04, tables 2 and 3, SXM5: 132 SMs of 128 FP32, 64 INT32 and 64 FP64 cores, 989.4 TFLOP/s of FP16, 494.7 of TF32, 1978.9 of FP8 and INT8, at 1830 MHz; without matrix products the clock may rise to 1980 MHz (66.9 TFLOP/s of FP32), and other units' limits fall by 8 %",
             ),
             source("memory_bandwidth", "NVIDIA H100 data sheet, SXM: 3.35 TB/s"),
             MMA_ON_HOPPER,
@@ -155,6 +169,8 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.83e9,
         issue: 4,
         float: 128,
+        double: 64,
+        integer: 64,
         special: 16,
         matrix: HOPPER,
         mma_share: 0.629,
@@ -162,8 +178,8 @@ pub const GPUS: [Gpu; 5] = [
         memory_bandwidth: 4.8e12,
         sources: &[
             source(
-                "multiprocessors, clock, float, matrix",
-                "NVIDIA H200 data sheet, SXM: 989 TFLOP/s of FP16 (its table has 1979, with sparsity), as H100, whose chip it has (GH100, 132 SMs)",
+                "multiprocessors, clock, float, double, integer, matrix",
+                "NVIDIA H200 data sheet, SXM: 989 TFLOP/s of FP16 (its table has 1979, with sparsity) and 34 of FP64 (64 FMA a cycle and SM at 1980 MHz), as H100, whose chip it has (GH100, 132 SMs)",
             ),
             source("memory_bandwidth", "NVIDIA H200 data sheet: 4.8 TB/s"),
             MMA_ON_HOPPER,
@@ -179,6 +195,9 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.856e9,
         issue: 4,
         float: 128,
+        double: 64,
+        // Nothing published says that it is as on H100; certainly not more than f32.
+        integer: 128,
         special: 16,
         matrix: MatrixRates { half_in_f32: 8192, half_in_f16: 8192, tf32: 4096, f8: 16384, int8: 16384 },
         // Nothing published says how much of it `mma` reaches; certainly not more.
@@ -189,6 +208,14 @@ pub const GPUS: [Gpu; 5] = [
             source(
                 "multiprocessors, float, special, shared_bytes",
                 "Zadouri et al., FlashAttention-4 (2026): 148 SMs; a cycle and SM 8192 operations of FP16, 16 exponentials, 128 bytes of shared memory, ordinary units as H100",
+            ),
+            source(
+                "double",
+                "NVIDIA HGX B200 data sheet: 296 TFLOP/s of FP64 for 8 GPUs, 37 for one, which is 64 FMA a cycle and SM at 1965 MHz",
+            ),
+            source(
+                "integer",
+                "No document of its maker has it: at most as many as FP32 operations, which is taken here",
             ),
             source(
                 "matrix, clock, memory_bandwidth",
@@ -225,6 +252,11 @@ impl Gpu {
     /// Operations a second of f32, an FMA counted as two.
     pub fn float_flops(&self) -> f64 {
         2.0 * f64::from(self.float) * self.cycles()
+    }
+
+    /// Operations a second of f64, an FMA counted as two.
+    pub fn double_flops(&self) -> f64 {
+        2.0 * f64::from(self.double) * self.cycles()
     }
 
     /// Cycles a second of all multiprocessors together.
@@ -278,17 +310,23 @@ mod tests {
     /// The rates give the peaks of the data sheets, in TFLOP/s.
     #[test]
     fn rates_times_clock_are_the_published_peaks() {
-        for (name, half, float) in [
-            ("A100", 311.9, 19.5),
-            ("RTX 4090", 165.2, 82.6),
-            ("H100", 989.4, 61.8),
-            ("H200", 989.4, 61.8),
-            ("B200", 2250.0, 70.3),
+        // H100, H200 and B200 reach theirs of f64 (33.5, 34 and 37) at the clock that they may rise to.
+        for (name, half, float, double) in [
+            ("A100", 311.9, 19.5, 9.75),
+            ("RTX 4090", 165.2, 82.6, 1.29),
+            ("H100", 989.4, 61.8, 33.45 / 1.98 * 1.83),
+            ("H200", 989.4, 61.8, 33.45 / 1.98 * 1.83),
+            ("B200", 2250.0, 70.3, 37.2 / 1.965 * 1.856),
         ] {
             let gpu = Gpu::named(name).unwrap();
             let peak = gpu.matrix_flops(MatrixKind::HalfInF32).unwrap() / 1e12;
             assert!((peak / half - 1.0).abs() < 1e-3, "{name}: {peak}");
             assert!((gpu.float_flops() / 1e12 / float - 1.0).abs() < 2e-3, "{name}: {}", gpu.float_flops());
+            assert!(
+                (gpu.double_flops() / 1e12 / double - 1.0).abs() < 2e-3,
+                "{name}: {}",
+                gpu.double_flops()
+            );
         }
     }
 
@@ -299,6 +337,8 @@ mod tests {
             "clock",
             "issue",
             "float",
+            "double",
+            "integer",
             "special",
             "matrix",
             "shared_bytes",

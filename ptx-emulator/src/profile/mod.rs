@@ -48,6 +48,10 @@ pub struct Demand {
     pub instructions: f64,
     /// Warp instructions of f32 arithmetic.
     pub float: u64,
+    /// Warp instructions of f64 arithmetic.
+    pub double: u64,
+    /// Warp instructions of integer arithmetic, those of 64 bits counted as two of 32.
+    pub integer: u64,
     /// Special functions: values of a lane, times warp instructions.
     pub special: u64,
     /// Operations of matrix products by `mma`, by kind.
@@ -66,7 +70,7 @@ pub struct Demand {
 
 impl Demand {
     /// What these instructions ask: mnemonics with their warp instructions. Throughput is measured in operations of matrix
-    /// products, or of f32 where there are none. Memory is left at 0.
+    /// products, or of f32 and f64 where there are none. Memory is left at 0.
     pub fn of<'a>(mnemonics: impl IntoIterator<Item = (&'a str, u64)>) -> Demand {
         let mut demand = Demand::default();
         let mut float_flops = 0;
@@ -78,11 +82,22 @@ impl Demand {
                 let all = if mnemonic.starts_with("mma.") { &mut demand.mma } else { &mut demand.matrix };
                 *all.entry(MatrixKind::of(mnemonic)).or_default() += work.matrix_flops * warps;
             }
-            if Class::of(mnemonic) == Class::Float {
-                let values = if mnemonic.ends_with("f32x2") { 2 } else { 1 };
-                let fused = mnemonic.starts_with("fma.") || mnemonic.starts_with("mad.");
-                demand.float += values * warps;
-                float_flops += if fused { 2 } else { 1 } * values * warps;
+            let flops = if mnemonic.starts_with("fma.") || mnemonic.starts_with("mad.") { 2 } else { 1 };
+            match Class::of(mnemonic) {
+                Class::Float => {
+                    let values = if mnemonic.ends_with("f32x2") { 2 } else { 1 };
+                    demand.float += values * warps;
+                    float_flops += flops * values * warps;
+                }
+                Class::Double => {
+                    demand.double += warps;
+                    float_flops += flops * warps;
+                }
+                Class::Integer => {
+                    let long = ["u64", "s64", "b64"].iter().any(|ty| mnemonic.ends_with(ty));
+                    demand.integer += if long { 2 } else { 1 } * warps;
+                }
+                _ => {}
             }
         }
         let matrix: u64 = demand.mma.values().chain(demand.matrix.values()).sum();
@@ -119,6 +134,10 @@ pub enum Unit {
     Issue,
     /// The units of f32 arithmetic.
     Float,
+    /// The units of f64 arithmetic.
+    Double,
+    /// The units of 32-bit integers. An assembler lets those of f32 do some of it, as multiplications: then this is no lower limit.
+    Integer,
     /// The matrix units.
     Matrix,
     /// The special-function units.
@@ -131,14 +150,24 @@ pub enum Unit {
 
 impl Unit {
     /// All.
-    pub const ALL: [Unit; 6] =
-        [Unit::Issue, Unit::Float, Unit::Matrix, Unit::Special, Unit::Shared, Unit::Memory];
+    pub const ALL: [Unit; 8] = [
+        Unit::Issue,
+        Unit::Float,
+        Unit::Double,
+        Unit::Integer,
+        Unit::Matrix,
+        Unit::Special,
+        Unit::Shared,
+        Unit::Memory,
+    ];
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Unit::Issue => "issue slots",
             Unit::Float => "f32 arithmetic",
+            Unit::Double => "f64 arithmetic",
+            Unit::Integer => "integers",
             Unit::Matrix => "matrix units",
             Unit::Special => "special functions",
             Unit::Shared => "shared memory",
@@ -162,7 +191,7 @@ pub struct Roofline {
     /// The GPU.
     pub gpu: &'static Gpu,
     /// One for each of [`Unit::ALL`], in that order.
-    pub limits: [Limit; 6],
+    pub limits: [Limit; 8],
     /// What the GPU's memory would need if no access met a cache. No lower limit of the kernel's time, and no less than that of
     /// [`Unit::Memory`].
     pub uncached_seconds: f64,
@@ -192,6 +221,8 @@ impl Roofline {
         let seconds = |unit| match unit {
             Unit::Issue => demand.instructions / f64::from(gpu.issue) / cycles,
             Unit::Float => demand.float as f64 * LANES / f64::from(gpu.float) / cycles,
+            Unit::Double => demand.double as f64 * LANES / f64::from(gpu.double) / cycles,
+            Unit::Integer => demand.integer as f64 * LANES / f64::from(gpu.integer) / cycles,
             Unit::Matrix => matrix,
             Unit::Special => demand.special as f64 * LANES / f64::from(gpu.special) / cycles,
             Unit::Shared => demand.shared_wavefronts as f64 * wavefront / cycles,
@@ -254,6 +285,22 @@ mod tests {
         assert_eq!(cycles(Unit::Shared), 4000.0);
         assert_eq!(Roofline::new(a100(), &demand).bound().unit, Unit::Shared);
         assert_eq!(demand.flops, 4096e3);
+    }
+
+    #[test]
+    fn f64_and_integers_have_units_of_their_own() {
+        let cycles = |name: &str, demand: &Demand, unit| {
+            let gpu = Gpu::named(name).unwrap();
+            (Roofline::new(gpu, demand).limit(unit).seconds * gpu.cycles() * 1e6).round() / 1e6
+        };
+        let demand = Demand::of([("fma.rn.f64", 100), ("add.f64", 50), ("add.s32", 300), ("add.s64", 100)]);
+        assert_eq!(cycles("A100", &demand, Unit::Double), 150.0 * 32.0 / 32.0);
+        assert_eq!(cycles("RTX 4090", &demand, Unit::Double), 150.0 * 32.0 / 2.0);
+        assert_eq!(cycles("H200", &demand, Unit::Double), 150.0 * 32.0 / 64.0);
+        assert_eq!(cycles("A100", &demand, Unit::Integer), (300.0 + 2.0 * 100.0) * 32.0 / 64.0);
+        assert_eq!(demand.flops, (2.0 * 100.0 + 50.0) * 32.0);
+        assert_eq!(Roofline::new(Gpu::named("RTX 4090").unwrap(), &demand).bound().unit, Unit::Double);
+        assert_eq!(Roofline::new(a100(), &demand).bound().unit, Unit::Integer);
     }
 
     #[test]

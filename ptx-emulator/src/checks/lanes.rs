@@ -1,0 +1,122 @@
+//! Races between lanes of one warp. Since compute capability 7.0 they go on at their own pace (CUDA C++ Programming Guide, "Independent
+//! Thread Scheduling"): what one lane wrote to shared memory another may read after a `bar.warp.sync` only, or after a wait of the warp
+//! at any other barrier. The instructions by which lanes exchange registers (`shfl`, `vote`, ...) do not order memory.
+//!
+//! Each warp counts its barriers, and an access is noted with the count. Two lanes race if both accesses have the same count. Several
+//! lanes that write one word by one instruction are not accused: one of them wins, which the PTX manual says of such a write.
+
+use super::{Cells, Checks, STRONG, Stamp};
+
+/// In `Stamp::bytes`: at least two lanes accessed each of the bytes since the warp's last barrier.
+pub(super) const SEVERAL: u8 = 0x40;
+/// In `Stamp::bytes`: some of the bytes are other lanes' than the stamp's, or from before the warp's last barrier; `Lanes` has whose.
+pub(super) const UNCLEAR: u8 = 0x80;
+/// `Stamp::sync` of accesses that no lane of the own warp races with.
+pub(super) const NONE: u8 = 0;
+
+impl Stamp {
+    /// Whether a lane's access meets one that another lane of the warp has made since the last barrier.
+    #[inline(always)]
+    pub(super) fn meets(self, lanes: Lanes, who: Stamp) -> bool {
+        let since = self.warp() == who.warp() && self.sync() == who.sync() && self.sync() != NONE;
+        let bytes = self.bytes() & who.bytes();
+        if !since || bytes & 0xf == 0 || bytes & STRONG != 0 {
+            return false;
+        }
+        if self.bytes() & UNCLEAR != 0 {
+            return lanes.others(who);
+        }
+        self.lane() != who.lane() || (self.bytes() | who.bytes()) & SEVERAL != 0
+    }
+
+    /// As `meets`, of writes, where both may be the same instruction.
+    #[inline(always)]
+    pub(super) fn meets_write(self, lanes: Lanes, who: Stamp) -> bool {
+        self.pc() != who.pc() && self.meets(lanes, who)
+    }
+
+    /// This access and an earlier one of the same warp at the same time, as strong, in one stamp.
+    #[inline(always)]
+    pub(super) fn joined(self, last: Stamp, lanes: &mut Lanes) -> Stamp {
+        let (bytes, old) = (self.bytes() & 0xf, last.bytes() & 0xf);
+        let same = self.sync() == last.sync();
+        let one = self.lane() == last.lane() && (self.bytes() | last.bytes()) & SEVERAL == 0;
+        let flags = if !same && old & !bytes == 0 {
+            self.bytes() & SEVERAL
+        } else if same && last.bytes() & UNCLEAR == 0 && (bytes == old || one) {
+            if one { 0 } else { SEVERAL }
+        } else {
+            if !same {
+                *lanes = Lanes::default();
+            } else if last.bytes() & UNCLEAR == 0 {
+                *lanes = Lanes::default();
+                lanes.note(last);
+            }
+            lanes.note(self);
+            UNCLEAR
+        };
+        self.with_bytes(self.plain() | old | flags)
+    }
+}
+
+/// Which lane accessed each byte of a word since the warp's last barrier, where it was not one alone: 0 none, 1 to 32 the lane's number
+/// and one, `MANY` several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lanes([u8; 4]);
+
+const MANY: u8 = u8::MAX;
+
+impl Lanes {
+    /// Those of the bytes that an access touches.
+    #[inline(always)]
+    fn of(&mut self, who: Stamp) -> impl Iterator<Item = &mut u8> {
+        self.0
+            .iter_mut()
+            .enumerate()
+            .filter(move |(byte, _)| who.bytes() >> byte & 1 != 0)
+            .map(|(_, lane)| lane)
+    }
+
+    #[inline(always)]
+    fn note(&mut self, who: Stamp) {
+        let own = if who.bytes() & SEVERAL != 0 { MANY } else { who.lane() + 1 };
+        for lane in self.of(who) {
+            *lane = if *lane == 0 || *lane == own { own } else { MANY };
+        }
+    }
+
+    /// Whether another lane is among them.
+    #[inline(always)]
+    fn others(mut self, who: Stamp) -> bool {
+        let own = if who.bytes() & SEVERAL != 0 { 0 } else { who.lane() + 1 };
+        self.of(who).any(|lane| *lane != 0 && *lane != own)
+    }
+
+    /// Whether all of an access has been noted.
+    #[inline(always)]
+    pub(super) fn has(mut self, who: Stamp) -> bool {
+        self.of(who).all(|lane| *lane == MANY || *lane == who.lane() + 1 && who.bytes() & SEVERAL == 0)
+    }
+}
+
+impl Cells {
+    /// All lanes of a warp come after what they did to any word.
+    #[cold]
+    fn forget_lanes(&mut self, warp: u8) {
+        let stamps = self.writers.iter_mut().chain(&mut self.readers);
+        stamps.filter(|stamp| stamp.warp() == warp).for_each(|stamp| *stamp = stamp.with_sync(NONE));
+    }
+}
+
+impl Checks {
+    /// The lanes of a warp have met at a barrier.
+    pub(crate) fn sync_lanes(&mut self, warp: u32) {
+        let count = &mut self.synced[warp as usize];
+        if *count == u8::MAX {
+            // The next count is that of a barrier long ago.
+            *count = NONE;
+            self.cells.forget_lanes(warp as u8);
+        }
+        self.synced[warp as usize] += 1;
+    }
+}
