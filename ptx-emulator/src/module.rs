@@ -6,6 +6,7 @@ use crate::source::Sources;
 use crate::syntax::ast::{Bounds, Initial, ModuleSyntax, Variable};
 use crate::syntax::parser;
 use crate::syntax::types::Space;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A PTX module, decoded for this CPU: immutable and shareable between threads.
@@ -54,6 +55,11 @@ impl Module {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut problems = Vec::new();
         let mut syntax = parser::parse(text, &mut problems);
+        check_functions(&syntax, &mut problems);
+        // A declaration says nothing beside the definition.
+        let defined: HashSet<String> =
+            syntax.variables.iter().filter(|v| !v.is_elsewhere()).map(|v| v.name.clone()).collect();
+        syntax.variables.retain(|v| !v.is_elsewhere() || !defined.contains(&v.name));
         check_variables(&syntax, &mut problems);
         let mut entries = Vec::new();
         if problems.is_empty() {
@@ -73,7 +79,8 @@ impl Module {
             problems.truncate(50);
             return Err(ParseError::new(text, problems));
         }
-        let variables = std::mem::take(&mut syntax.variables);
+        let mut variables = std::mem::take(&mut syntax.variables);
+        variables.retain(|v| !v.is_elsewhere());
         let lines = text.lines().map(str::to_string).collect();
         let functions = syntax.functions.iter().map(|f| f.name.clone()).collect();
         Ok(Module {
@@ -134,6 +141,19 @@ fn entry(function: &crate::syntax::ast::Function, program: Program) -> Entry {
     }
 }
 
+/// Functions with two bodies.
+fn check_functions(syntax: &ModuleSyntax, problems: &mut Vec<Problem>) {
+    let mut bodies = HashMap::new();
+    for function in syntax.functions.iter().filter(|f| f.body.is_some()) {
+        if let Some(first) = bodies.insert(&function.name, function.line) {
+            problems.push(Problem {
+                line: function.line,
+                what: format!("`{}` is defined twice, first in PTX line {first}", function.name),
+            });
+        }
+    }
+}
+
 /// Module variables that no memory could hold, or that refer to nothing.
 fn check_variables(syntax: &ModuleSyntax, problems: &mut Vec<Problem>) {
     for function in syntax.functions.iter().filter(|f| f.is_entry) {
@@ -148,12 +168,12 @@ fn check_variables(syntax: &ModuleSyntax, problems: &mut Vec<Problem>) {
     for variable in &syntax.variables {
         for piece in &variable.initial {
             let Initial::Address { symbol, .. } = piece else { continue };
-            let known = syntax.variables.iter().any(|v| v.name == *symbol)
+            let known = syntax.variables.iter().any(|v| v.name == *symbol && !v.is_elsewhere())
                 || syntax.functions.iter().any(|f| f.name == *symbol);
             if !known {
                 problems.push(Problem {
                     line: variable.line,
-                    what: format!("the initialiser names `{symbol}`, which is not declared"),
+                    what: format!("the initialiser names `{symbol}`, which the module does not define"),
                 });
             }
         }

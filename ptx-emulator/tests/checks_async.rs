@@ -64,7 +64,9 @@ fn bulk_copies_into_shared_memory() {
     );
     lacks(
         "a buffer that others still read",
-        &format!("{INIT}{FILL} fence.proxy.async.shared::cta; bar.sync 0; {READ} HERE {LOAD} WAIT 0, 0;"),
+        &format!(
+            "{INIT}{FILL} fence.proxy.async.shared::cta; bar.sync 0; {READ} bar.warp.sync -1; HERE {LOAD} WAIT 0, 0;"
+        ),
         "bar.sync 0;",
         &["data race: bulk copy of 16 bytes", "by warp 0, lane 0, with no barrier after the read by warp"],
     );

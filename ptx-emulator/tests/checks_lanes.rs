@@ -111,6 +111,26 @@ fn writes_and_reads_of_another_lane() {
 }
 
 #[test]
+fn bulk_copies_of_one_lane() {
+    race(
+        "out of what all lanes wrote",
+        "mov.u32 %r13, %ctaid.x; mul.wide.u32 %rd2, %r13, 1024; add.u64 %rd1, %rd1, %rd2; st.shared.u32 [%r3], %r1; fence.proxy.async;\nHERE\n@%p1 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 16;
+        cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;",
+        &["asynchronous read of 16 bytes", "lane 0, with no", "write by lane 1"],
+    );
+    const INTO: &str = "@!%p1 bra J; mbarrier.init.shared::cta.b64 [%r2+1024], 1; fence.mbarrier_init.release.cluster; fence.proxy.async;
+        mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2+1024], 128;
+        cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd1], 128, [%r2+1024];
+        W: mbarrier.try_wait.parity.shared::cta.b64 %p4, [%r2+1024], 0; @!%p4 bra W; J:";
+    race(
+        "into what all lanes read",
+        &format!("ld.shared.u32 %r12, [%r3];\nHERE\n{INTO}"),
+        &["bulk copy of 16 bytes", "lane 0, with no", "read by lane 1"],
+    );
+    good("into what one lane read", &format!("@%p1 ld.shared.u32 %r12, [%r3];\n{INTO}"));
+}
+
+#[test]
 fn parts_of_words() {
     race(
         "the next lane's half of a word",

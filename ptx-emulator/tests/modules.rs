@@ -127,3 +127,114 @@ fn errors_name_warp_and_lane() {
     assert!(error.contains("`.foo` is no modifier of `mov`"), "{error}");
     assert_eq!(words("ret;", 1, 1, 1).unwrap(), [0]);
 }
+
+#[test]
+fn functions_are_defined_once() {
+    for (first, second) in [
+        (".visible .entry k() { ret; }", ".visible .entry k() { exit; }"),
+        (".func k() { ret; }", ".weak .func k() { ret; }"),
+        (".func k() { ret; }", ".visible .entry k() { ret; }"),
+    ] {
+        let error = Module::parse(&format!("{HEAD}{first}\n{second}")).unwrap_err().to_string();
+        assert!(error.contains("line 5: `k` is defined twice, first in PTX line 4"), "{error}");
+    }
+    // Declared as often as anybody likes.
+    Module::parse(&format!("{HEAD}.func f();\n.func f();\n.func f() {{ ret; }}\n.func f();")).unwrap();
+}
+
+/// There is no other module that could have it.
+#[test]
+fn what_another_module_should_define_is_refused_where_it_is_used() {
+    let uses = |body: &str| {
+        Module::parse(&format!(
+            "{HEAD}.extern .global .u32 there;\n.extern .func f();\n.visible .entry k() {{ .reg .b32 %r<4>; .reg .b64 %rd<4>; {body} ret; }}"
+        ))
+    };
+    uses("").unwrap();
+    for (body, part) in [
+        (
+            "ld.global.u32 %r1, [there];",
+            "`there` is `.extern` (PTX line 4), and the module does not define it",
+        ),
+        ("mov.u64 %rd1, there;", "`there` is `.extern` (PTX line 4), and the module does not define it"),
+        ("call f, ();", "there is no function `f` with a body to call"),
+    ] {
+        let error = uses(body).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("line 6: "), "{body}: {error}");
+    }
+    let text = format!("{HEAD}.extern .global .u32 there;\n.global .u64 table[1] = {{there}};");
+    let error = Module::parse(&text).unwrap_err().to_string();
+    assert!(error.contains("the initialiser names `there`, which the module does not define"), "{error}");
+    // Declared and defined.
+    let text = format!(
+        "{HEAD}.extern .global .u32 here;\n.global .u32 here = 7;\n.visible .entry k(.param .u64 out) {{ .reg .b32 %r<4>; .reg .b64 %rd<4>;
+        ld.param.u64 %rd1, [out]; ld.global.u32 %r1, [here]; st.global.u32 [%rd1], %r1; ret; }}"
+    );
+    let emulator = emulator();
+    let out = emulator.alloc(4).unwrap();
+    launch(&text, "k", 1, 1, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
+    let mut found = [0; 4];
+    emulator.read(out, &mut found).unwrap();
+    assert_eq!(found, [7, 0, 0, 0]);
+}
+
+#[test]
+fn whether_a_cluster_was_asked_for_is_a_predicate() {
+    let kernel = |directive: &str, body: &str| {
+        format!(
+            "{HEAD}.visible .entry k(.param .u64 out) {directive} {{ .reg .b32 %r<4>; .reg .b64 %rd<4>; .reg .pred %p<4>;
+            ld.param.u64 %rd1, [out]; mov.u32 %r1, 1; mov.u32 %r2, 0;\n{body}\nst.global.u32 [%rd1], %r2; ret; }}"
+        )
+    };
+    let emulator = emulator();
+    let out = emulator.alloc(4).unwrap();
+    let run = |directive: &str, body: &str, cluster| {
+        let module = Module::parse(&kernel(directive, body)).unwrap_or_else(|e| panic!("{e}"));
+        let options = LaunchOptions { cluster, ..LaunchOptions::default() };
+        let shape = LaunchConfig { grid: [2, 1, 1], block: [32, 1, 1], dynamic_shared_bytes: 0 };
+        emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).unwrap();
+        let mut found = [0; 4];
+        emulator.read(out, &mut found).unwrap();
+        u32::from_le_bytes(found)
+    };
+    for body in
+        ["mov.pred %p1, %is_explicit_cluster; @%p1 mov.u32 %r2, 1;", "@%is_explicit_cluster mov.u32 %r2, 1;"]
+    {
+        assert_eq!(run("", body, None), 0);
+        assert_eq!(run("", body, Some([2, 1, 1])), 1);
+        assert_eq!(run(".reqnctapercluster 2, 1, 1", body, None), 1);
+        assert_eq!(run("", "selp.u32 %r2, 5, 6, %is_explicit_cluster;", None), 6);
+    }
+    let error = Module::parse(&kernel("", "mov.u32 %r2, %is_explicit_cluster;")).unwrap_err().to_string();
+    assert!(error.contains("`%is_explicit_cluster` is a predicate"), "{error}");
+}
+
+/// As older compilers and people write functions.
+#[test]
+fn parameters_of_functions_may_be_registers() {
+    let text = format!(
+        "{HEAD}.func (.reg .b64 w) mix(.reg .u32 a, .reg .f32 x, .reg .u16 h, .reg .b64 q) {{
+            .reg .u32 t; .reg .u64 u; .reg .pred p; cvt.rzi.u32.f32 t, x; cvt.u64.u32 u, t; add.u64 w, q, u; cvt.u64.u32 u, a; shl.b64 u, u, 8; add.u64 w, w, u;
+            setp.eq.u16 p, h, 3; @p ret; cvt.u64.u16 u, h; shl.b64 u, u, 32; add.u64 w, w, u; ret; }}
+        .func (.reg .u16 d) half(.reg .u16 s) {{ shr.u16 d, s, 1; }}
+        .visible .entry k(.param .u64 out) {{ .reg .u32 %r<8>; .reg .u64 %rd<8>; .reg .u16 %h<4>; .reg .f32 %f<4>; .reg .pred %p<4>;
+        ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mul.wide.u32 %rd2, %r1, 8; add.u64 %rd1, %rd1, %rd2; mov.f32 %f1, 0f40e00000; cvt.u16.u32 %h1, %r1;
+        call (%rd3), mix, (%r1, %f1, %h1, 16); call (%h2), half, (%h1); cvt.u64.u16 %rd4, %h2; shl.b64 %rd4, %rd4, 48; add.u64 %rd3, %rd3, %rd4;
+        st.global.u64 [%rd1], %rd3; ret; }}"
+    );
+    let emulator = emulator();
+    let out = emulator.alloc(8 * 32).unwrap();
+    launch(&text, "k", 1, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
+    let mut found = [0; 8 * 32];
+    emulator.read(out, &mut found).unwrap();
+    for (lane, bytes) in (0u64..).zip(found.chunks_exact(8)) {
+        let high = if lane == 3 { 0 } else { lane << 32 };
+        let expected = 16 + 7 + (lane << 8) + high + ((lane / 2) << 48);
+        assert_eq!(u64::from_le_bytes(bytes.try_into().unwrap()), expected, "lane {lane}");
+    }
+    let error = Module::parse(&format!(
+        "{HEAD}.func f(.reg .pred p) {{ ret; }}\n.visible .entry k() {{ call f, (1); ret; }}"
+    ));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("`p`: registers of 8 to 64 bits can be parameters"), "{error}");
+}

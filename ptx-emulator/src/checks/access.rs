@@ -1,6 +1,6 @@
 //! Accesses to shared memory: what nearly all are is noted word by word at once, everything else is looked at closely.
 
-use super::lanes::{NONE, SEVERAL};
+use super::lanes::{NONE, several};
 use super::order::PARTIES;
 use super::scattered::bytes_of;
 use super::{Access, Cells, Checks, Kind, OPEN, Party, STRONG, Stamp, Wrong};
@@ -32,8 +32,7 @@ impl Checks {
                 self.not_read(offset + at, step).map_err(|wrong| (at, wrong))?;
             }
         }
-        let several = if each > 1 { SEVERAL } else { 0 };
-        let stamp = self.stamp(who, bytes_of(offset, size) | several);
+        let stamp = self.stamp(who, bytes_of(offset, size) | several(each));
         let (first, end) = (offset / 4, (offset + size).div_ceil(4));
         let mut word = first;
         while let Some(stuck) = self.plainly((word, end), (first, step, each as u8), stamp, who) {
@@ -135,8 +134,7 @@ impl Checks {
             if !ordered && !both_strong {
                 return Err(Wrong::AfterWrite(last.party()));
             }
-            let lanes = self.cells.writer_lanes[word as usize];
-            if if kind.writes { last.meets_write(lanes, stamp) } else { last.meets(lanes, stamp) } {
+            if self.cells.meets_write(word as usize, stamp, kind.writes) {
                 return Err(Wrong::AfterWrite(last.party_to(stamp)));
             }
         }

@@ -5,7 +5,7 @@
 //! Each warp counts its barriers, and an access is noted with the count. Two lanes race if both accesses have the same count. Several
 //! lanes that write one word by one instruction are not accused: one of them wins, which the PTX manual says of such a write.
 
-use super::{Cells, Checks, STRONG, Stamp};
+use super::{Access, Cells, Checks, OPEN, STRONG, Stamp, Wrong};
 
 /// In `Stamp::bytes`: at least two lanes accessed each of the bytes since the warp's last barrier.
 pub(super) const SEVERAL: u8 = 0x40;
@@ -13,6 +13,12 @@ pub(super) const SEVERAL: u8 = 0x40;
 pub(super) const UNCLEAR: u8 = 0x80;
 /// `Stamp::sync` of accesses that no lane of the own warp races with.
 pub(super) const NONE: u8 = 0;
+
+/// The flag of an access that `each` lanes make to the same bytes.
+#[inline(always)]
+pub(super) fn several(each: u32) -> u8 {
+    if each > 1 { SEVERAL } else { 0 }
+}
 
 impl Stamp {
     /// Whether a lane's access meets one that another lane of the warp has made since the last barrier.
@@ -27,12 +33,6 @@ impl Stamp {
             return lanes.others(who);
         }
         self.lane() != who.lane() || (self.bytes() | who.bytes()) & SEVERAL != 0
-    }
-
-    /// As `meets`, of writes, where both may be the same instruction.
-    #[inline(always)]
-    pub(super) fn meets_write(self, lanes: Lanes, who: Stamp) -> bool {
-        self.pc() != who.pc() && self.meets(lanes, who)
     }
 
     /// This access and an earlier one of the same warp at the same time, as strong, in one stamp.
@@ -67,39 +67,43 @@ pub(super) struct Lanes([u8; 4]);
 const MANY: u8 = u8::MAX;
 
 impl Lanes {
-    /// Those of the bytes that an access touches.
-    #[inline(always)]
-    fn of(&mut self, who: Stamp) -> impl Iterator<Item = &mut u8> {
-        self.0
-            .iter_mut()
-            .enumerate()
-            .filter(move |(byte, _)| who.bytes() >> byte & 1 != 0)
-            .map(|(_, lane)| lane)
-    }
-
     #[inline(always)]
     fn note(&mut self, who: Stamp) {
         let own = if who.bytes() & SEVERAL != 0 { MANY } else { who.lane() + 1 };
-        for lane in self.of(who) {
+        for (_, lane) in self.0.iter_mut().enumerate().filter(|(byte, _)| who.bytes() >> byte & 1 != 0) {
             *lane = if *lane == 0 || *lane == own { own } else { MANY };
         }
     }
 
+    /// Those of the bytes that an access touches.
+    #[inline(always)]
+    fn of(self, who: Stamp) -> impl Iterator<Item = u8> {
+        (0..4).filter(move |byte| who.bytes() >> byte & 1 != 0).map(move |byte| self.0[byte])
+    }
+
     /// Whether another lane is among them.
     #[inline(always)]
-    fn others(mut self, who: Stamp) -> bool {
+    fn others(self, who: Stamp) -> bool {
         let own = if who.bytes() & SEVERAL != 0 { 0 } else { who.lane() + 1 };
-        self.of(who).any(|lane| *lane != 0 && *lane != own)
+        self.of(who).any(|lane| lane != 0 && lane != own)
     }
 
     /// Whether all of an access has been noted.
     #[inline(always)]
-    pub(super) fn has(mut self, who: Stamp) -> bool {
-        self.of(who).all(|lane| *lane == MANY || *lane == who.lane() + 1 && who.bytes() & SEVERAL == 0)
+    pub(super) fn has(self, who: Stamp) -> bool {
+        self.of(who).all(|lane| lane == MANY || lane == who.lane() + 1 && who.bytes() & SEVERAL == 0)
     }
 }
 
 impl Cells {
+    /// Whether a lane's access meets another lane's write of the word since the last barrier. A write does not meet one of its own
+    /// instruction.
+    #[inline(always)]
+    pub(super) fn meets_write(&self, word: usize, who: Stamp, writes: bool) -> bool {
+        let writer = self.writers[word];
+        !(writes && writer.pc() == who.pc()) && writer.meets(self.writer_lanes[word], who)
+    }
+
     /// All lanes of a warp come after what they did to any word.
     #[cold]
     fn forget_lanes(&mut self, warp: u8) {
@@ -109,6 +113,26 @@ impl Cells {
 }
 
 impl Checks {
+    /// A lane begins a bulk copy out of a piece of 16 bytes of a block's shared memory, or into it: other lanes of its warp may not have
+    /// touched that since the warp's last barrier.
+    pub(crate) fn lanes_meet(&self, rank: u32, at: u32, who: Access) -> Result<(), Wrong> {
+        let stamp = Stamp::new(who.pc, (who.warp, who.lane), 0xf, self.synced[who.warp as usize]);
+        let first = (u64::from(rank) * self.stride) as usize / 4 + at as usize / 4;
+        let cells = &self.cells;
+        let done = |time: u32| time >= self.start && time != OPEN;
+        for word in first..first + 4 {
+            let (writer, reader) = (cells.writers[word], cells.readers[word]);
+            if done(cells.write_times[word]) && writer.meets(cells.writer_lanes[word], stamp) {
+                return Err(Wrong::AfterWrite(writer.party_to(stamp)));
+            }
+            let reads = who.kind.writes && done(cells.read_times[word]);
+            if reads && reader.meets(cells.reader_lanes[word], stamp) {
+                return Err(Wrong::AfterRead(reader.party_to(stamp)));
+            }
+        }
+        Ok(())
+    }
+
     /// The lanes of a warp have met at a barrier.
     pub(crate) fn sync_lanes(&mut self, warp: u32) {
         let count = &mut self.synced[warp as usize];

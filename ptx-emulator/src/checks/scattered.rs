@@ -1,7 +1,7 @@
 //! Accesses of a warp to words of shared memory that do not lie one after another, or to parts of words: all lanes in one pass where
 //! nothing is wrong with any of them.
 
-use super::lanes::{Lanes, SEVERAL, UNCLEAR};
+use super::lanes::{Lanes, UNCLEAR, several};
 use super::{Access, Cells, Checks, Kind, STRONG, Stamp};
 use crate::ops::{LANES, lanes_of};
 
@@ -77,10 +77,9 @@ impl Cells {
         writes: bool,
     ) -> bool {
         let (written, read, mask) = (self.write_times[word], self.read_times[word], self.read_masks[word]);
-        let (writer, reader) = (self.writers[word], self.readers[word]);
-        let lanes = self.writer_lanes[word];
-        let meets = if writes { writer.meets_write(lanes, who) } else { writer.meets(lanes, who) };
-        let after_write = written < least || written <= now && writer.warp() == who.warp() && !meets;
+        let reader = self.readers[word];
+        let own_write = written <= now && self.writers[word].warp() == who.warp();
+        let after_write = written < least || own_write && !self.meets_write(word, who, writes);
         let own_reads =
             read <= now && mask & !own == 0 && !(writes && reader.meets(self.reader_lanes[word], who));
         let same_reads = !writes && read == now && reader.plain() == who.plain();
@@ -131,8 +130,7 @@ impl Checks {
             return false;
         }
         let offset = offset + u64::from(rank) * self.stride;
-        let (stamp, own, now) =
-            (self.stamp(who, 0xf | if each > 1 { SEVERAL } else { 0 }), 1 << who.warp, self.now);
+        let (stamp, own, now) = (self.stamp(who, 0xf | several(each)), 1 << who.warp, self.now);
         let words = (offset / 4) as usize..((offset + size) / 4) as usize;
         let Cells { writers, write_times, read_times, read_masks, readers, .. } = &self.cells;
         let (noted, times) = if who.kind.writes { (writers, write_times) } else { (readers, read_times) };

@@ -1,7 +1,7 @@
 //! Logic, shifts, bit fields, comparisons and selections.
 
 use super::arith::{int_run, no_form};
-use super::frame::Class;
+use super::frame::{Class, Special};
 use super::function::{Decoded, FunctionDecoder, operands, type_of, types};
 use crate::ops::compare::{
     self, COMBINE_AND, COMBINE_NONE, COMBINE_NOT, COMBINE_OR, COMBINE_XOR, COMPARISONS, SECOND_TARGET,
@@ -199,6 +199,21 @@ impl FunctionDecoder<'_, '_> {
         compare.n = unequal | combine | if negated { COMBINE_NOT } else { 0 };
         self.emit(compare);
         Ok(())
+    }
+
+    /// The predicate register `%is_explicit_cluster`.
+    pub(super) fn explicit_cluster(&mut self) -> u32 {
+        let zero = self.context.frame.constant(Class::Word, 0);
+        let mut compare = self.blank(pick::<compare::Setp<u32>>());
+        compare.a = self.context.frame.special(Special::ExplicitCluster);
+        compare.b = zero;
+        compare.d = self.temp(Class::Pred);
+        compare.n = COMPARISONS.iter().position(|&c| c == "ne").unwrap_or_default() as u32;
+        let predicate = compare.d;
+        let after = self.pending();
+        self.emit(compare);
+        self.restore(after);
+        predicate
     }
 
     fn dp2a(&mut self, s: &Statement) -> Decoded {

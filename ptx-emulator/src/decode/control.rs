@@ -19,7 +19,7 @@ impl FunctionDecoder<'_, '_> {
                 self.emit_edge(instr, Edge::Label(label));
             }
             "brx" => self.indexed_branch(s)?,
-            "ret" => self.ret(),
+            "ret" => self.ret()?,
             "exit" => {
                 let instr = self.blank(pick::<control::Exit>());
                 self.emit_edge(instr, Edge::End);
@@ -183,13 +183,17 @@ impl FunctionDecoder<'_, '_> {
         }
         let ty = if size == 8 { Type::B64 } else { Type::B32 };
         let source = self.src(operand, ty)?;
-        let run = match size {
-            8 => pick::<Store<mem::U64, { mem::LOCAL }>>(),
-            4 => pick::<Store<mem::U32, { mem::LOCAL }>>(),
-            2 => pick::<Store<mem::U16, { mem::LOCAL }>>(),
-            _ => pick::<Store<mem::U8, { mem::LOCAL }>>(),
-        };
-        self.local_access(run, source, at, WRITES)
+        self.local_access(store_of(size), source, at, WRITES)
+    }
+
+    /// Parameters of this function that are registers come from their places.
+    pub(super) fn take_register(&mut self, name: &str, at: u64, size: u64) -> Decoded {
+        self.take_back(&Operand::Name(name.into()), at, size)
+    }
+
+    /// Results of this function that are registers go to their places.
+    pub(super) fn give_register(&mut self, name: &str, at: u64, size: u64) -> Decoded {
+        self.pass(&Operand::Name(name.into()), at, size)
     }
 
     fn take_back(&mut self, operand: &Operand, at: u64, size: u64) -> Decoded {
@@ -199,12 +203,7 @@ impl FunctionDecoder<'_, '_> {
             return self.copy_local(at, address, size);
         }
         let target = self.dst(operand, if size == 8 { Type::B64 } else { Type::B32 })?;
-        let run = if size == 8 {
-            pick::<Load<mem::U64, { mem::LOCAL }>>()
-        } else {
-            pick::<Load<mem::U32, { mem::LOCAL }>>()
-        };
-        self.local_access(run, target, at, 0)
+        self.local_access(load_of(size), target, at, 0)
     }
 
     fn local_access(&mut self, run: Run, register: u32, at: u64, flags: u32) -> Decoded {
@@ -235,6 +234,24 @@ impl FunctionDecoder<'_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+fn load_of(size: u64) -> Run {
+    match size {
+        8 => pick::<Load<mem::U64, { mem::LOCAL }>>(),
+        4 => pick::<Load<mem::U32, { mem::LOCAL }>>(),
+        2 => pick::<Load<mem::U16, { mem::LOCAL }>>(),
+        _ => pick::<Load<mem::U8, { mem::LOCAL }>>(),
+    }
+}
+
+fn store_of(size: u64) -> Run {
+    match size {
+        8 => pick::<Store<mem::U64, { mem::LOCAL }>>(),
+        4 => pick::<Store<mem::U32, { mem::LOCAL }>>(),
+        2 => pick::<Store<mem::U16, { mem::LOCAL }>>(),
+        _ => pick::<Store<mem::U8, { mem::LOCAL }>>(),
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) enum Special {
     ClusterNctaid(u8),
     ClusterRank,
     ClusterSize,
+    /// 1 where the launch or the kernel names a cluster.
+    ExplicitCluster,
     Clusterid(u8),
     Nclusterid(u8),
     DynamicShared,

@@ -1,8 +1,8 @@
 //! One function: its items in order, each statement handed to the part of the decoder that knows its opcode.
 
-use super::EntryContext;
 use super::frame::Class;
 use super::scope::{Scopes, Symbol, class_of, labels};
+use super::{EntryContext, Formals};
 use crate::error::Problem;
 use crate::ops::{self, Instr, Run, pick};
 use crate::syntax::ast::{Function, Item, Operand, Statement, Variable};
@@ -105,7 +105,9 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     }
 
     pub(crate) fn run(mut self) -> Body {
-        self.formals();
+        if let Err(what) = self.formals() {
+            self.problems.push(Problem { line: self.line, what });
+        }
         let function: &'m Function = self.function;
         let body = function.body.as_deref().unwrap_or_default();
         // Lists of targets may stand after the branch that uses them.
@@ -128,31 +130,60 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         let truth = self.truth();
         self.guard = (truth, 0);
         // Falling off the end of an entry ends the thread, of a function returns.
-        self.ret();
+        if let Err(what) = self.ret() {
+            self.problems.push(Problem { line: self.line, what });
+        }
         Body { code: self.code, labels: self.labels }
     }
 
-    pub(super) fn ret(&mut self) {
+    pub(super) fn ret(&mut self) -> Decoded {
+        let (function, formals) = (self.function, self.own_formals());
+        for (variable, &(at, size)) in
+            function.returns.iter().zip(&formals.returns).filter(|(v, _)| v.register)
+        {
+            self.give_register(&variable.name, at, size)?;
+        }
         self.give_back(self.kept_top);
         let run = if self.is_entry() { pick::<ops::control::Exit>() } else { pick::<ops::control::Return>() };
         let instr = self.blank(run);
         self.emit_edge(instr, Edge::End);
+        Ok(())
     }
 
-    fn formals(&mut self) {
+    fn own_formals(&self) -> Formals {
+        if self.is_entry() {
+            return Formals::default();
+        }
+        self.context.formals.get(&self.function.name).cloned().unwrap_or_default()
+    }
+
+    /// Names of parameters and results. Those in registers are copied from their places first thing and to them before the return.
+    fn formals(&mut self) -> Decoded {
         let function = self.function;
         if function.is_entry {
             for (name, (offset, _)) in &self.context.kernel_params {
                 self.scopes.variable(name, Space::Param, *offset);
             }
-            return;
+            return Ok(());
         }
-        let formals = self.context.formals.get(&function.name).cloned().unwrap_or_default();
+        let formals = self.own_formals();
         let all =
             function.params.iter().zip(&formals.params).chain(function.returns.iter().zip(&formals.returns));
         for (variable, &(offset, _)) in all {
-            self.scopes.variable(&variable.name, Space::Local, offset);
+            if !variable.register {
+                self.scopes.variable(&variable.name, Space::Local, offset);
+            } else if variable.ty == Type::Pred || class_of(variable.ty).is_none() {
+                return Err(format!("`{}`: registers of 8 to 64 bits can be parameters", variable.name));
+            } else {
+                self.scopes.declare(variable.ty, &variable.name, None);
+            }
         }
+        for (variable, &(at, size)) in function.params.iter().zip(&formals.params).filter(|(v, _)| v.register)
+        {
+            self.mnemonic = self.number_of("call".into());
+            self.take_register(&variable.name, at, size)?;
+        }
+        Ok(())
     }
 
     pub(super) fn is_entry(&self) -> bool {

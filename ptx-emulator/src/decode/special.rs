@@ -51,9 +51,6 @@ impl FunctionDecoder<'_, '_> {
                 "lanemask_gt" => Special::MaskGt,
                 "dynamic_smem_size" => Special::DynamicShared,
                 "total_smem_size" | "aggr_smem_size" => Special::TotalShared,
-                "is_explicit_cluster" => {
-                    return Ok(Some(self.context.frame.constant(Class::Word, 0)));
-                }
                 "reserved_smem_offset_begin" | "reserved_smem_offset_0" => return Ok(Some(self.reserved(0))),
                 "reserved_smem_offset_1" => return Ok(Some(self.reserved(RESERVED / 2))),
                 "reserved_smem_offset_end" => return Ok(Some(self.reserved(RESERVED))),

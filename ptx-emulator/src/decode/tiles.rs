@@ -289,6 +289,10 @@ impl FunctionDecoder<'_, '_> {
         if rounds && a != "f64" {
             return Err(m.unknown());
         }
+        if a == "f64" && !rounds {
+            // The manual has it behind the shape, nvcc writes it here.
+            m.take(&["rn"]);
+        }
         let saturate = m.has("satfinite");
         m.end()?;
         let narrow = width(a).is_some_and(|w| w < 8);

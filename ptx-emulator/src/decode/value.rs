@@ -63,6 +63,10 @@ impl FunctionDecoder<'_, '_> {
             self.touched.push((register, false));
             return self.fit(register, own, ty, class, name);
         }
+        if name == "%is_explicit_cluster" {
+            let predicate = self.explicit_cluster();
+            return self.fit(predicate, Type::Pred, ty, class, name);
+        }
         if let Some(register) = self.special(name)? {
             return self.fit(register, Type::U32, ty, class, name);
         }
@@ -107,6 +111,12 @@ impl FunctionDecoder<'_, '_> {
             return Ok(self.context.frame.constant(Class::Long, at.wrapping_add(offset as u64)));
         }
         if let Some(variable) = self.context.module.variables.iter().find(|v| v.name == name) {
+            if variable.is_elsewhere() {
+                return Err(format!(
+                    "`{name}` is `.extern` (PTX line {}), and the module does not define it",
+                    variable.line
+                ));
+            }
             let name = match variable.space {
                 // Known when all static shared memory has been placed: see `layout`.
                 Space::Shared => "%dynamic_shared",

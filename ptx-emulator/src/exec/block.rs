@@ -379,6 +379,7 @@ impl Launch<'_> {
             Special::ClusterNctaid(k) => self.cluster[k as usize],
             Special::ClusterRank => rank as u32,
             Special::ClusterSize => self.cluster.iter().product(),
+            Special::ExplicitCluster => self.explicit_cluster.into(),
             Special::Clusterid(k) => block[k as usize] / self.cluster[k as usize],
             Special::Nclusterid(k) => clusters(k),
             Special::DynamicShared => self.config.dynamic_shared_bytes,

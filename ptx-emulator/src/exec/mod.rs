@@ -77,6 +77,8 @@ pub(crate) struct Launch<'a> {
     pub config: LaunchConfig,
     /// Blocks of a cluster in x, y, z.
     pub cluster: [u32; 3],
+    /// Somebody named them: the launch or the kernel.
+    pub explicit_cluster: bool,
     /// Registers of a thread when the kernel begins.
     pub registers: u32,
     pub threads: u32,
@@ -204,6 +206,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         module,
         config,
         cluster: cluster_of(entry, options.cluster),
+        explicit_cluster: options.cluster.or(entry.required_cluster()).is_some(),
         registers: registers_of(entry, threads),
         threads,
         shared_bytes: if config.dynamic_shared_bytes == 0 {

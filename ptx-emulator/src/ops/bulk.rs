@@ -37,7 +37,10 @@ fn begin(cx: &mut Cx, i: &Instr, lane: usize, transfer: &mut Transfer, kind: Kin
     let Some(checks) = &mut cx.checks else { return Ok(()) };
     let who = Access { warp: cx.warp_in_cluster, lane: lane as u32, pc: i.at, kind };
     let mut all = (0..transfer.bytes).step_by(16).map(|offset| transfer.piece(offset));
-    let wrong = if kind.writes {
+    let met = all.clone().find_map(|at| checks.lanes_meet(transfer.rank, at, who).err().map(|w| (at, w)));
+    let wrong = if met.is_some() {
+        met
+    } else if kind.writes {
         all.find_map(|at| checks.access(transfer.rank, at.into(), 16, who).err().map(|w| (at, w)))
     } else {
         let pieces = checks.pieces(transfer.rank, all);

@@ -44,6 +44,8 @@ pub(crate) struct Bounds {
 pub(crate) struct Variable {
     pub name: String,
     pub space: Space,
+    /// A parameter of a function in a register (`.reg`); its space is then `.param`.
+    pub register: bool,
     pub ty: Type,
     pub align: u64,
     /// In bytes; None for `.extern .shared x[]`.
@@ -51,6 +53,13 @@ pub(crate) struct Variable {
     pub external: bool,
     pub initial: Vec<Initial>,
     pub line: u32,
+}
+
+impl Variable {
+    /// Only declared, and defined by another module. (Shared memory that is `.extern` is the dynamic one.)
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.external && matches!(self.space, Space::Global | Space::Const)
+    }
 }
 
 /// A piece of an initialiser.

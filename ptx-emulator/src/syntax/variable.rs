@@ -37,6 +37,7 @@ impl Parser<'_, '_, '_> {
     fn variable_head(&mut self, external: bool) -> Parsed<Variable> {
         let line = self.line();
         let (mut space, mut align, mut lanes, mut ty) = (None, None, 1, None);
+        let mut register = false;
         while let Some(Token::Dot(word)) = self.peek().cloned() {
             self.advance();
             match word {
@@ -44,7 +45,7 @@ impl Parser<'_, '_, '_> {
                 "v2" => lanes = 2,
                 "v4" => lanes = 4,
                 "v8" => lanes = 8,
-                "reg" => space = Some(Space::Param),
+                "reg" => (space, register) = (Some(Space::Param), true),
                 "attribute" => {
                     while self.peek().is_some() && !self.accept(')') {
                         self.advance();
@@ -67,6 +68,7 @@ impl Parser<'_, '_, '_> {
         Ok(Variable {
             name: String::new(),
             space,
+            register,
             ty,
             align,
             size: Some(size),

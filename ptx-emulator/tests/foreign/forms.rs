@@ -137,12 +137,13 @@ fn forms_are_those_of_the_assembler() {
                     (true, false) => {
                         wrong.insert(format!("the emulator alone takes `{line}` for {target}"));
                     }
-                    (false, true) => match reason(mnemonic) {
-                        Some(row) => drop(used.insert(row)),
-                        None => {
-                            drop(wrong.insert(format!("the assembler alone takes `{line}` for {target}")))
+                    (false, true) => {
+                        if let Some(row) = reason(mnemonic) {
+                            used.insert(row);
+                        } else {
+                            wrong.insert(format!("the assembler alone takes `{line}` for {target}"));
                         }
-                    },
+                    }
                     _ => {}
                 }
             }
