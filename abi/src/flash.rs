@@ -33,6 +33,9 @@ pub struct FlashTile {
     pub min_blocks: u32,
     /// Buffers of K and of V in shared memory.
     pub stages: u32,
+    /// Columns of its queries that a warp loads once and keeps in registers for all blocks of keys, a multiple of 16; where there is
+    /// a loop over plain blocks, for those alone. It loads the others from shared memory in every step.
+    pub kept_columns: u32,
 }
 
 impl FlashTile {
@@ -52,7 +55,8 @@ impl FlashTile {
         rows * keys * (self.head_dim / 16) + rows * (self.value_dim / 8) * (keys / 2)
     }
 
-    /// Loads of four 8 x 8 matrices in a step: queries, keys and values.
+    /// Loads of four 8 x 8 matrices in the source for each step that stands there: queries, keys and values. Those of queries that are
+    /// kept stand before a step's loop in place of in it.
     pub const fn matrix_loads(&self) -> u32 {
         self.query_loads() + self.block_keys / 16 * (self.head_dim / 16 + self.value_dim / 16)
     }
@@ -85,18 +89,24 @@ impl FlashTile {
 
 /// Forward. K and V have one buffer each: one is on its way while the other is multiplied (FlashAttention-2's order).
 ///
-/// A warp loads its queries from shared memory in each step, as FlashAttention-2 does: to keep them would take `warp_rows / 16 *
-/// head_dim / 4` registers (32 at 64 columns, 64 at 128 and above), and the kernels have 230 to 255 without them.
+/// A warp keeps as many columns of its queries in registers as fit in the loop over plain blocks: 16 columns take `warp_rows / 4`
+/// registers, and save the LDSM of `warp_rows / 16` fragments in each step. At the edges, where registers hold what hides scores, all
+/// are loaded from shared memory in each step, as FlashAttention-2 does everywhere. More columns spill, in bytes by NVIDIA's assembler
+/// 13.5: all 64 at (64, 64) 20 on sm_80 and 24 on sm_90, 48 of them 32 on sm_120; at 96 columns 48 spill 4 on sm_80, all 72; at
+/// (64, 128) 16 spill 4 to 12; at (128, 128) 16 spill 20 on sm_90 and 8 on sm_120, all of them more than 1200 (kept at the edges
+/// too). At 256 columns all fit, and the loop is longer than with 224.
 ///
 /// Blocks on a multiprocessor, by shared memory and registers: of an A100, H100, H200 (164 KiB and more), then of one with 100 KiB
 /// (sm_86, sm_89, sm_120).
 ///
-/// | head dims | rows, keys | blocks | why |
-/// |---|---|---|---|
-/// | 64 | 4 x 32, 96 | 2, 2 | 96 scores and 64 outputs a thread; each load of K and V feeds two products; 40 KiB |
-/// | 32, 96, 128, (64, 128), (128, 64) | 4 x 32, 64 | 2, 2 to 96 columns and at (64, 128), else 1 | 128 outputs leave room for 64 scores; 16 to 64 KiB |
-/// | 192, (192, 128) | 8 x 16, 64 | 1, 1 | 96 outputs beside 32 scores; 88 or 96 KiB |
-/// | 256 | 8 x 16, 32 | 1, 1 | 128 outputs beside 16 scores; 96 KiB |
+/// | head dims | rows, keys | blocks | columns kept | why |
+/// |---|---|---|---|---|
+/// | 64 | 4 x 32, 96 | 2, 2 | 32 | 96 scores and 64 outputs a thread; each load of K and V feeds two products; 40 KiB |
+/// | 32, (128, 64) | 4 x 32, 64 | 2, 2 at 32 columns, else 1 | all | 32 or 64 outputs beside 64 scores; 16 or 56 KiB |
+/// | 96 | 4 x 32, 64 | 2, 2 | 32 | 96 outputs beside 64 scores; 48 KiB |
+/// | 128, (64, 128) | 4 x 32, 64 | 2, 2 at (64, 128), else 1 | none | 128 outputs leave room for 64 scores; 64 or 40 KiB |
+/// | 192, (192, 128) | 8 x 16, 64 | 1, 1 | all | 96 outputs or 64 beside 32 scores; 96 or 88 KiB |
+/// | 256 | 8 x 16, 32 | 1, 1 | 224 | 128 outputs beside 16 scores; 96 KiB |
 pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     let (warps, warp_rows, block_keys, min_blocks) = match (head_dim, value_dim) {
         (32, 32) => (4, 32, 64, 2),
@@ -106,18 +116,40 @@ pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
         (256, 256) => (8, 16, 32, 1),
         _ => panic!("no tile for these head dims"),
     };
-    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, min_blocks, stages: 1 }
+    let kept_columns = match (head_dim, value_dim) {
+        (128, 128) | (64, 128) => 0,
+        (64, 64) | (96, 96) => 32,
+        (256, 256) => 224,
+        _ => head_dim,
+    };
+    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, min_blocks, stages: 1, kept_columns }
 }
 
 /// Forward where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What that
-/// needs is beside scores and output in registers, so that a warp owns 16 queries and meets fewer keys.
+/// needs is beside scores and output in registers, so that a warp owns 16 queries and meets fewer keys. It keeps all columns of its
+/// queries in registers; but at 256 columns 128, as 192 of them spill 4 bytes on sm_90 and all 4 to 36, and at (192, 128) 96, as with
+/// all the loop is longer on sm_90 and sm_120 (3.59 and 3.54 instructions other than HMMA for each HMMA, 3.44 and 3.39 with none).
 pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     let (warps, block_keys) = match (head_dim, value_dim) {
         (192, 192) | (192, 128) => (8, 64),
         (256, 256) => (8, 32),
         _ => (4, 64),
     };
-    FlashTile { head_dim, value_dim, warps, warp_rows: 16, block_keys, min_blocks: 1, stages: 1 }
+    let kept_columns = match (head_dim, value_dim) {
+        (192, 128) => 96,
+        (256, 256) => 128,
+        _ => head_dim,
+    };
+    FlashTile {
+        head_dim,
+        value_dim,
+        warps,
+        warp_rows: 16,
+        block_keys,
+        min_blocks: 1,
+        stages: 1,
+        kept_columns,
+    }
 }
 
 /// Columns of q and k, and of v, for which there are backward kernels: the same.
@@ -296,6 +328,7 @@ const _: () = {
         while t < tiles.len() {
             let tile = tiles[t];
             assert!(tile.shared_bytes() <= FLASH_SHARED_LIMIT);
+            assert!(tile.kept_columns <= head_dim && tile.kept_columns.is_multiple_of(16));
             // The output leaves through the place of queries, keys and values.
             assert!(tile.block_rows() * value_dim * 2 <= tile.shared_bytes());
             assert!(copies_whole(tile.block_rows(), head_dim, tile.threads()));

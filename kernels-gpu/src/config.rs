@@ -100,6 +100,8 @@ pub trait FlashConfig: ScoreLayout<Fragment = MmaTiles, Place = MmaPlace> + 'sta
     const OUTPUT_TILES: usize = (Self::TILE.value_dim / 8) as usize;
     /// 16-column steps of the first product.
     const DEPTH: usize = (Self::TILE.head_dim / 16) as usize;
+    /// Those whose queries are kept in registers.
+    const KEPT_DEPTH: usize = (Self::TILE.kept_columns / 16) as usize;
     /// The assumptions that the types make.
     const FLASH_VALID: () = assert!(
         Self::ROW_TILES * Self::SCORE_TILES <= MAX_TILES && Self::ROW_TILES * Self::OUTPUT_TILES <= MAX_TILES

@@ -39,11 +39,11 @@ enum Check {
     /// What the kernels' PTX must and must not contain: collective operations as the source states them, no local memory,
     /// no calls, the launch bounds of the tile table
     Ptx,
-    /// Registers, shared memory, occupancy, spills and inner loops of every kernel, by NVIDIA's assembler, against
-    /// xtask/ptxas.ratchet.json; says so where it is not installed
+    /// Registers, shared memory, occupancy, spills, stack and inner loops of every kernel, by NVIDIA's assembler, against
+    /// xtask/ptxas.ratchet.json; a spill or local memory is an error whatever that file says. Says so where it is not installed
     Ptxas {
-        /// Writes what was counted into the ratchet file
-        #[arg(long, conflicts_with = "kernels")]
+        /// Writes what was counted into the ratchet file; with names, of these kernels alone
+        #[arg(long)]
         accept: bool,
         /// Parts of names: only these kernels, and nothing against the ratchet file
         kernels: Vec<String>,

@@ -103,6 +103,16 @@ impl Usage {
             shared: number(r"(\d+) bytes smem")?.unwrap_or(0),
         })
     }
+
+    /// What is wrong if a thread has local memory: registers that are spilled, or an array.
+    fn local_memory(&self) -> Option<String> {
+        let Usage { spilled, stack, .. } = *self;
+        (spilled > 0 || stack > 0).then(|| {
+            format!(
+                "{spilled} bytes are spilled and the stack takes {stack}: no kernel may have local memory"
+            )
+        })
+    }
 }
 
 /// A kernel on a target.
@@ -205,12 +215,9 @@ fn problems(one: &Assembled<'_>) -> Vec<String> {
             block.resident
         ));
     }
+    problems.extend(one.usage.local_memory());
     if let (Some(found), Some(step)) = (&one.plain_loop, block.step) {
-        // Spills are held by the ratchet, in bytes; local memory without spills would be an array.
-        let spill =
-            |name: &str| one.usage.spilled > 0 && (name.starts_with("LDL") || name.starts_with("STL"));
-        let foreign = found.foreign.iter().filter(|(name, _)| !spill(name));
-        let foreign: Vec<String> = foreign.map(|(name, n)| format!("{n} x {name}")).collect();
+        let foreign: Vec<String> = found.foreign.iter().map(|(name, n)| format!("{n} x {name}")).collect();
         if !foreign.is_empty() {
             problems.push(format!("the plain loop has {}", foreign.join(", ")));
         }
@@ -249,8 +256,9 @@ fn above_bars(assembled: &[Assembled<'_>], some: bool) -> Vec<String> {
 }
 
 /// Prints the tables; fails where a kernel does not assemble, is not what the tile tables say, is above a bar, or is worse than
-/// the ratchet file. With `accept`, that file is written anew. With `parts`, only kernels whose names have one of them are
-/// assembled, and only the tile tables and bars are held against them.
+/// the ratchet file; and, whatever that file says, where a kernel spills or has local memory. With `accept`, the file is written
+/// anew. With `parts`, only kernels whose names have one of them are assembled, and only the tile tables and bars are held against
+/// them, or their figures alone accepted.
 pub fn check(accept: bool, parts: &[String]) -> Result<()> {
     let Some(tools) = Tools::find()? else {
         println!("ptxas: not installed (neither $PTXAS nor on the path), so nothing was assembled");
@@ -281,7 +289,11 @@ pub fn check(accept: bool, parts: &[String]) -> Result<()> {
     }
     let now = Ratchet::of(&tools.version, &assembled);
     if accept {
-        now.write()?;
+        if parts.is_empty() {
+            now.write()?
+        } else {
+            Ratchet::read()?.with(now)?.write()?
+        }
         println!("ptxas: {} holds what was counted", ratchet::FILE);
     } else if parts.is_empty() {
         failures.extend(against_ratchet(&now, &tools)?);
@@ -330,5 +342,16 @@ mod tests {
         let shared = text.replace("728 bytes cmem[0]", "1024 bytes smem");
         assert_eq!(Usage::parse(&shared).unwrap().shared, 1024);
         assert!(Usage::parse("ptxas info    : 0 bytes gmem").is_err());
+    }
+
+    #[test]
+    fn spills_and_stack_are_each_an_error() {
+        let usage = |spilled, stack| Usage { registers: 255, spilled, stack, shared: 0 };
+        assert_eq!(usage(0, 0).local_memory(), None);
+        for (spilled, stack) in [(4, 0), (0, 8), (60, 64)] {
+            let problem = usage(spilled, stack).local_memory().unwrap();
+            let expected = format!("{spilled} bytes are spilled and the stack takes {stack}");
+            assert!(problem.starts_with(&expected), "{problem}");
+        }
     }
 }

@@ -144,7 +144,7 @@ macro_rules! entry_points {
                 { FlashKernel::$kernel.tile($head_dim, $value_dim).min_blocks }
             ),
             collectives(
-                "bar.sync" = { flash_split::BARRIERS },
+                "bar.sync" = { flash_split::barriers(FlashKernel::$kernel.tile($head_dim, $value_dim)) },
                 "shfl.sync" = {
                     flash_split::SHUFFLES_A_ROW * (FlashKernel::$kernel.tile($head_dim, $value_dim).warp_rows / 8)
                 },
@@ -169,7 +169,9 @@ macro_rules! entry_points {
                 { FlashKernel::$kernel.tile($head_dim, $value_dim).min_blocks }
             ),
             collectives(
-                "bar.sync" = { flash_forward::barriers(FlashKernel::$kernel) },
+                "bar.sync" = {
+                    flash_forward::barriers(FlashKernel::$kernel, FlashKernel::$kernel.tile($head_dim, $value_dim))
+                },
                 "bar.warp.sync" = { flash_forward::WARP_BARRIERS },
                 "shfl.sync" = {
                     flash_forward::shuffles_a_row(FlashKernel::$kernel)

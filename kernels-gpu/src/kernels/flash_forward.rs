@@ -4,7 +4,7 @@
 //! | | |
 //! |---|---|
 //! | grid | query blocks (longest causal rows first) x query heads x batch |
-//! | stays | Q in shared memory or registers; O, row maxima and row sums in registers |
+//! | stays | Q in shared memory, and as much of it as fits in registers; O, row maxima and row sums in registers |
 //! | streams | K and V by asynchronous copies: V arrives while S is computed, the next K while P V is |
 //! | bound by | tensor cores, then the issue of what is not a product: the exponentials |
 
@@ -19,12 +19,13 @@ use crate::softmax::OnlineSoftmax;
 use crate::tiles::mma_fragment::MmaTiles;
 use core::f32::consts::LOG2_E;
 use cuda_std::mem::{self, GlobalAddr};
+use flash_attention_abi::flash::FlashTile;
 use flash_attention_abi::{FlashKernel, ForwardParams};
 
-/// Barriers in the source: in each step one before K is read and one before V is, and one before the output goes through shared
-/// memory.
-pub const fn barriers(kernel: FlashKernel) -> u32 {
-    2 * steps(kernel) + 1
+/// Barriers in the source: in each step one before K is read and one before V is, one before the output goes through shared
+/// memory, and one before queries are read that are kept.
+pub const fn barriers(kernel: FlashKernel, tile: FlashTile) -> u32 {
+    2 * steps(kernel) + 1 + (tile.kept_columns > 0) as u32
 }
 
 /// Shuffles in the source for each row of a thread: two for the maximum in each step, two for the sum.
@@ -84,7 +85,10 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
         );
         block.copy_queries(&q, first_query, problem.value_dim);
         block.copy_keys(&k, order.first(0), 0, false);
-        let step = Keys { block: &block, queries: block.queries(), k: &k, v: &v };
+        let mut step = Keys { block: &block, queries: block.queries(), k: &k, v: &v };
+        if C::GENERAL {
+            step.queries = block.kept_queries::<0>();
+        }
 
         for index in 0..order.edges {
             let first_key = order.first(index);
@@ -93,6 +97,8 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
             step.advance(&mut softmax, &mut output, first_key, order.first(index + 1), &edge);
         }
         if !C::GENERAL {
+            // Not at the edges, where what hides scores needs registers.
+            step.queries = block.kept_queries::<0>();
             for index in range.plain_begin..range.plain_end {
                 let first_key = index * C::TILE.block_keys;
                 let next_key =

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | grid | blocks of rows x parts x key heads x batch; in the general kernel query heads |
 //! | rows | (query, head) pairs of the heads that share keys; in the general kernel queries of one head |
-//! | stays | Q in shared memory; O, row maxima and row sums in registers |
+//! | stays | Q in registers where it fits, else in shared memory; O, row maxima and row sums in registers |
 //! | streams | K and V through two buffers each |
 //! | leaves | O and the log-sum-exp of its part in f32, for `flash_combine`; where there is one part, the output |
 //! | bound by | global memory: every key of the part is read once for all rows of the block |
@@ -27,7 +27,7 @@ use flash_attention_abi::{ProblemParams, TensorParam};
 use flash_attention_geometry::grid::Work;
 use flash_attention_geometry::mma::MmaPlace;
 
-pub use crate::pipeline::flash_split::BARRIERS;
+pub use crate::pipeline::flash_split::barriers;
 
 /// Votes in the source: one, whether a maximum rose.
 pub const VOTES: u32 = 1;
@@ -187,14 +187,14 @@ pub unsafe fn flash_split<C: FlashConfig, const D: u32, const V: u32>(params: &S
         if begin < end {
             let q = work.packed(&forward.q, problem.head_dim);
             block.copy_packed(&q, work.first_row, problem.head_dim, problem.value_dim);
-            let stream = Stream { block: &block, queries: block.queries(), k: &k, v: &v, end, busy };
-            stream.start(begin);
+            let stream = Stream { block: &block, k: &k, v: &v, end, busy };
+            let left = stream.start(begin);
             for index in begin..end {
                 let first_key = index * tile.block_keys;
                 let plain = range.is_plain(index);
                 let tile = TilePlace { thread: block.place, first_query: work.first_row, first_key, plain };
                 let between = Within::<C> { rules: &rules, dropout: &dropout, queries: &queries, tile };
-                stream.advance(&mut softmax, &mut output, index, &between);
+                stream.advance(&left, &mut softmax, &mut output, index, &between);
             }
         }
         let finished = softmax.finalize();

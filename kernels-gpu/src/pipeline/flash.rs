@@ -11,7 +11,7 @@ use crate::config::FlashConfig;
 use crate::pipeline::NOWHERE;
 use crate::softmax::{HEADROOM, OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
-use crate::tiles::mma_product::{self, Shape};
+use crate::tiles::mma_product::{self, LeftRows, Shape};
 use crate::tiles::operand::Operand;
 use crate::tiles::packed::Packed;
 use crate::tiles::swizzled::{Copier, LanePlace, SwizzledTile, store_tiles};
@@ -34,6 +34,9 @@ pub struct FlashBlock<C, const D: u32, const V: u32> {
 }
 
 impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
+    /// The product of queries and keys.
+    const SCORES: Shape = Shape { rows: C::ROW_TILES, columns: C::SCORE_TILES, depth: C::DEPTH };
+
     /// The view of the calling thread.
     #[inline(always)]
     pub fn new() -> Self {
@@ -152,10 +155,37 @@ impl<C: FlashConfig, const D: u32, const V: u32> FlashBlock<C, D, V> {
         Copier { thread: self.thread, threads: C::TILE.threads(), anew: true }
     }
 
-    /// Where the warp's queries lie.
+    /// The warp's queries in shared memory.
     #[inline(always)]
-    pub fn queries(&self) -> LanePlace {
-        self.query_tile().place(self.warp_row(), MatrixLane::rows_first(self.thread % 32))
+    pub fn queries(&self) -> LeftRows {
+        let lane = MatrixLane::rows_first(self.thread % 32);
+        LeftRows::new(self.query_tile().place(self.warp_row(), lane))
+    }
+
+    /// The warp's queries, with those in registers that the configuration keeps there. For these it waits until they have arrived:
+    /// for all groups of copies but the `LATER` last ones.
+    ///
+    /// # Safety
+    /// All threads of the block call this together, after queries and first keys were sent for.
+    #[inline(always)]
+    pub unsafe fn kept_queries<const LATER: u32>(&self) -> LeftRows {
+        if C::KEPT_DEPTH == 0 {
+            return self.queries();
+        }
+        mem::cp_async_wait::<LATER>();
+        thread::sync_threads();
+        // SAFETY: the copies of all threads have arrived.
+        unsafe { self.queries().keep::<D>(Self::SCORES, C::KEPT_DEPTH) }
+    }
+
+    /// S = Q Kᵀ, for the keys of a buffer.
+    ///
+    /// # Safety
+    /// A barrier has passed since queries and keys were there; all threads of the warp call this together.
+    #[inline(always)]
+    pub unsafe fn scores(&self, queries: &LeftRows, keys: LanePlace) -> MmaTiles {
+        // SAFETY: the caller's.
+        unsafe { mma_product::of_rows::<C::Element, D>(Self::SCORES, queries, keys) }
     }
 
     /// The first row of the warp.
@@ -282,8 +312,8 @@ pub fn softmax_step<C: FlashConfig, R: RowReduce, B: Between>(
 pub struct Keys<'a, C: FlashConfig, const D: u32, const V: u32> {
     /// The block's tiles.
     pub block: &'a FlashBlock<C, D, V>,
-    /// Where the queries are.
-    pub queries: LanePlace,
+    /// The warp's queries.
+    pub queries: LeftRows,
     /// All keys.
     pub k: &'a Operand<C::Element>,
     /// All values.
@@ -312,8 +342,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
             block.copy_values(self.v, first_key, 0, !B::HIDES);
 
             // S = Q Kᵀ
-            let shape = Shape { rows: C::ROW_TILES, columns: C::SCORE_TILES, depth: C::DEPTH };
-            let mut scores = mma_product::of_rows::<C::Element, D>(shape, self.queries, block.keys);
+            let mut scores = block.scores(&self.queries, block.keys);
             between.scores(&mut scores);
             softmax_step(softmax, &mut scores, output, between);
 

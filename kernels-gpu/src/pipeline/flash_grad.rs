@@ -6,7 +6,7 @@
 
 use crate::config::FlashGradConfig;
 use crate::tiles::mma_fragment::MmaTiles;
-use crate::tiles::mma_product::{self, Shape};
+use crate::tiles::mma_product::{self, LeftRows, Shape};
 use crate::tiles::operand::Operand;
 use crate::tiles::swizzled::{Copier, LanePlace, SwizzledTile, store_tiles};
 use core::marker::PhantomData;
@@ -204,7 +204,9 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         let shape = Shape { rows: C::ROW_TILES, columns: C::STEP_TILES, depth: (D / 16) as usize };
         let right = Self::at(self.columns.0).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
-        unsafe { mma_product::of_rows::<C::Element, D>(shape, Self::row_at(self.rows.0), right) }
+        unsafe {
+            mma_product::of_rows::<C::Element, D>(shape, &LeftRows::new(Self::row_at(self.rows.0)), right)
+        }
     }
 
     /// `B Yᵀ`: the gradients of the step's weights.
@@ -216,7 +218,9 @@ impl<C: FlashGradConfig, const D: u32, const V: u32> GradBlock<C, D, V> {
         let shape = Shape { rows: C::ROW_TILES, columns: C::STEP_TILES, depth: (V / 16) as usize };
         let right = Self::at(self.columns.1).shifted(parity * C::TILE.step_bytes());
         // SAFETY: the caller's.
-        unsafe { mma_product::of_rows::<C::Element, V>(shape, Self::row_at(self.rows.1), right) }
+        unsafe {
+            mma_product::of_rows::<C::Element, V>(shape, &LeftRows::new(Self::row_at(self.rows.1)), right)
+        }
     }
 
     /// `sum += grads X`.

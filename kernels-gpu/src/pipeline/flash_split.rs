@@ -10,20 +10,20 @@ use crate::config::FlashConfig;
 use crate::pipeline::flash::{Between, FlashBlock, softmax_step};
 use crate::softmax::{OnlineSoftmax, RowReduce};
 use crate::tiles::mma_fragment::MmaTiles;
-use crate::tiles::mma_product::{self, Shape};
+use crate::tiles::mma_product::{self, LeftRows, Shape};
 use crate::tiles::operand::Operand;
-use crate::tiles::swizzled::LanePlace;
 use cuda_std::{mem, thread};
+use flash_attention_abi::flash::FlashTile;
 
-/// Barriers of a step in the source: one before K is read, one before V is.
-pub const BARRIERS: u32 = 2;
+/// Barriers in the source: in the step one before K is read and one before V is, and one before queries are read that are kept.
+pub const fn barriers(tile: FlashTile) -> u32 {
+    2 + (tile.kept_columns > 0) as u32
+}
 
 /// Some neighbouring blocks of keys on their way through shared memory.
 pub struct Stream<'a, C: FlashConfig, const D: u32, const V: u32> {
     /// The block's tiles.
     pub block: &'a FlashBlock<C, D, V>,
-    /// Where the queries are.
-    pub queries: LanePlace,
     /// All keys.
     pub k: &'a Operand<C::Element>,
     /// All values.
@@ -37,18 +37,19 @@ pub struct Stream<'a, C: FlashConfig, const D: u32, const V: u32> {
 impl<C: FlashConfig, const D: u32, const V: u32> Stream<'_, C, D, V> {
     const TWO_STAGES: () = assert!(C::TILE.stages == 2);
 
-    /// Sends for the first blocks, from `begin` on.
+    /// Sends for the first blocks, from `begin` on. The warp's queries, which arrive with the first keys.
     ///
     /// # Safety
     /// All threads of the block call this together, after the queries were sent for; there is at least one block.
     #[inline(always)]
-    pub unsafe fn start(&self, begin: u32) {
+    pub unsafe fn start(&self, begin: u32) -> LeftRows {
         const { Self::TWO_STAGES };
-        // SAFETY: nothing has been read yet.
+        // SAFETY: nothing has been read yet. Two groups were sent for after the one of the queries.
         unsafe {
             self.send_keys(begin);
             self.send_values(begin);
             self.send_keys(begin + 1);
+            self.block.kept_queries::<2>()
         }
     }
 
@@ -59,6 +60,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Stream<'_, C, D, V> {
     #[inline(always)]
     pub unsafe fn advance<R: RowReduce, B: Between>(
         &self,
+        queries: &LeftRows,
         softmax: &mut OnlineSoftmax<C, R>,
         output: &mut MmaTiles,
         index: u32,
@@ -72,8 +74,7 @@ impl<C: FlashConfig, const D: u32, const V: u32> Stream<'_, C, D, V> {
             self.send_values(index + 1);
             if self.busy {
                 // S = Q Kᵀ
-                let shape = Shape { rows: C::ROW_TILES, columns: C::SCORE_TILES, depth: C::DEPTH };
-                scores = mma_product::of_rows::<C::Element, D>(shape, self.queries, block.keys(stage));
+                scores = block.scores(queries, block.keys(stage));
                 between.scores(&mut scores);
                 softmax_step(softmax, &mut scores, output, between);
             }

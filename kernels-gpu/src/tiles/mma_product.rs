@@ -8,6 +8,53 @@ use cuda_std::mem;
 /// A warp's 16 rows and 16 columns of the left operand.
 pub type Left = [u32; 4];
 
+/// 16-term steps of the longest sum over rows that are kept: 256 columns.
+const MAX_DEPTH: usize = 16;
+
+/// A warp's rows of the left operand: their place in shared memory, and the first steps of them in registers.
+#[derive(Clone, Copy)]
+pub struct LeftRows {
+    place: LanePlace,
+    /// Steps in registers: a constant.
+    steps: usize,
+    kept: [[Left; 2]; MAX_DEPTH],
+}
+
+impl LeftRows {
+    /// Rows of which nothing is in registers; `place` is the lane's in a tile.
+    #[inline(always)]
+    pub fn new(place: LanePlace) -> Self {
+        LeftRows { place, steps: 0, kept: [[[0; 4]; 2]; MAX_DEPTH] }
+    }
+
+    /// The same rows, of a tile of `COLUMNS` columns, with `steps` steps of a product in registers.
+    ///
+    /// # Safety
+    /// As [`of_rows`].
+    #[inline(always)]
+    pub unsafe fn keep<const COLUMNS: u32>(mut self, shape: Shape, steps: usize) -> Self {
+        for k in 0..steps {
+            // SAFETY: the caller's.
+            self.kept[k] = unsafe { self.load::<COLUMNS>(shape, k) };
+        }
+        LeftRows { steps, ..self }
+    }
+
+    /// Loads those of step `k`.
+    ///
+    /// # Safety
+    /// As [`of_rows`].
+    #[inline(always)]
+    unsafe fn load<const COLUMNS: u32>(&self, shape: Shape, k: usize) -> [Left; 2] {
+        let mut a: [Left; 2] = [[0; 4]; 2];
+        for m in 0..shape.rows {
+            // SAFETY: the caller's.
+            a[m] = unsafe { mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(self.place, 16 * m, k)) };
+        }
+        a
+    }
+}
+
 /// Tiles of a product: constants, so that every loop is unrolled.
 #[derive(Clone, Copy)]
 pub struct Shape {
@@ -61,24 +108,21 @@ unsafe fn add_step<E: HalfElement, const RIGHT: u32>(
     }
 }
 
-/// `a * bᵀ`, where the terms lie side by side in the rows of both. `left` and `right` are the lane's places in two tiles of
-/// `COLUMNS` columns.
+/// `a * bᵀ`, where the terms lie side by side in the rows of both: of the warp's rows of a tile of `COLUMNS` columns, and of
+/// another such tile, in which `right` is the lane's place.
 ///
 /// # Safety
 /// Both have been written before a barrier; all lanes of the warp execute it together.
 #[inline(always)]
 pub unsafe fn of_rows<E: HalfElement, const COLUMNS: u32>(
     shape: Shape,
-    left: LanePlace,
+    left: &LeftRows,
     right: LanePlace,
 ) -> MmaTiles {
     let mut result = MmaTiles::zero();
     for k in 0..shape.depth {
-        let mut a: [Left; 2] = [[0; 4]; 2];
-        for m in 0..shape.rows {
-            // SAFETY: the caller's.
-            a[m] = unsafe { mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(left, 16 * m, k)) };
-        }
+        // SAFETY: the caller's.
+        let a = if k < left.steps { left.kept[k] } else { unsafe { left.load::<COLUMNS>(shape, k) } };
         for pair in 0..shape.columns / 2 {
             // SAFETY: the caller's.
             let b = unsafe { mem::ldmatrix_x4::<0>(SwizzledTile::<COLUMNS>::part(right, 16 * pair, k)) };

@@ -16,8 +16,8 @@ pub fn print(assembled: &[Assembled<'_>]) {
             table("shared", group, |one| format!("{:.1} KiB", f64::from(one.shared()) / 1024.0), usage)
         );
         if group.iter().any(|one| one.plain_loop.is_some()) {
-            let what =
-                "instructions of the plain loop, HMMA, others for each HMMA, instructions for each score";
+            let what = "instructions of the plain loop, HMMA, others for each HMMA (where the output is rescaled), \
+                        instructions for each score";
             println!("\n{}: {what}", title(&group[0]));
             println!("{}", table("scores", group, scores, plain_loop));
         }
@@ -75,7 +75,14 @@ fn plain_loop(one: &Assembled<'_>) -> String {
             // The assembler may have unrolled several steps into the loop.
             let steps = (found.products / step.products).max(1);
             let each = f64::from(found.instructions) / f64::from(steps * step.scores);
-            format!("{} {} {} {each:.2}", found.instructions, found.products, ratio(found.others()))
+            let rescaled = found.others_rescaled().map(|others| format!(" ({})", ratio(others)));
+            format!(
+                "{} {} {}{} {each:.2}",
+                found.instructions,
+                found.products,
+                ratio(found.others()),
+                rescaled.unwrap_or_default()
+            )
         }
         _ => "-".into(),
     }
@@ -100,9 +107,16 @@ pub fn summary(assembled: &[Assembled<'_>], version: &str) {
     for (kernel, bar) in BARS {
         let one = assembled.iter().find(|one| one.module.name == kernel && one.target.name == BAR_TARGET);
         if let Some(found) = one.and_then(|one| one.plain_loop.as_ref()) {
+            let rescaled = found.others_rescaled().map(|others| {
+                format!(
+                    ", {} in a step that rescales the output, as FlashAttention-2 does in every step",
+                    ratio(others)
+                )
+            });
             println!(
-                "ptxas: {kernel} on {BAR_TARGET} has {} instructions other than HMMA for each HMMA (FlashAttention-2: {})",
+                "ptxas: {kernel} on {BAR_TARGET} has {} instructions other than HMMA for each HMMA{} (FlashAttention-2: {})",
                 ratio(found.others()),
+                rescaled.unwrap_or_default(),
                 ratio(bar)
             );
         }

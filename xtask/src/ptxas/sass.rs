@@ -37,6 +37,12 @@ impl Instruction {
         u32::from_str_radix(hex, 16).ok()
     }
 
+    /// Whether it is executed only where a predicate, such as `P0`, has one of its values.
+    fn depends_on(&self, predicate: &str) -> bool {
+        let is = |text: &str| text.trim_start_matches(['@', '!']) == predicate;
+        is(&self.guard) || self.operands.split([',', ' ']).any(is)
+    }
+
     /// Whether it is executed whatever the predicates are.
     fn is_certain(&self) -> bool {
         self.guard.is_empty() || self.guard == "@PT"
@@ -49,6 +55,9 @@ pub struct Loop {
     /// The instructions of a round: of all ways through the loop with all its products, loads of operands and copies, the
     /// shortest.
     pub instructions: u32,
+    /// The same of a round in which the loop's votes go the other way, where they decide about jumps: of forward kernels, in which
+    /// the output is rescaled because a maximum rose.
+    pub rescaled: Option<u32>,
     /// Those that are `HMMA.16816`.
     pub products: u32,
     /// What no way through it should have: other matrix instructions, operands loaded otherwise than by LDSM, local memory.
@@ -58,8 +67,17 @@ pub struct Loop {
 impl Loop {
     /// Instructions other than HMMA for each HMMA, in hundredths, rounded.
     pub fn others(&self) -> u32 {
+        self.others_of(self.instructions)
+    }
+
+    /// The same of a round in which the output is rescaled.
+    pub fn others_rescaled(&self) -> Option<u32> {
+        self.rescaled.map(|instructions| self.others_of(instructions))
+    }
+
+    fn others_of(&self, instructions: u32) -> u32 {
         let products = self.products.max(1);
-        ((self.instructions - self.products) * 100 + products / 2) / products
+        ((instructions - self.products) * 100 + products / 2) / products
     }
 }
 
@@ -71,10 +89,12 @@ pub fn plain_loop(listing: &str, kernel: &str) -> Result<Loop> {
     let has_products = |body: &&Body| body.instructions.iter().any(|&i| code[i].is_matrix_product());
     let body = loops.iter().filter(has_products).min_by_key(|body| body.instructions.len());
     let body = body.context("no loop has matrix products")?;
-    let round = round(&code, body)?;
+    let successors = successors(&code)?;
+    let round = round(&code, body, &successors);
     let is_product = |i: &&usize| code[**i].name.starts_with("HMMA.16816");
     let mut found = Loop {
         instructions: round.len() as u32,
+        rescaled: rescaled(&code, body, successors, &round),
         products: round.iter().filter(is_product).count() as u32,
         foreign: BTreeMap::new(),
     };
@@ -191,10 +211,43 @@ fn loops(code: &[Instruction]) -> Result<Vec<Body>> {
     Ok(loops)
 }
 
+/// The instructions of the shortest round with as much work as `round`, in which each vote that decides about a jump goes the other
+/// way. `None` where there is no such vote, or no such round.
+fn rescaled(
+    code: &[Instruction],
+    body: &Body,
+    mut successors: Vec<Vec<usize>>,
+    round: &[usize],
+) -> Option<u32> {
+    let jumps = jumps_by_votes(code, round);
+    for &(jump, taken) in &jumps {
+        successors[jump].retain(|&next| next != taken);
+    }
+    let work = |way: &[usize]| way.iter().filter(|&&i| code[i].is_work()).count();
+    let other = self::round(code, body, &successors);
+    let whole = other.last().is_some_and(|last| successors[*last].contains(&body.head));
+    (!jumps.is_empty() && whole && work(&other) == work(round)).then_some(other.len() as u32)
+}
+
+/// The jumps of a round that depend on a predicate that a vote has just written, each with what the round executes after it.
+fn jumps_by_votes(code: &[Instruction], round: &[usize]) -> Vec<(usize, usize)> {
+    let mut voted: Option<&str> = None;
+    let mut jumps = Vec::new();
+    for (at, &i) in round.iter().enumerate() {
+        let one = &code[i];
+        if one.stem().starts_with("VOTE") {
+            voted = one.operands.split([',', ' ']).next();
+        } else if one.stem() == "BRA" && voted.is_some_and(|predicate| one.depends_on(predicate)) {
+            jumps.extend(round.get(at + 1).map(|&next| (i, next)));
+            voted = None;
+        }
+    }
+    jumps
+}
+
 /// The shortest way through a loop among those with the most work; the whole loop where it has loops inside.
-fn round(code: &[Instruction], body: &Body) -> Result<Vec<usize>> {
-    let successors = successors(code)?;
-    let Some(order) = last_first(body, &successors) else { return Ok(body.instructions.clone()) };
+fn round(code: &[Instruction], body: &Body, successors: &[Vec<usize>]) -> Vec<usize> {
+    let Some(order) = last_first(body, successors) else { return body.instructions.clone() };
     // For each instruction the best way from it to the end of the round: work, instructions, the next one.
     let mut best: BTreeMap<usize, (u32, Reverse<u32>, Option<usize>)> = BTreeMap::new();
     for i in order {
@@ -213,7 +266,7 @@ fn round(code: &[Instruction], body: &Body) -> Result<Vec<usize>> {
     while let Some(&(_, _, Some(next))) = way.last().and_then(|i| best.get(i)) {
         way.push(next);
     }
-    Ok(way)
+    way
 }
 
 /// The instructions of a loop, each after all that may follow it in the same round. Nothing where a round has loops inside.

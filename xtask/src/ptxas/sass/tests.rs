@@ -49,7 +49,10 @@ fn the_plain_loop_is_the_shortest_with_products() {
         "BRA.U UP0, 0x70",                // 0x90
         "EXIT",                           // 0xa0
     ];
-    assert_eq!(counted(&lines), Loop { instructions: 3, products: 1, foreign: BTreeMap::new() });
+    assert_eq!(
+        counted(&lines),
+        Loop { instructions: 3, products: 1, rescaled: None, foreign: BTreeMap::new() }
+    );
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn with_detour(detour: &str) -> Loop {
 fn a_round_takes_the_shortest_way() {
     assert_eq!(
         with_detour("FMUL R1, R1, R2"),
-        Loop { instructions: 6, products: 2, foreign: BTreeMap::new() }
+        Loop { instructions: 6, products: 2, rescaled: None, foreign: BTreeMap::new() }
     );
 }
 
@@ -93,6 +96,40 @@ fn a_round_does_all_the_work() {
     assert_eq!(with_detour("LDGSTS.E.BYPASS.128 [R1], [R2.64]").instructions, 7);
     let more = with_detour("HMMA.16816.F32 R4, R8, R12, R4");
     assert_eq!((more.instructions, more.products), (7, 3));
+}
+
+/// A loop in which a vote decides whether there are two more instructions, and another predicate about three.
+fn with_vote(vote: &str, jump: &str) -> Loop {
+    counted(&[
+        "HMMA.16816.F32 R4, R8, R12, R4", // 0x00
+        vote,                             // 0x10
+        "FADD R1, R1, R2",                // 0x20
+        jump,                             // 0x30: over the next two
+        "FMUL R4, R4, R3",                // 0x40
+        "FMUL R5, R5, R3",                // 0x50
+        "@!P1 BRA 0xa0",                  // 0x60: over the next three
+        "FADD R1, R1, R2",                // 0x70
+        "FADD R1, R1, R2",                // 0x80
+        "FADD R1, R1, R2",                // 0x90
+        "HMMA.16816.F32 R4, R8, R12, R4", // 0xa0
+        "@P3 BRA 0x0",                    // 0xb0
+        "EXIT",                           // 0xc0
+    ])
+}
+
+#[test]
+fn a_round_that_rescales_is_that_of_the_other_vote_alone() {
+    for (vote, jump) in [("VOTE.ANY P0, P0", "@!P0 BRA 0x60"), ("VOTEU.ANY UP0, P2", "BRA.U !UP0, 0x60")] {
+        let found = with_vote(vote, jump);
+        assert_eq!((found.instructions, found.rescaled, found.products), (7, Some(9), 2), "{vote}");
+        assert_eq!((found.others(), found.others_rescaled()), (250, Some(350)));
+    }
+}
+
+#[test]
+fn a_vote_that_decides_about_no_jump_leaves_one_ratio() {
+    let found = with_vote("VOTE.ANY P2, P0", "@!P0 BRA 0x60");
+    assert_eq!((found.instructions, found.others_rescaled()), (7, None));
 }
 
 #[test]
@@ -172,7 +209,9 @@ fn a_jump_to_an_address_in_a_register_is_an_error() {
 
 #[test]
 fn others_for_each_product_are_rounded_to_hundredths() {
-    let others = |instructions| Loop { instructions, products: 256, foreign: BTreeMap::new() }.others();
+    let others = |instructions| {
+        Loop { instructions, rescaled: None, products: 256, foreign: BTreeMap::new() }.others()
+    };
     // FlashAttention-2's forward of 128 columns: 894 instructions.
     assert_eq!(others(894), 249);
     assert_eq!([894, 895, 256].map(others), [249, 250, 0]);
