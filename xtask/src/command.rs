@@ -18,6 +18,13 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// An empty folder beside what cargo builds, which is deleted with the value.
+pub fn scratch() -> Result<tempfile::TempDir> {
+    let target = target();
+    std::fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
+    tempfile::tempdir_in(&target).with_context(|| format!("cannot make a folder in {}", target.display()))
+}
+
 /// Runs cargo in the root.
 pub fn cargo(arguments: &[&str]) -> Result<()> {
     cargo_with(arguments, &[])

@@ -21,7 +21,7 @@ const END: &str = "<!-- the end of what cargo xtask model writes -->";
 
 /// Counts with `bench model`.
 fn count() -> Result<Counts> {
-    let folder = tempfile::tempdir_in(command::root().join("target"))?;
+    let folder = command::scratch()?;
     let json = folder.path().join("model.json");
     let path = json.to_str().context("the target folder's path is not text")?;
     let package = ["run", "--release", "--quiet", "-p", "flash-attention-benches", "--bin", "bench", "--"];

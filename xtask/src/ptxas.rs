@@ -167,7 +167,7 @@ fn assemble<'a>(tools: &Tools, module: &'a Module, target: Target, scratch: &Pat
 
 /// Assembles every module for every target that it is for, as many at a time as there are cores.
 fn assemble_all<'a>(tools: &Tools, modules: &'a [Module]) -> Result<Vec<Assembled<'a>>> {
-    let scratch = tempfile::tempdir_in(command::root().join("target"))?;
+    let scratch = command::scratch()?;
     // Kernels for tensor cores need sm_80.
     let is_for =
         |module: &Module, target: &Target| target.name != "sm_75" || !matches!(module.kind, Kind::Flash(_));
