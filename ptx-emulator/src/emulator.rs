@@ -1,9 +1,10 @@
 //! An emulated device: its memory, the modules loaded into it, launches.
 
+use crate::decode::frame::Special;
 use crate::error::{LaunchError, MemoryError};
 use crate::exec::{self, Schedule, Setup};
 use crate::memory::{CODE_WINDOW, Memory};
-use crate::module::Module;
+use crate::module::{Entry, Module};
 use crate::stats::LaunchStats;
 use crate::syntax::ast::{Initial, Variable};
 use crate::syntax::types::Space;
@@ -27,10 +28,16 @@ pub struct Config {
     pub shared_limit: Option<u32>,
     /// The device's compute capability, such as 90; where absent, that of the module's `.target`.
     pub capability: Option<u32>,
+    /// Blocks that are resident together at most, so that they can wait for one another; what a device has room for depends on the
+    /// kernel. Host threads that would pass it stay idle, and 2 GiB of the host's memory are a limit as well. A grid with more blocks
+    /// that all wait for one another never ends, as on a device.
+    pub resident_blocks: u64,
 }
 
 impl Default for Config {
-    /// All host threads, 64 GiB and a heap of 8 MiB (as `cudaLimitMallocHeapSize`), no limit of instructions, the compute capability of the module's `.target` and its shared memory.
+    /// All host threads, 64 GiB and a heap of 8 MiB (as `cudaLimitMallocHeapSize`), no limit of instructions,
+    /// the compute capability of the module's `.target` and its shared memory, and the most resident blocks of an H200: 32 on each of 132
+    /// multiprocessors.
     fn default() -> Config {
         Config {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -39,6 +46,7 @@ impl Default for Config {
             max_instructions: None,
             shared_limit: None,
             capability: None,
+            resident_blocks: 132 * 32,
         }
     }
 }
@@ -66,6 +74,9 @@ pub struct LaunchOptions<'a> {
     pub checks: bool,
     /// Blocks of a cluster in x, y, z; where absent, those of `.reqnctapercluster`, or 1. They divide the grid and run together.
     pub cluster: Option<[u32; 3]>,
+    /// A cooperative launch, as `cuLaunchCooperativeKernel`: refused where not all blocks can be resident together
+    /// (`Config::resident_blocks`), and `grid.sync()` of `cooperative_groups`, which traps in others, is a barrier of all threads.
+    pub cooperative: bool,
     /// In which order blocks and warps run. Orders drawn from different seeds find what depends on them.
     pub schedule: Schedule,
     /// When it is set, from any thread, the launch soon ends with `LaunchError::Cancelled`, if it has not ended before.
@@ -173,9 +184,35 @@ impl Emulator {
             // Nobody notes what this launch writes.
             self.memory.complete(None);
         }
-        let memory = self.memory.view();
-        let setup = Setup { entry: found, module, limits: &self.config, config, args, memory, options };
-        exec::run(setup, |name| symbols.get(name).copied().unwrap_or(0))
+        let workspace = self.workspace(found, options)?;
+        let (limits, memory) = (&self.config, self.memory.view());
+        let setup = Setup {
+            entry: found,
+            module,
+            limits,
+            config,
+            args,
+            memory,
+            options,
+            workspace: workspace.unwrap_or(0),
+        };
+        let result = exec::run(setup, |name| symbols.get(name).copied().unwrap_or(0));
+        if let Some(address) = workspace {
+            self.memory.free(address)?;
+        }
+        result
+    }
+
+    /// What `cooperative_groups` of a cooperative launch takes `%envreg1` and `%envreg2` to point to: a size, which it does not read,
+    /// and the grid's barrier, which begins with 0 (`details/driver_abi.h` and `details/sync.h` of the CUDA Toolkit 13).
+    fn workspace(&self, entry: &Entry, options: &LaunchOptions) -> Result<Option<u64>, MemoryError> {
+        let is_workspace = |special| matches!(special, Special::GridWorkspace { .. });
+        if !options.cooperative || !entry.program.frame.specials().any(|(special, _)| is_workspace(special)) {
+            return Ok(None);
+        }
+        let address = self.memory.alloc(8, false)?;
+        self.memory.write(address, &[0; 8])?;
+        Ok(Some(address))
     }
 
     /// Address and size of a module's `.global` or `.const` variable on this device.

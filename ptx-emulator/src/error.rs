@@ -159,8 +159,13 @@ pub enum LaunchError {
     },
     /// `Config::max_instructions` was passed.
     #[error(
-        "kernel `{kernel}` ran more than {limit} warp instructions; it was last at PTX line {line}: `{text}`{}",
-        .origin.as_ref().map(|source| format!(", source {source}")).unwrap_or_default()
+        "kernel `{kernel}` ran more than {limit} warp instructions; it was last at PTX line {line}: `{text}`{}{}",
+        .origin.as_ref().map(|source| format!(", source {source}")).unwrap_or_default(),
+        if *not_begun == 0 {
+            String::new()
+        } else {
+            format!("; {not_begun} blocks had not begun, as those that may be resident together had not ended")
+        }
     )]
     InstructionLimit {
         /// The entry.
@@ -173,6 +178,9 @@ pub enum LaunchError {
         text: String,
         /// The place in the source that the line comes from, where the PTX has `.loc`: `FILE:LINE:COLUMN`.
         origin: Option<String>,
+        /// Blocks that had not begun because as many as may be resident together (`Config::resident_blocks`) had not ended; 0 where
+        /// there was room for more.
+        not_begun: u64,
     },
     /// `LaunchOptions::cancel` was set.
     #[error("kernel `{kernel}` was cancelled after {done} of {blocks} blocks")]

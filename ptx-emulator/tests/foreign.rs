@@ -163,7 +163,8 @@ fn launches(
             launch["args"].as_array().unwrap().iter().map(|a| buffers.argument(a)).collect();
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         let entry = launch["entry"].as_str().unwrap();
-        let stats = buffers.emulator.launch_with(module, entry, config, &args, options)?;
+        let options = LaunchOptions { cooperative: launch["cooperative"].as_bool().unwrap(), ..*options };
+        let stats = buffers.emulator.launch_with(module, entry, config, &args, &options)?;
         instructions += stats.thread_instructions;
         printed += &stats.printed;
     }

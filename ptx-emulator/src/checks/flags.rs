@@ -62,6 +62,8 @@ pub(super) struct Fences {
     /// Whether `reads` has all of `last`, and whether a fence for `last` alone has come.
     noted: bool,
     taken: bool,
+    /// What it took last, which a warp that waits finds again and again.
+    found: Vec<(u64, Arc<Knowledge>)>,
 }
 
 impl Fences {
@@ -253,12 +255,16 @@ impl Checks {
         }
         let known = &mut self.known[warp];
         known.seen[warp] = known.seen[warp].max(own);
-        for (from, released) in found {
-            if from == cluster {
-                known.merge(&released);
-            } else {
-                merge_foreign(known, cluster, from, &released);
+        let last = &mut self.fences[warp].found;
+        if last.len() != found.len() || !last.iter().zip(&found).all(|(a, b)| Arc::ptr_eq(&a.1, &b.1)) {
+            for (from, released) in &found {
+                if *from == cluster {
+                    known.merge(released);
+                } else {
+                    merge_foreign(known, cluster, *from, released);
+                }
             }
+            *last = found;
         }
         self.note_least(warp);
     }

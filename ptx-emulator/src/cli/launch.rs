@@ -54,6 +54,12 @@ pub struct Launch {
     /// Bytes that kernels may have from `malloc`; 8 MiB where absent.
     #[arg(long)]
     pub heap: Option<u64>,
+    /// Blocks that are resident together at most; beyond these none begins until one ends. 4224 where absent.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub resident_blocks: Option<u64>,
+    /// A cooperative launch: `grid.sync()` works, and all blocks must be resident together.
+    #[arg(long)]
+    pub cooperative: bool,
     /// The device's compute capability, such as 90, whose shared memory a block may have; without it that of the PTX's target.
     #[arg(long)]
     pub capability: Option<u32>,
@@ -92,6 +98,7 @@ impl Launch {
             heap_limit: self.heap.unwrap_or(defaults.heap_limit),
             max_instructions: self.max_instructions,
             capability: self.capability,
+            resident_blocks: self.resident_blocks.unwrap_or(defaults.resident_blocks),
             ..defaults
         };
         let emulator = Emulator::new(config);
@@ -107,8 +114,9 @@ impl Launch {
         let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let schedule = seed.map_or(Schedule::InOrder, Schedule::Seeded);
         let cancel = Some(interrupt::flag());
+        let (checks, cooperative) = (self.check, self.cooperative);
         let options =
-            LaunchOptions { counters, checks: self.check, schedule, cancel, ..LaunchOptions::default() };
+            LaunchOptions { counters, checks, cooperative, schedule, cancel, ..LaunchOptions::default() };
         let stats = self.launch(&emulator, module, &slices, options)?;
         Ok(Launched { emulator, tensors, stats })
     }

@@ -61,6 +61,10 @@ pub(crate) enum Special {
     Nclusterid(u8),
     DynamicShared,
     TotalShared,
+    /// Half of the address of what the blocks of a cooperative launch meet at, or 0.
+    GridWorkspace {
+        high: bool,
+    },
 }
 
 /// The layout, as it grows during decoding.

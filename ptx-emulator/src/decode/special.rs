@@ -64,6 +64,9 @@ impl FunctionDecoder<'_, '_> {
                     self.emit(instr);
                     return Ok(Some(register));
                 }
+                // `cooperative_groups/details/driver_abi.h` of the CUDA Toolkit.
+                "envreg1" => Special::GridWorkspace { high: true },
+                "envreg2" => Special::GridWorkspace { high: false },
                 _ if name.starts_with("envreg") || name.starts_with("pm") => {
                     return Ok(Some(self.context.frame.constant(Class::Word, 0)));
                 }

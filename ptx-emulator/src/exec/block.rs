@@ -36,7 +36,7 @@ struct Barrier {
     known: Option<Box<Knowledge>>,
 }
 
-/// What one host thread needs to run blocks, used again for each.
+/// What is needed to run a block, used again for others.
 pub(super) struct BlockRunner<'l> {
     launch: &'l Launch<'l>,
     warps: Vec<Warp>,
@@ -52,7 +52,6 @@ pub(super) struct BlockRunner<'l> {
     pub block: [u32; 3],
     /// Warps that have not ended.
     pub alive: usize,
-    pub counts: Counts,
     pub barriers_passed: u64,
 }
 
@@ -75,13 +74,17 @@ impl<'l> BlockRunner<'l> {
             rank,
             block: [0; 3],
             alive: 0,
-            counts: Counts::new(program.code.len()),
             barriers_passed: 0,
         }
     }
 
-    /// Gives each warp of the block a turn. True if one of them got on.
-    pub(super) fn round(&mut self, cx: &mut Cx) -> Result<bool, Box<LaunchError>> {
+    /// Gives each warp of the block a turn, of `slice` branches where the order is not random. True if one of them got on.
+    pub(super) fn round(
+        &mut self,
+        cx: &mut Cx,
+        counts: &mut Counts,
+        slice: u32,
+    ) -> Result<bool, Box<LaunchError>> {
         let mut progress = false;
         if let Some(random) = &mut self.random {
             random.shuffle(&mut self.order);
@@ -94,10 +97,10 @@ impl<'l> BlockRunner<'l> {
             self.enter(w, cx);
             loop {
                 let outcome = match &mut self.random {
-                    None => self.warps[w].run(cx, self.launch.program, &mut self.counts),
+                    None => self.warps[w].run(cx, self.launch.program, counts, slice),
                     Some(random) => {
                         let turn = Turn { instructions: random.turn(), random };
-                        self.warps[w].run_turn(cx, self.launch.program, &mut self.counts, turn)
+                        self.warps[w].run_turn(cx, self.launch.program, counts, turn)
                     }
                 };
                 match outcome {
@@ -123,7 +126,7 @@ impl<'l> BlockRunner<'l> {
                 break;
             }
             cx.cluster.live[self.rank * self.warps.len() + w] = self.warps[w].live;
-            self.flush(cx)?;
+            self.flush(cx, counts)?;
         }
         Ok(progress)
     }
@@ -133,8 +136,15 @@ impl<'l> BlockRunner<'l> {
         self.warps.iter().any(Warp::is_ready) || self.warps.iter_mut().any(Warp::release)
     }
 
+    /// The block waits for another one: lanes that gathered at a join are not let go for it.
+    pub(super) fn keep_together(&mut self) {
+        self.warps.iter_mut().for_each(Warp::keep_together);
+    }
+
     /// Adds to the launch's instruction count and stops where it passes the limit or another block failed.
-    fn flush(&mut self, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
+    fn flush(&mut self, cx: &mut Cx, counts: &mut Counts) -> Result<(), Box<LaunchError>> {
+        let executed = std::mem::take(&mut counts.unflushed);
+        counts.executed += executed;
         if self.launch.cancelled() {
             // `run` says how far the launch came.
             let kernel = self.launch.kernel.into();
@@ -143,7 +153,7 @@ impl<'l> BlockRunner<'l> {
         let Some(limit) = self.launch.max_instructions else {
             return if self.launch.stopped() { Err(Box::new(self.deadlock(cx))) } else { Ok(()) };
         };
-        let done = self.launch.add_instructions(std::mem::take(&mut self.counts.unflushed));
+        let done = self.launch.add_instructions(executed);
         if done > limit {
             let pc = self.warps.iter().flat_map(|w| &w.paths).map(|p| p.pc).next().unwrap_or(0);
             let (line, text) = self.launch.line_of(pc);
@@ -153,6 +163,7 @@ impl<'l> BlockRunner<'l> {
                 line,
                 text,
                 origin: self.launch.source_of(pc),
+                not_begun: self.launch.not_begun(),
             }));
         }
         if self.launch.stopped() { Err(Box::new(self.deadlock(cx))) } else { Ok(()) }
@@ -384,6 +395,7 @@ impl Launch<'_> {
             Special::Nclusterid(k) => clusters(k),
             Special::DynamicShared => self.config.dynamic_shared_bytes,
             Special::TotalShared => self.shared_bytes as u32,
+            Special::GridWorkspace { high } => (self.workspace >> if high { 32 } else { 0 }) as u32,
         }
     }
 }

@@ -1,46 +1,64 @@
 //! A cluster: blocks that run together on one host thread, each in its turn. Most clusters are of one block.
 
-use super::Launch;
 use super::block::BlockRunner;
+use super::{Counts, Launch};
 use crate::error::LaunchError;
 use crate::ops::{Cx, bulk};
 
 /// How often waits are ended without success, while nothing happens that could end them, before it is called a deadlock.
 const PATIENCE: u32 = 64;
 
-/// What one host thread needs to run clusters, used again for each.
+/// What is needed to run a cluster, used again for others.
 pub(super) struct ClusterRunner<'l> {
     launch: &'l Launch<'l>,
     pub blocks: Vec<BlockRunner<'l>>,
+    /// How often in a row waits have been ended without success, and the events before that.
+    expirations: u32,
+    seen: u64,
 }
 
 impl<'l> ClusterRunner<'l> {
     pub(super) fn new(launch: &'l Launch<'l>) -> Self {
         let blocks = launch.cluster.iter().product::<u32>() as usize;
-        ClusterRunner { launch, blocks: (0..blocks).map(|rank| BlockRunner::new(launch, rank)).collect() }
+        let blocks = (0..blocks).map(|rank| BlockRunner::new(launch, rank)).collect();
+        ClusterRunner { launch, blocks, expirations: 0, seen: 0 }
     }
 
-    /// Runs cluster `index` of the grid to its end.
-    pub(super) fn run(&mut self, index: u64, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
+    /// Puts cluster `index` of the grid at the kernel's entrance.
+    pub(super) fn begin(&mut self, index: u64, cx: &mut Cx) {
         if let Some(checks) = &mut cx.checks {
             checks.begin(index);
         }
         for block in &mut self.blocks {
             block.prepare(self.launch.block_at(index, block.rank as u32), cx);
         }
-        let mut expirations = 0;
-        let mut seen = cx.cluster.events;
+        (self.expirations, self.seen) = (0, cx.cluster.events);
+    }
+
+    /// Runs the cluster to its end, or for as many warp instructions and what is left of the round in which they are reached; true if it has
+    /// ended. A warp takes `slice` branches before the next has its turn.
+    pub(super) fn advance(
+        &mut self,
+        cx: &mut Cx,
+        counts: &mut Counts,
+        instructions: u64,
+        slice: u32,
+    ) -> Result<bool, Box<LaunchError>> {
+        let until = counts.executed + instructions;
         while self.blocks.iter().any(|b| b.alive > 0) {
+            if counts.executed >= until {
+                return Ok(false);
+            }
             let mut progress = false;
             for block in &mut self.blocks {
-                progress |= block.round(cx)?;
+                progress |= block.round(cx, counts, slice)?;
             }
             cx.cluster.expired = false;
-            if std::mem::replace(&mut seen, cx.cluster.events) != cx.cluster.events {
-                expirations = 0;
+            if std::mem::replace(&mut self.seen, cx.cluster.events) != cx.cluster.events {
+                self.expirations = 0;
             } else if !progress && !self.blocks.iter_mut().any(BlockRunner::can_go_on) {
-                expirations += 1;
-                if expirations > PATIENCE && self.blocks.iter().any(|b| b.alive > 0) {
+                self.expirations += 1;
+                if self.expirations > PATIENCE && self.blocks.iter().any(|b| b.alive > 0) {
                     return Err(Box::new(self.deadlock(cx)));
                 }
                 cx.cluster.expired = true;
@@ -50,7 +68,8 @@ impl<'l> ClusterRunner<'l> {
             let warps = cx.stores.len() / self.blocks.len();
             let block = &self.blocks[warp as usize / warps];
             Box::new(block.not_waited(warp as usize % warps, lane, pc, what))
-        })
+        })?;
+        Ok(true)
     }
 
     fn deadlock(&mut self, cx: &mut Cx) -> LaunchError {

@@ -1,6 +1,7 @@
 //! What a launch may ask for.
 
 use crate::checks::PARTIES;
+use crate::decode::Program;
 use crate::error::LaunchError;
 use crate::module::Entry;
 use crate::ops::LANES;
@@ -67,7 +68,45 @@ pub(crate) fn check(
         }
     }
     check_cluster(entry, config, options).or_else(wrong)?;
-    check_shared(entry, limits, capability, config).or_else(wrong)
+    check_shared(entry, limits, capability, config).or_else(wrong)?;
+    let blocks = u64::from(gx) * u64::from(gy) * u64::from(gz);
+    let cluster = cluster_of(entry, options.cluster).iter().map(|&n| u64::from(n)).product::<u64>();
+    let resident = resident_clusters(entry, limits, config, options).saturating_mul(cluster);
+    if options.cooperative && blocks > resident {
+        return wrong(format!(
+            "a cooperative launch of {blocks} blocks, of which {resident} can be resident together"
+        ));
+    }
+    Ok(())
+}
+
+/// Bytes of shared memory of a block.
+pub(super) fn shared_bytes(program: &Program, config: &LaunchConfig) -> u64 {
+    match config.dynamic_shared_bytes {
+        0 => program.static_shared,
+        bytes => program.dynamic_shared + u64::from(bytes),
+    }
+}
+
+/// Bytes of the host's memory that the blocks of a launch take at most which are resident together. An H200 has 64 MiB of registers and
+/// shared memory; PTX has several registers for one of the GPU, and the checks some twelve bytes for one of shared memory.
+const MOST_RESIDENT_BYTES: u64 = 2 << 30;
+
+/// How many clusters may be resident together, at least one.
+pub(super) fn resident_clusters(
+    entry: &Entry,
+    limits: &Config,
+    config: &LaunchConfig,
+    options: &LaunchOptions,
+) -> u64 {
+    let program = &entry.program;
+    let blocks = cluster_of(entry, options.cluster).iter().map(|&n| u64::from(n)).product::<u64>();
+    let warps = u64::from(config.block.iter().product::<u32>().div_ceil(LANES as u32));
+    let shared = shared_bytes(program, config);
+    let each = (u64::from(program.frame.bytes) + program.local_bytes * LANES as u64 + 1024) * warps + shared;
+    // `Checks::new`: the state of each word and of each party, and a bit for each byte of local memory.
+    let checked = if options.checks { 12 * shared + 4 * program.local_bytes * warps + (64 << 10) } else { 0 };
+    (limits.resident_blocks / blocks).min(MOST_RESIDENT_BYTES / ((each + checked) * blocks)).max(1)
 }
 
 /// Bytes of static shared memory that a block may have, whatever the target: more must be dynamic (CUDA Programming Guide 13,

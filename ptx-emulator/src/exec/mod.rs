@@ -4,30 +4,28 @@ mod block;
 mod cluster;
 mod limits;
 pub(crate) mod printf;
+mod resident;
 mod schedule;
 mod warp;
 
 pub(crate) use limits::check;
 pub use schedule::Schedule;
 
-use crate::checks::{Checks, Global, Shape};
+use crate::checks::{Global, Shape};
 use crate::decode::frame::Special;
 use crate::decode::{Program, parameter_offsets};
 use crate::error::{LaunchError, Place};
 use crate::memory::{MemoryView, Segment};
 use crate::module::{Entry, Module};
-use crate::ops::bulk::Stores;
 use crate::ops::cluster::Cluster;
 use crate::ops::control::MOST_PRINTED;
-use crate::ops::copy::Copies;
 use crate::ops::profile::Accesses;
-use crate::ops::wgmma::Products;
 use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
 use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
 use crate::{Config, LaunchConfig, LaunchOptions};
 use block::Line;
-use cluster::ClusterRunner;
-use limits::{cluster_of, registers_of};
+use limits::{cluster_of, registers_of, resident_clusters, shared_bytes};
+use resident::Worker;
 use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,12 +41,14 @@ pub(crate) struct Counts {
     /// Difference arrays: executions, and lanes active in them, begin and end here.
     warps: Vec<i64>,
     lanes: Vec<i64>,
-    pub unflushed: u64,
+    /// Instructions that ran, and those of them that `executed` does not have yet.
+    executed: u64,
+    unflushed: u64,
 }
 
 impl Counts {
     fn new(length: usize) -> Counts {
-        Counts { warps: vec![0; length + 1], lanes: vec![0; length + 1], unflushed: 0 }
+        Counts { warps: vec![0; length + 1], lanes: vec![0; length + 1], executed: 0, unflushed: 0 }
     }
 
     /// The instructions `from..=to` ran once with these lanes.
@@ -66,6 +66,12 @@ impl Counts {
     fn merge(&mut self, other: &Counts) {
         self.warps.iter_mut().zip(&other.warps).for_each(|(a, b)| *a += b);
         self.lanes.iter_mut().zip(&other.lanes).for_each(|(a, b)| *a += b);
+    }
+
+    /// No instruction ran, but for `executed`.
+    fn clear(&mut self) {
+        self.warps.fill(0);
+        self.lanes.fill(0);
     }
 }
 
@@ -90,9 +96,71 @@ pub(crate) struct Launch<'a> {
     instructions: AtomicU64,
     stop: AtomicBool,
     cancel: Option<&'a AtomicBool>,
+    /// The clusters of the grid, how many of them have begun, and in which order they do.
+    clusters: u64,
+    next: AtomicU64,
+    order: Option<BlockOrder>,
+    /// Clusters that are resident beside another one of their host thread, and how many of these there may be.
+    beside: AtomicU64,
+    most_beside: u64,
+    /// Clusters that have ended, and how often one began, ended or went on without waiting for others.
+    ended: AtomicU64,
+    news: AtomicU64,
+    /// The address of what blocks of a cooperative launch meet at, or 0.
+    workspace: u64,
 }
 
 impl Launch<'_> {
+    /// The next cluster of the grid, for a host thread that has others which have not ended, or has none.
+    fn enter(&self, has_others: bool) -> Option<u64> {
+        if self.next.load(Relaxed) >= self.clusters {
+            return None;
+        }
+        let more = |n| (n < self.most_beside).then_some(n + 1);
+        if has_others && self.beside.fetch_update(Relaxed, Relaxed, more).is_err() {
+            return None;
+        }
+        let place = self.next.fetch_add(1, Relaxed);
+        if place >= self.clusters {
+            self.make_room(has_others);
+            return None;
+        }
+        self.news.fetch_add(1, Relaxed);
+        Some(self.order.map_or(place, |order| order.at(place)))
+    }
+
+    /// A cluster has ended.
+    fn leave(&self, has_others: bool) {
+        self.ended.fetch_add(1, Relaxed);
+        self.news.fetch_add(1, Relaxed);
+        self.make_room(has_others);
+    }
+
+    /// Clusters that have begun and not ended.
+    fn live(&self) -> u64 {
+        self.next.load(Relaxed).min(self.clusters).saturating_sub(self.ended.load(Relaxed))
+    }
+
+    fn make_room(&self, has_others: bool) {
+        if has_others {
+            self.beside.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Blocks that have not begun because as many as may be resident together have not ended.
+    fn not_begun(&self) -> u64 {
+        if self.beside.load(Relaxed) < self.most_beside {
+            return 0;
+        }
+        let blocks = self.cluster.iter().map(|&n| u64::from(n)).product::<u64>();
+        self.clusters.saturating_sub(self.next.load(Relaxed)) * blocks
+    }
+
+    /// Warps of a block.
+    fn warps(&self) -> usize {
+        self.threads.div_ceil(LANES as u32) as usize
+    }
+
     /// The block of a rank in a cluster.
     pub(crate) fn block_at(&self, cluster: u64, rank: u32) -> [u32; 3] {
         self.shape().block_at(cluster, rank)
@@ -168,6 +236,8 @@ pub(crate) struct Setup<'a> {
     pub args: &'a [&'a [u8]],
     pub memory: MemoryView,
     pub options: &'a LaunchOptions<'a>,
+    /// See `Launch::workspace`.
+    pub workspace: u64,
 }
 
 /// What the threads of a launch have found out together.
@@ -184,7 +254,7 @@ struct Shared {
 /// Runs a checked launch.
 pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchStats, LaunchError> {
     let started = Instant::now();
-    let Setup { entry, module, limits, config, args, memory, options } = setup;
+    let Setup { entry, module, limits, config, args, memory, options, workspace } = setup;
     let program = &entry.program;
     let dynamic = program.dynamic_shared;
     let words =
@@ -199,21 +269,27 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         })
         .collect();
     let threads: u32 = config.block.iter().product();
-    let warps = threads.div_ceil(LANES as u32) as usize;
+    let cluster = cluster_of(entry, options.cluster);
+    let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
+    let clusters = blocks / cluster.iter().map(|&n| u64::from(n)).product::<u64>();
+    let order = match options.schedule {
+        Schedule::InOrder => None,
+        Schedule::Seeded(seed) => Some(BlockOrder::new(seed, clusters)),
+    };
+    let resident = resident_clusters(entry, limits, &config, options);
+    // A seed's order is that of one thread.
+    let workers =
+        if order.is_some() { 1 } else { (limits.threads.max(1) as u64).min(clusters).min(resident) };
     let launch = Launch {
         program,
         kernel: entry.name(),
         module,
         config,
-        cluster: cluster_of(entry, options.cluster),
+        cluster,
         explicit_cluster: options.cluster.or(entry.required_cluster()).is_some(),
         registers: registers_of(entry, threads),
         threads,
-        shared_bytes: if config.dynamic_shared_bytes == 0 {
-            program.static_shared
-        } else {
-            dynamic + u64::from(config.dynamic_shared_bytes)
-        },
+        shared_bytes: shared_bytes(program, &config),
         max_instructions: limits.max_instructions,
         schedule: options.schedule,
         image,
@@ -221,76 +297,60 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         instructions: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         cancel: options.cancel,
-    };
-    let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
-    let clusters = blocks / launch.cluster.iter().map(|&n| u64::from(n)).product::<u64>();
-    let order = match options.schedule {
-        Schedule::InOrder => None,
-        Schedule::Seeded(seed) => Some(BlockOrder::new(seed, clusters)),
+        clusters,
+        next: AtomicU64::new(0),
+        order,
+        beside: AtomicU64::new(0),
+        most_beside: resident - workers,
+        ended: AtomicU64::new(0),
+        news: AtomicU64::new(0),
+        workspace,
     };
     let mut params = parameter_block(entry, args);
     let params_len = entry.params().last().map_or(0, |p| p.offset + p.size);
     let params_at = params.as_mut_ptr() as usize;
-    let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let done = AtomicU64::new(0);
     let shared = Mutex::new(Shared::default());
     let printable = AtomicU64::new(MOST_PRINTED);
     let global =
         options.checks.then(|| Arc::new(Global::new(memory.lengths(), launch.shape(), program.has_fences())));
     let work = || {
-        let mut runner = ClusterRunner::new(&launch);
-        let mut cx = context(program, runner.blocks.len(), warps, (&memory, &printable), started);
+        let mut cx = context(program, (&memory, &printable), started);
         (cx.params, cx.params_len, cx.parameters) = (params_at as *mut u8, params_len, entry.params());
         cx.observed = options.counters || options.checks;
         cx.threads = threads;
-        cx.checks = global.as_ref().map(|global| {
-            let blocks = runner.blocks.len();
-            Box::new(Checks::new(launch.shared_bytes, program.local_bytes, blocks, warps, Arc::clone(global)))
-        });
         if options.counters {
             cx.profile = vec![Accesses::default(); program.code.len()];
         }
-        loop {
-            let index = next.fetch_add(1, Relaxed);
-            if index >= clusters || launch.stopped() || launch.cancelled() {
-                break;
-            }
-            let index = order.map_or(index, |order| order.at(index));
-            if let Err(error) = runner.run(index, &mut cx) {
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                // Blocks that were only told to stop have no error of their own.
-                if shared.error.is_none() {
-                    shared.error = Some((index, *error));
-                }
-                launch.stop.store(true, Relaxed);
-                break;
-            }
-            if !cx.printed.is_empty() {
-                let text = std::mem::take(&mut cx.printed);
+        let mut worker = Worker::new(&launch, cx, global.clone());
+        let result = worker.run(|index, text| {
+            if !text.is_empty() {
                 shared.lock().unwrap_or_else(PoisonError::into_inner).printed.push((index, text));
             }
-            let size = runner.blocks.len() as u64;
-            let done = done.fetch_add(size, Relaxed) + size;
+            let done = done.fetch_add(blocks / clusters, Relaxed) + blocks / clusters;
             if let Some(progress) = options.progress {
                 progress(done, blocks);
             }
-        }
+        });
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.barriers += runner.blocks.iter().map(|b| b.barriers_passed).sum::<u64>();
+        if let Err((index, error)) = result {
+            // Blocks that were only told to stop have no error of their own.
+            shared.error.get_or_insert((index, *error));
+            launch.stop.store(true, Relaxed);
+        }
+        let (counts, barriers, mut cx) = worker.finish();
+        shared.barriers += barriers;
         add_traffic(&mut shared.traffic, &cx.traffic);
         if shared.accesses.is_empty() {
             shared.accesses = std::mem::take(&mut cx.profile);
         } else {
             shared.accesses.iter_mut().zip(&cx.profile).for_each(|(all, more)| *all += more);
         }
-        for block in runner.blocks {
-            match &mut shared.counts {
-                Some(counts) => counts.merge(&block.counts),
-                none => *none = Some(block.counts),
-            }
+        match &mut shared.counts {
+            Some(all) => all.merge(&counts),
+            none => *none = Some(counts),
         }
     };
-    // A seed's order is that of one thread.
-    let workers = if order.is_some() { 1 } else { (limits.threads.max(1) as u64).min(clusters) };
     if workers == 1 {
         work();
     } else {
@@ -330,10 +390,9 @@ fn add_traffic(all: &mut Traffic, more: &Traffic) {
     all.shared_store += more.shared_store;
 }
 
+/// A context without a cluster.
 fn context<'a>(
     program: &'a Program,
-    blocks: usize,
-    warps: usize,
     (memory, printable): (&'a MemoryView, &'a AtomicU64),
     started: Instant,
 ) -> Cx<'a> {
@@ -359,10 +418,10 @@ fn context<'a>(
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,
-        copies: vec![Copies::new(); blocks * warps],
-        stores: (0..blocks * warps).map(|_| Stores::default()).collect(),
-        products: (0..blocks * warps).map(|_| Products::default()).collect(),
-        cluster: Cluster::new(blocks, warps),
+        copies: Vec::new(),
+        stores: Vec::new(),
+        products: Vec::new(),
+        cluster: Cluster::new(0, 0),
         checks: None,
         observed: false,
         threads: 0,

@@ -3,11 +3,12 @@
 /// The order in which blocks and warps run. Results of a correct kernel do not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
-    /// Blocks in the order of their numbers, on all host threads; a block's warps in turn, each as far as it can go.
+    /// Blocks in the order of their numbers, on all host threads, and those that wait for others in turn; a block's warps
+    /// in turn, each as far as it can go.
     #[default]
     InOrder,
-    /// An order drawn from a seed, the same for the same seed: blocks one after another in a random order, on one host thread;
-    /// their warps, and the parts of a warp that diverged, take turns of a random number of instructions, from 1 to some thousand.
+    /// An order drawn from a seed, the same for the same seed: blocks one after another in a random order, on one host thread, and those
+    /// that wait for others in random turns; their warps, and the parts of a warp that diverged, take turns of a random number of instructions, from 1 to some thousand.
     Seeded(u64),
 }
 

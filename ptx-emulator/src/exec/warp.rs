@@ -19,9 +19,9 @@ const NONE: u32 = u32::MAX;
 /// Branches that a path may take before another path of the warp has its turn.
 const TURN: u32 = 256;
 /// Branches that a warp may take before another warp has its turn.
-const SLICE: u32 = 4096;
+pub(super) const SLICE: u32 = 4096;
 
-/// Slices of nothing but branches after which lanes at joins are let go: what they wait for may be spinning for them. The
+/// Slices of `SLICE` of nothing but branches after which lanes at joins are let go: what they wait for may be spinning for them. The
 /// number halves each time, since such a kernel is likely to do it again.
 const PATIENCE: u32 = 16;
 
@@ -110,9 +110,10 @@ pub(super) struct Warp {
     free: Vec<u32>,
     gatherings: [Gathering; 16],
     next: usize,
-    /// Branches left of the slice.
+    /// Branches left of the slice, and those of a whole one.
     slice: u32,
-    /// Slices since a path last did anything but branch.
+    whole: u32,
+    /// Branches since a path last did anything but branch, in whole slices.
     stale: u32,
     patience: u32,
 }
@@ -128,6 +129,7 @@ impl Warp {
             gatherings: Default::default(),
             next: 0,
             slice: SLICE,
+            whole: SLICE,
             stale: 0,
             patience: PATIENCE,
         }
@@ -141,7 +143,7 @@ impl Warp {
         self.free.clear();
         self.gatherings = Default::default();
         self.next = 0;
-        self.slice = SLICE;
+        (self.slice, self.whole) = (SLICE, SLICE);
         (self.stale, self.patience) = (0, PATIENCE);
         self.paths.push(Path { pc: 0, mask, join: NONE, state: State::Ready });
     }
@@ -150,9 +152,14 @@ impl Warp {
         self.paths.iter().any(|p| p.state == State::Ready)
     }
 
-    /// Runs until the warp can or may not go on.
-    pub(super) fn run(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts) -> Outcome {
-        self.slice = SLICE;
+    /// The branches so far do not count against the lanes at joins.
+    pub(super) fn keep_together(&mut self) {
+        self.stale = 0;
+    }
+
+    /// Runs until the warp can or may not go on; for as many branches at most.
+    pub(super) fn run(&mut self, cx: &mut Cx, program: &Program, counts: &mut Counts, slice: u32) -> Outcome {
+        (self.slice, self.whole) = (slice, slice);
         if cx.checks.is_some() && !program.watch.is_empty() {
             return self.run_as::<false, true>(cx, program, counts, &mut 0, |_| 0);
         }
@@ -209,9 +216,9 @@ impl Warp {
                 }
             };
             if self.slice == 0 {
-                self.slice = SLICE;
-                self.stale += 1;
-                if self.stale > self.patience && self.release() {
+                self.slice = self.whole;
+                self.stale += self.whole;
+                if self.stale > self.patience * SLICE && self.release() {
                     self.stale = 0;
                     self.patience /= 2;
                 }

@@ -44,6 +44,7 @@ class Launch:
     block: tuple
     args: list
     shared: int = 0
+    cooperative: bool = False
 
 
 @dataclass
@@ -92,7 +93,8 @@ class Writer:
 
     def add(self, case, compiler, target, ptx):
         launches = [
-            {"entry": l.entry, "grid": full(l.grid), "block": full(l.block), "shared": l.shared, "args": [argument(a) for a in l.args]}
+            {"entry": l.entry, "grid": full(l.grid), "block": full(l.block), "shared": l.shared,
+             "cooperative": l.cooperative, "args": [argument(a) for a in l.args]}
             for l in case.launches
         ]
         outputs = [{"buffer": n, "type": e.kind, "absolute": e.absolute, "relative": e.relative} for n, e in case.expected.items()]

@@ -28,6 +28,10 @@ def reductions():
     yield Case("extrema_cooperative", "reduce", [Launch("extrema_cooperative", 12, 256, ["x", "out", i32(3000)])],
                {"x": n, "out": np.array([0, 2**31 - 1, -2**31], np.int32)},
                {"out": Expected(np.array([n.sum(), n.min(), n.max()]), "i32")})
+    buffers = {"x": n, "partial": np.zeros(8, np.int32), "total": np.zeros(1, np.int32), "out": np.zeros(3000, np.int32)}
+    for name, cooperative in (("rest_of_sum", True), ("rest_of_sum_not_cooperative", False)):
+        yield Case(name, "reduce", [Launch("rest_of_sum", 8, 256, [*buffers, i32(3000)], cooperative=cooperative)], buffers,
+                   {"out": Expected(n.sum(dtype=np.int64) - n, "i32")}, fails=None if cooperative else "trap")
     h = rng(3).standard_normal(1024).astype(np.float16)
     yield Case("extrema_half2", "reduce", [Launch("extrema_half2", 1, 32, ["x", "out", i32(512)])],
                {"x": h, "out": np.zeros(2, np.float32)},

@@ -139,3 +139,16 @@ extern "C" __global__ void reductions_of_a_warp(const unsigned *in, unsigned *ou
         for (int k = 0; k < 6; k++) to[k] = all[k];
 }
 #endif
+
+// Two barriers of the grid: the sum of all, by the sums of the blocks, and what each element lacks of it.
+extern "C" __global__ void rest_of_sum(const int *in, int *partial, int *total, int *out, int n) {
+    cg::grid_group grid = cg::this_grid();
+    int sum = 0;
+    for (int i = grid.thread_rank(); i < n; i += grid.num_threads()) sum += in[i];
+    atomicAdd(&partial[blockIdx.x], sum);
+    grid.sync();
+    if (grid.thread_rank() == 0)
+        for (int b = 0; b < gridDim.x; b++) *total += partial[b];
+    grid.sync();
+    for (int i = grid.thread_rank(); i < n; i += grid.num_threads()) out[i] = *total - in[i];
+}
