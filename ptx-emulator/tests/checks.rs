@@ -79,7 +79,7 @@ fn races_of_loads_and_stores() {
     );
     barrier(
         "write after write",
-        "@%p1 st.shared.u32 [tile], %r1;\nHERE\n@!%p1 st.shared.u32 [tile], 5;",
+        "@%p1 st.shared.u32 [tile], 3;\nHERE\n@!%p1 st.shared.u32 [tile], 5;",
         &["data race: write of 4 bytes at shared address 0x0 by warp 0", "after the write by warp 1"],
     );
 }

@@ -3,7 +3,7 @@
 //! at any other barrier. The instructions by which lanes exchange registers (`shfl`, `vote`, ...) do not order memory.
 //!
 //! Each warp counts its barriers, and an access is noted with the count. Two lanes race if both accesses have the same count. Several
-//! lanes that write one word by one instruction are not accused: one of them wins, which the PTX manual says of such a write.
+//! lanes that write one word by one instruction do not race here: whether they write the same is looked at where they do (`ops::collide`).
 
 use super::{Access, Cells, Checks, OPEN, STRONG, Stamp, Wrong};
 

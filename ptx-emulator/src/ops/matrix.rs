@@ -3,6 +3,7 @@
 //! Lane `8 j + r` gives the address of row `r` of tile `j`. Register `j` of lane `l` holds the elements `2 (l % 4)` and the next
 //! of row `l / 4`, or with `.trans` of column `l / 4`.
 
+use super::collide::{agree, may_collide};
 use super::memory::{GENERIC, places};
 use super::mma::whole_warp;
 use super::{Cx, Flow, Handler, Instr, LANES};
@@ -22,6 +23,11 @@ pub(crate) fn transposed(tile: &Tile) -> Tile {
     out
 }
 
+/// The lanes that give the addresses of the rows of `count` tiles.
+fn lanes_of_rows(count: u32) -> u32 {
+    if count == 4 { !0 } else { (1 << (8 * count)) - 1 }
+}
+
 /// The host addresses of the rows of `count` tiles, or what to do.
 ///
 /// # Safety
@@ -29,9 +35,10 @@ pub(crate) fn transposed(tile: &Tile) -> Tile {
 #[inline(always)]
 unsafe fn rows<const SPACE: u8>(cx: &mut Cx, i: &Instr, m: u32, count: u32) -> Result<[usize; LANES], Flow> {
     whole_warp(cx, m)?;
-    let lanes = if count == 4 { !0 } else { (1 << (8 * count)) - 1 };
     // SAFETY: by contract.
-    let Some(rows) = (unsafe { places::<SPACE>(cx, i, lanes, 16, 16) }) else { return Err(Flow::Fault) };
+    let Some(rows) = (unsafe { places::<SPACE>(cx, i, lanes_of_rows(count), 16, 16) }) else {
+        return Err(Flow::Fault);
+    };
     if SPACE == GENERIC {
         let shared = cx.shared as usize;
         let outside = rows.iter().position(|&r| r.wrapping_sub(shared) >= cx.shared_len as usize);
@@ -56,6 +63,7 @@ impl<const SPACE: u8, const STORES: bool> Handler for MoveMatrix<SPACE, STORES> 
                 Ok(rows) => rows,
                 Err(flow) => return flow,
             };
+            let mut written = [[0u32; 4]; LANES];
             for j in 0..count {
                 let register = cx.extra(i.b + j);
                 let rows = &rows[8 * j as usize..8 * j as usize + 8];
@@ -65,8 +73,17 @@ impl<const SPACE: u8, const STORES: bool> Handler for MoveMatrix<SPACE, STORES> 
                 }
                 if STORES {
                     write(rows, &tile);
+                    written[8 * j as usize..8 * j as usize + 8].copy_from_slice(tile.as_chunks::<4>().0);
                 } else {
                     cx.set_lanes(register, !0, &tile);
+                }
+            }
+            let lanes = lanes_of_rows(count);
+            if STORES && may_collide(cx, i, lanes, &rows, 16) {
+                let kept = |_: &Cx, l: usize| *(rows[l] as *const [u32; 4]) == written[l];
+                let same = |_: &Cx, a: usize, b: usize| written[a] == written[b];
+                if !agree::<SPACE>(cx, i, (lanes, &rows, 16), kept, same) {
+                    return Flow::Fault;
                 }
             }
         }

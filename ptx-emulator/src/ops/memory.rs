@@ -1,6 +1,7 @@
 //! Loads and stores: 32 addresses checked at once against the allocation met last, one by one only where that fails.
 
 use super::cluster::STEP;
+use super::collide::{agree, may_collide};
 use super::heap::check_heap;
 use super::observe::observe;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
@@ -49,6 +50,8 @@ pub(crate) trait Element {
     /// # Safety
     /// `p` is valid and aligned for the element.
     unsafe fn write(p: *mut u8, value: Self::Reg);
+    /// Whether two registers' images in memory are the same.
+    fn same(a: Self::Reg, b: Self::Reg) -> bool;
 }
 
 macro_rules! element {
@@ -68,6 +71,10 @@ macro_rules! element {
             unsafe fn write(p: *mut u8, value: $reg) {
                 // SAFETY: as above.
                 unsafe { (*(p as *const $atomic)).store(value as _, Relaxed) }
+            }
+            #[inline(always)]
+            fn same(a: $reg, b: $reg) -> bool {
+                a as $int == b as $int
             }
         }
     )*};
@@ -341,6 +348,19 @@ impl<E: Element, const SPACE: u8, const STORES: bool> Handler for Access<E, SPAC
                     for l in lanes_of(m) {
                         E::write(place(l), values[l]);
                     }
+                }
+            }
+            if STORES && matches!(SPACE, SHARED | GLOBAL | GENERIC) && may_collide(cx, i, m, &places, size) {
+                let all = |cx: &Cx, same: &dyn Fn(usize, &[E::Reg; LANES]) -> bool| {
+                    (0..count).all(|k| same(k as usize * E::SIZE as usize, cx.lanes(cx.extra(i.b + k))))
+                };
+                let kept = |cx: &Cx, l: usize| {
+                    all(cx, &|skip, values| E::same(E::read((places[l] + skip) as *mut u8), values[l]))
+                };
+                let same =
+                    |cx: &Cx, a, b| all(cx, &|_, values: &[E::Reg; LANES]| E::same(values[a], values[b]));
+                if !agree::<SPACE>(cx, i, (m, &places, size), kept, same) {
+                    return Flow::Fault;
                 }
             }
         }

@@ -8,6 +8,7 @@ pub(crate) mod bits;
 pub(crate) mod bulk;
 pub(crate) mod cluster;
 pub(crate) mod collective;
+pub(crate) mod collide;
 pub(crate) mod compare;
 pub(crate) mod control;
 pub(crate) mod convert;
