@@ -137,7 +137,7 @@ fn rows_of_matrices() {
     let body = "mov.u32 %r6, tile; and.b32 %r7, %r1, HERE; mad.lo.u32 %r6, %r7, 16, %r6;
         stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r6], {%r1, %r1, %r1, %r1};";
     let matrix = |mask: &str| run(&body.replace("HERE", mask), "shared");
-    let text = matrix("6").err().expect("rows that collide were not found").to_string();
+    let text = matrix("6").expect_err("rows that collide were not found").to_string();
     for part in ["write of 16 bytes at shared address 0x0", "lane 25, and of another value by lane 0 "] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
