@@ -2,8 +2,7 @@
 //!
 //! The keys that a block of queries meets are divided in parts, a block of threads each ("Flash-Decoding for long-context
 //! inference", Dao, Haziza, Massa, Sizov, 2023). Each part leaves its output and log-sum-exp in f32, and a second kernel puts the
-//! parts together. In plain problems the rows of a tile are pairs of a query and a head, so that K and V are read once for all heads
-//! that share them.
+//! parts together. The rows of a tile are pairs of a query and a head, so that K and V are read once for all heads that share them.
 
 use super::FlashTile;
 use crate::{ForwardParams, TensorParam};
