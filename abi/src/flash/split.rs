@@ -58,11 +58,14 @@ pub const fn flash_split_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     }
 }
 
-/// The same where scores need more. What that needs lies beside the scores in registers: at most 64 keys a step. There only queries of
-/// 256 columns are not kept in registers: 64 of them spill 20 bytes on sm_90.
+/// The same where scores need more. What that needs lies beside the scores in registers: at most 64 keys a step. There all queries are
+/// kept in registers, but at 256 columns and at (192, 192) none: there 64 of them spill 20 bytes on sm_90, here 128 spill 20 and all 4.
 pub const fn flash_split_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     let tile = flash_split_tile(head_dim, value_dim);
-    let kept_columns = if head_dim == 256 { 0 } else { head_dim };
+    let kept_columns = match (head_dim, value_dim) {
+        (192, 192) | (256, 256) => 0,
+        _ => head_dim,
+    };
     FlashTile { block_keys: if tile.block_keys > 64 { 64 } else { tile.block_keys }, kept_columns, ..tile }
 }
 

@@ -255,17 +255,14 @@ impl<C: FlashConfig> Between for Within<'_, C> {
 
     #[inline(always)]
     unsafe fn scores(&self, scores: &mut MmaTiles) {
-        for i in 0..C::ROWS {
-            let query = self.queries[i];
-            if C::GENERAL {
-                // SAFETY: the caller's.
-                unsafe {
-                    let rules = self.work.rules::<C::Element>(self.forward, self.head(i));
-                    rules.apply_to_row::<C>(scores, self.tile, i, query);
-                }
-            } else if !self.tile.plain {
-                self.rules.hide_keys_outside::<C>(scores, self.tile, i, query);
+        if C::GENERAL {
+            // SAFETY: the caller's.
+            unsafe {
+                let own = |i| self.work.rules(self.forward, self.head(i));
+                self.rules.apply_to_rows::<C>(scores, self.tile, self.queries, own);
             }
+        } else if !self.tile.plain {
+            self.rules.hide_keys_outside::<C>(scores, self.tile, self.queries);
         }
     }
 
