@@ -5,7 +5,6 @@
 
 use crate::element::Element;
 use crate::sequence::Sequence;
-use crate::tiles::fragment::MAX_ROWS;
 use crate::tiles::layout::ScoreLayout;
 use alibi::Alibi;
 use bias::Bias;
@@ -22,6 +21,7 @@ pub mod alibi;
 pub mod bias;
 pub mod dropout;
 pub mod per_score;
+mod row;
 pub mod softcap;
 pub mod visible;
 
@@ -247,26 +247,6 @@ impl<E: Element> ScoreRules<E> {
             for j in 0..L::COLUMNS {
                 if !columns.contains(first_column + L::column(place.thread, j)) {
                     *L::element(scores, i, j) = value;
-                }
-            }
-        }
-    }
-
-    /// Sets those of a tile that lie outside of sequence and band to minus infinity, where row `i` of a thread is that of query
-    /// `queries[i]`, whatever the tile's first query is.
-    #[inline(always)]
-    pub fn hide_keys_outside<L: ScoreLayout>(
-        &self,
-        scores: &mut L::Fragment,
-        tile: TilePlace<L::Place>,
-        queries: &[u32; MAX_ROWS],
-    ) {
-        let place = tile.hidden();
-        for i in 0..L::ROWS {
-            let columns = self.visible.0.columns::<QueryRows>(queries[i]);
-            for j in 0..L::COLUMNS {
-                if !columns.contains(place.first_key + L::column(place.thread, j)) {
-                    *L::element(scores, i, j) = f32::NEG_INFINITY;
                 }
             }
         }

@@ -66,9 +66,9 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
     /// Before the first block, where each row has a sink: a logit, in units of log2, that takes part in the sum alone. The
     /// scores' factor is 1. `first_lane` is true in one of the lanes that share a row.
     #[inline(always)]
-    pub fn with_sink(sink: f32, first_lane: bool) -> Self {
+    pub fn with_sinks(sinks: RowVector, first_lane: bool) -> Self {
         let sum = if first_lane { 1.0 } else { 0.0 };
-        OnlineSoftmax { factor: 1.0, max: [sink; MAX_ROWS], sum: [sum; MAX_ROWS], config: PhantomData }
+        OnlineSoftmax { factor: 1.0, max: sinks, sum: [sum; MAX_ROWS], config: PhantomData }
     }
 
     /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks. `hidden`, a
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn a_sink_takes_part_in_the_sum_alone() {
         for sink in [-3.0f32, 0.0, 8.0, f32::NEG_INFINITY] {
-            let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sink(sink, true);
+            let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sinks([sink; MAX_ROWS], true);
             let block = spread(1, 5.0)[0];
             let mut scores = Scores { rows: block };
             softmax.update_max(&mut scores, true);
@@ -342,7 +342,7 @@ mod tests {
                 assert!((weight - f64::from(block[row][0]).exp2() / sum).abs() < 1e-6);
             }
         }
-        let unseen = OnlineSoftmax::<Config, OneLane>::with_sink(2.0, true).finalize();
+        let unseen = OnlineSoftmax::<Config, OneLane>::with_sinks([2.0; MAX_ROWS], true).finalize();
         assert!((unseen.lse[0] - 2.0 * LN_2).abs() < 1e-6);
     }
 }

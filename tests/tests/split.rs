@@ -100,7 +100,7 @@ fn rows_of_heads_run_across_tiles(
     agree(&with_band(band, problem), &[1, 4]);
 }
 
-/// What depends on the head or changes scores one by one: heads stay apart, and a sink counts once.
+/// What depends on the head, as some of these do, is that of each row's own; a sink counts once.
 #[rstest]
 #[case::softcap(|p: Problem| Problem { softcap: Some(3.0), ..p })]
 #[case::negative_scale(|p: Problem| Problem { scale: Some(-0.7), ..p })]
@@ -127,6 +127,27 @@ fn options_that_move_scores_go_with_parts(
     // 71 queries: more than a tile.
     let problem = option(Problem { queries: 71, ..few_queries(Dtype::F16, [64, 64], 2) });
     agree(&with_lengths(lengths, with_band(band, problem)), &[1, 2, 7]);
+}
+
+/// Tiles of 3 heads that share keys, with all that may depend on the head, for every head dim: whole, and in parts.
+#[rstest]
+fn each_row_has_the_options_of_its_own_head(
+    #[values([32, 32], [64, 64], [96, 96], [128, 128], [64, 128], [128, 64], [192, 192], [192, 128], [256, 256])]
+    dims: [usize; 2],
+    #[values(1, 45)] queries: usize,
+    #[values(Dtype::F16, Dtype::Bf16)] dtype: Dtype,
+) {
+    let problem = Problem {
+        queries,
+        keys: 170,
+        alibi: Some(true),
+        mask: Some(([false; 3], Pattern::Scattered)),
+        bias: Some([false; 3]),
+        sinks: true,
+        dropout: Some(Dropout { p: 0.3, seed: 5, offset: 1 }),
+        ..few_queries(dtype, dims, 3)
+    };
+    agree(&with_band(2, problem), &[1, 2]);
 }
 
 /// Any problem that Flash takes in any number of parts, and the same whole: they differ by rounding.
@@ -194,12 +215,17 @@ fn keys_are_read_once_for_all_heads_that_share_them(
     #[values(2, 4, 8)] group: usize,
     #[values(1, 6)] queries: usize,
     #[values(0, 3)] splits: usize,
+    #[values(None, Some(2.0))] softcap: Option<f32>,
 ) {
-    let shared = Problem { queries, keys: 512, splits, ..few_queries(Dtype::F16, [64, 64], group) };
+    let shared = Problem { queries, keys: 512, splits, softcap, ..few_queries(Dtype::F16, [64, 64], group) };
     let apart = Problem { key_heads: 2 * group, group: 1, splits: 0, ..shared.clone() };
-    let once = keys_and_values(&shared, "flash_split_f16_d64");
+    let [packed, whole] = match softcap {
+        None => ["flash_split_f16_d64", "flash_forward_f16_d64"],
+        Some(_) => ["flash_split_general_f16_d64", "flash_general_f16_d64"],
+    };
+    let once = keys_and_values(&shared, packed);
     assert_eq!(once, 2 * 2 * 512 * (64 + 64) * 2);
-    assert_eq!(keys_and_values(&apart, "flash_forward_f16_d64"), group as u64 * once);
+    assert_eq!(keys_and_values(&apart, whole), group as u64 * once);
 }
 
 #[test]

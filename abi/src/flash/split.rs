@@ -2,8 +2,7 @@
 //!
 //! The keys that a block of queries meets are divided in parts, a block of threads each ("Flash-Decoding for long-context
 //! inference", Dao, Haziza, Massa, Sizov, 2023). Each part leaves its output and log-sum-exp in f32, and a second kernel puts the
-//! parts together. In plain problems the rows of a tile are pairs of a query and a head, so that K and V are read once for all heads
-//! that share them.
+//! parts together. The rows of a tile are pairs of a query and a head, so that K and V are read once for all heads that share them.
 
 use super::FlashTile;
 use crate::{ForwardParams, TensorParam};
@@ -59,11 +58,14 @@ pub const fn flash_split_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     }
 }
 
-/// The same where scores need more. What that needs lies beside the scores in registers: at most 64 keys a step. There only queries of
-/// 256 columns are not kept in registers: 64 of them spill 20 bytes on sm_90.
+/// The same where scores need more. What that needs lies beside the scores in registers: at most 64 keys a step. There all queries are
+/// kept in registers, but at 256 columns and at (192, 192) none: there 64 of them spill 20 bytes on sm_90, here 128 spill 20 and all 4.
 pub const fn flash_split_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
     let tile = flash_split_tile(head_dim, value_dim);
-    let kept_columns = if head_dim == 256 { 0 } else { head_dim };
+    let kept_columns = match (head_dim, value_dim) {
+        (192, 192) | (256, 256) => 0,
+        _ => head_dim,
+    };
     FlashTile { block_keys: if tile.block_keys > 64 { 64 } else { tile.block_keys }, kept_columns, ..tile }
 }
 

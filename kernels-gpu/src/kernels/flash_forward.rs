@@ -12,13 +12,12 @@ use super::query_block::QueryBlock;
 use crate::config::{FlashConfig, assume_checked};
 use crate::pipeline::NOWHERE;
 use crate::pipeline::flash::{Between, EdgesFirst, FlashBlock, Keys, Plain};
-use crate::pipeline::row::{LanesOfAQuad, PerQuery};
+use crate::pipeline::row::{self, LanesOfAQuad, PerQuery};
 use crate::score::dropout::Dropout;
 use crate::score::{QueryRows, ScoreRules, TilePlace};
 use crate::softmax::OnlineSoftmax;
+use crate::tiles::fragment::{MAX_ROWS, RowVector};
 use crate::tiles::mma_fragment::MmaTiles;
-use core::f32::consts::LOG2_E;
-use cuda_std::mem::{self, GlobalAddr};
 use flash_attention_abi::flash::FlashTile;
 use flash_attention_abi::{FlashKernel, ForwardParams};
 
@@ -79,7 +78,7 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
     unsafe {
         let mut softmax = softmax::<C>(
             if C::GENERAL { problem.sinks } else { 0 },
-            head,
+            || [row::sink(problem.sinks, head); MAX_ROWS],
             factor,
             block.place.first_column == 0,
         );
@@ -151,22 +150,13 @@ impl<C: FlashConfig> Between for Edge<'_, C> {
     }
 }
 
-/// The softmax before the first block: with the head's sink, if there are sinks.
-///
-/// # Safety
-/// `sinks` is 0 or the address of one logit for every head.
+/// The softmax before the first block: with the sinks of a thread's rows, if there are `sinks`.
 #[inline(always)]
-pub(super) unsafe fn softmax<C: FlashConfig>(
+pub(super) fn softmax<C: FlashConfig>(
     sinks: u64,
-    head: u32,
+    of_rows: impl FnOnce() -> RowVector,
     factor: f32,
     first_lane: bool,
 ) -> OnlineSoftmax<C, LanesOfAQuad> {
-    if sinks == 0 {
-        return OnlineSoftmax::new(factor);
-    }
-    let address = GlobalAddr::from_generic(sinks).offset(u64::from(head) * 4);
-    // SAFETY: the caller's: there is one for every head.
-    let sink = f32::from_bits(unsafe { mem::ld_global_nc_u32::<0>(address) });
-    OnlineSoftmax::with_sink(sink * LOG2_E, first_lane)
+    if sinks == 0 { OnlineSoftmax::new(factor) } else { OnlineSoftmax::with_sinks(of_rows(), first_lane) }
 }

@@ -3,8 +3,8 @@
 //!
 //! | | |
 //! |---|---|
-//! | grid | blocks of rows x parts x key heads x batch; in the general kernel query heads |
-//! | rows | (query, head) pairs of the heads that share keys; in the general kernel queries of one head |
+//! | grid | blocks of rows x parts x key heads x batch |
+//! | rows | (query, head) pairs of the heads that share keys |
 //! | stays | Q in registers where it fits, else in shared memory; O, row maxima and row sums in registers |
 //! | streams | K and V through two buffers each |
 //! | leaves | O and the log-sum-exp of its part in f32, for `flash_combine`; where there is one part, the output |
@@ -15,15 +15,16 @@ use crate::config::{FlashConfig, assume_checked};
 use crate::element::{Element, F32};
 use crate::pipeline::flash::{Between, FlashBlock};
 use crate::pipeline::flash_split::Stream;
+use crate::pipeline::row;
 use crate::score::dropout::Dropout;
-use crate::score::{QueryRows, ScoreRules, TilePlace};
+use crate::score::{ScoreRules, TilePlace};
 use crate::sequence::Sequence;
 use crate::tiles::fragment::{MAX_ROWS, RowVector};
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::packed::{Packed, PackedRows};
-use cuda_std::{mem, thread};
+use cuda_std::{hint, mem, thread};
 use flash_attention_abi::flash::split::SplitParams;
-use flash_attention_abi::{ProblemParams, TensorParam};
+use flash_attention_abi::{ForwardParams, ProblemParams, TensorParam};
 use flash_attention_geometry::grid::Work;
 use flash_attention_geometry::mma::MmaPlace;
 
@@ -46,37 +47,29 @@ struct SplitBlock {
 }
 
 impl SplitBlock {
-    /// That of the calling block, which owns `block_rows` rows, of all heads that share keys where they are `packed`. `None` where a
-    /// sequence of a ragged batch has fewer rows.
+    /// That of the calling block, which owns `block_rows` rows of all heads that share keys. `None` where a sequence of a ragged batch
+    /// has fewer rows.
     ///
     /// # Safety
     /// The grid is the plan's, and what the problem gives is readable.
     #[inline(always)]
-    unsafe fn of_this_block(
-        problem: &ProblemParams,
-        block_rows: u32,
-        packed: bool,
-        parts: u32,
-    ) -> Option<Self> {
-        let group = problem.query_heads / problem.key_heads;
-        let heads = if packed { group } else { 1 };
+    unsafe fn of_this_block(problem: &ProblemParams, block_rows: u32, parts: u32) -> Option<Self> {
+        let heads = problem.query_heads / problem.key_heads;
         let row_blocks = (problem.queries * heads).div_ceil(block_rows);
         // SAFETY: the plan has given every block of the grid something to do.
         unsafe {
-            core::hint::assert_unchecked(heads > 0 && group > 0 && parts > 0);
+            core::hint::assert_unchecked(heads > 0 && parts > 0);
             core::hint::assert_unchecked(row_blocks > 0 && row_blocks * parts > 0);
         }
-        let units = if packed { problem.key_heads } else { problem.query_heads };
-        let Work { block, head: unit, batch } =
-            Work::decode(thread::block_idx_x(), row_blocks * parts, units);
+        let Work { block, head: key_head, batch } =
+            Work::decode(thread::block_idx_x(), row_blocks * parts, problem.key_heads);
         // SAFETY: the caller's.
         let sequence = unsafe { Sequence::new(problem, batch) };
         // SAFETY: no sequence is longer.
         unsafe { core::hint::assert_unchecked(sequence.keys <= 1 << 30) };
         let rows = PackedRows { heads, rows: sequence.queries * heads };
         let (part, first_row) = (block / row_blocks, block % row_blocks * block_rows);
-        let key_head = if packed { unit } else { unit / group };
-        let first_head = unit * heads;
+        let first_head = key_head * heads;
         (first_row < rows.rows).then_some(SplitBlock {
             sequence,
             rows,
@@ -100,6 +93,16 @@ impl SplitBlock {
         TensorParam { address: first.address + u64::from(self.part) * stride, ..*first }
     }
 
+    /// The rules of scores of a query head.
+    ///
+    /// # Safety
+    /// What the problem gives is readable as it says.
+    #[inline(always)]
+    unsafe fn rules<E: Element>(&self, forward: &ForwardParams, head: u32) -> ScoreRules<E> {
+        // SAFETY: the caller's.
+        unsafe { ScoreRules::new(&forward.problem, &forward.mask, &forward.bias, &self.sequence, head) }
+    }
+
     /// The queries of a thread's rows.
     #[inline(always)]
     fn queries<C: FlashConfig>(&self, place: MmaPlace) -> [u32; MAX_ROWS] {
@@ -108,6 +111,31 @@ impl SplitBlock {
             queries[i] = self.rows.query(self.first_row + C::row(place, i));
         }
         queries
+    }
+
+    /// The query head of a thread's row `i`, that of query `query`.
+    #[inline(always)]
+    fn head<C: FlashConfig>(&self, place: MmaPlace, i: usize, query: u32) -> u32 {
+        self.first_head + (self.first_row + C::row(place, i) - query * self.rows.heads)
+    }
+
+    /// The sinks of a thread's rows, those of these queries.
+    ///
+    /// # Safety
+    /// `sinks` is the address of one logit for every head.
+    #[inline(always)]
+    unsafe fn sinks<C: FlashConfig>(
+        &self,
+        sinks: u64,
+        queries: &[u32; MAX_ROWS],
+        place: MmaPlace,
+    ) -> RowVector {
+        let mut of_rows = [0.0; MAX_ROWS];
+        for i in 0..C::ROWS {
+            // SAFETY: the caller's.
+            of_rows[i] = unsafe { row::sink(sinks, self.head::<C>(place, i, queries[i])) };
+        }
+        of_rows
     }
 
     /// The first query of the block, and one past its last.
@@ -162,14 +190,13 @@ pub unsafe fn flash_split<C: FlashConfig, const D: u32, const V: u32>(params: &S
     unsafe { assume_checked(problem) };
     let tile = C::TILE;
     // SAFETY: the caller's.
-    let work = unsafe { SplitBlock::of_this_block(problem, tile.block_rows(), !C::GENERAL, params.parts) };
+    let work = unsafe { SplitBlock::of_this_block(problem, tile.block_rows(), params.parts) };
     let Some(work) = work else { return };
-    let (sequence, head) = (work.sequence, work.first_head);
+    let sequence = work.sequence;
     let k = sequence.of_keys(&forward.k, work.key_head, problem.head_dim, true);
     let v = sequence.of_keys(&forward.v, work.key_head, problem.value_dim, true);
     // SAFETY: the caller's.
-    let rules = unsafe { ScoreRules::new(problem, &forward.mask, &forward.bias, &sequence, head) };
-    let dropout = Dropout::new(problem, &sequence, head);
+    let rules = unsafe { work.rules(forward, work.first_head) };
     let (first_query, last_query) = work.query_range(tile.block_rows());
     let range = rules.key_blocks(first_query, last_query, sequence.keys, tile.block_keys);
     let (begin, end) = range.part(work.part, params.parts);
@@ -183,7 +210,8 @@ pub unsafe fn flash_split<C: FlashConfig, const D: u32, const V: u32>(params: &S
     unsafe {
         let sinks = if C::GENERAL && work.part == 0 { problem.sinks } else { 0 };
         let factor = if C::GENERAL { 1.0 } else { rules.scale_log2() };
-        let mut softmax = softmax::<C>(sinks, head, factor, block.place.first_column == 0);
+        let of_rows = || work.sinks::<C>(problem.sinks, &queries, block.place);
+        let mut softmax = softmax::<C>(sinks, of_rows, factor, block.place.first_column == 0);
         if begin < end {
             let q = work.packed(&forward.q, problem.head_dim);
             block.copy_packed(&q, work.first_row, problem.head_dim, problem.value_dim);
@@ -193,7 +221,7 @@ pub unsafe fn flash_split<C: FlashConfig, const D: u32, const V: u32>(params: &S
                 let first_key = index * tile.block_keys;
                 let plain = range.is_plain(index);
                 let tile = TilePlace { thread: block.place, first_query: work.first_row, first_key, plain };
-                let between = Within::<C> { rules: &rules, dropout: &dropout, queries: &queries, tile };
+                let between = Within::<C> { rules: &rules, forward, work: &work, queries: &queries, tile };
                 stream.advance(&left, &mut softmax, &mut output, index, &between);
             }
         }
@@ -205,11 +233,21 @@ pub unsafe fn flash_split<C: FlashConfig, const D: u32, const V: u32>(params: &S
 
 /// Everything but products that a block of keys needs.
 struct Within<'a, C: FlashConfig> {
+    /// Those of the first head.
     rules: &'a ScoreRules<C::Element>,
-    dropout: &'a Dropout,
+    forward: &'a ForwardParams,
+    work: &'a SplitBlock,
     /// Of the thread's rows.
     queries: &'a [u32; MAX_ROWS],
     tile: TilePlace<C::Place>,
+}
+
+impl<C: FlashConfig> Within<'_, C> {
+    /// The head of a thread's row, made so that what follows from it is not kept in registers from step to step.
+    #[inline(always)]
+    fn head(&self, i: usize) -> u32 {
+        hint::opaque(self.work.head::<C>(self.tile.thread, i, self.queries[i]))
+    }
 }
 
 impl<C: FlashConfig> Between for Within<'_, C> {
@@ -219,7 +257,10 @@ impl<C: FlashConfig> Between for Within<'_, C> {
     unsafe fn scores(&self, scores: &mut MmaTiles) {
         if C::GENERAL {
             // SAFETY: the caller's.
-            unsafe { self.rules.apply::<C, QueryRows>(scores, self.tile) }
+            unsafe {
+                let own = |i| self.work.rules(self.forward, self.head(i));
+                self.rules.apply_to_rows::<C>(scores, self.tile, self.queries, own);
+            }
         } else if !self.tile.plain {
             self.rules.hide_keys_outside::<C>(scores, self.tile, self.queries);
         }
@@ -227,8 +268,11 @@ impl<C: FlashConfig> Between for Within<'_, C> {
 
     #[inline(always)]
     fn weights(&self, weights: &mut MmaTiles) {
-        if C::GENERAL && self.dropout.given() {
-            self.dropout.apply_mma::<C>(self.tile, weights);
+        if C::GENERAL && self.forward.problem.dropout_threshold != 0 {
+            for i in 0..C::ROWS {
+                let dropout = Dropout::new(&self.forward.problem, &self.work.sequence, self.head(i));
+                dropout.apply_to_row::<C>(self.tile, i, self.queries[i], weights);
+            }
         }
     }
 }

@@ -10,13 +10,11 @@
 use super::head_notes::HeadNotes;
 use super::query_block::QueryBlock;
 use crate::config::{KernelConfig, assume_checked};
-use crate::pipeline::row::{LanesOfARow, PerQuery};
+use crate::pipeline::row::{self, LanesOfARow, PerQuery};
 use crate::pipeline::{Block, NOWHERE};
 use crate::score::{QueryRows, TilePlace};
 use crate::softmax::OnlineSoftmax;
-use crate::tiles::fragment::Output;
-use core::f32::consts::LOG2_E;
-use cuda_std::mem::{self, GlobalAddr};
+use crate::tiles::fragment::{MAX_ROWS, Output};
 use cuda_std::thread;
 use flash_attention_abi::ForwardParams;
 use flash_attention_abi::params::ALIGNED_OUT;
@@ -110,8 +108,6 @@ unsafe fn softmax<C: KernelConfig>(sinks: u64, head: u32, first_lane: bool) -> O
     if sinks == 0 {
         return OnlineSoftmax::new(1.0);
     }
-    let address = GlobalAddr::from_generic(sinks).offset(u64::from(head) * 4);
     // SAFETY: the caller's: there is one for every head.
-    let sink = f32::from_bits(unsafe { mem::ld_global_nc_u32::<0>(address) });
-    OnlineSoftmax::with_sink(sink * LOG2_E, first_lane)
+    OnlineSoftmax::with_sinks([unsafe { row::sink(sinks, head) }; MAX_ROWS], first_lane)
 }

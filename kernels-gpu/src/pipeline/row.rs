@@ -1,4 +1,4 @@
-//! One number a query: log-sum-exp and delta, `[batch, query heads, queries]` in f32.
+//! One number a row: log-sum-exp and delta, `[batch, query heads, queries]` in f32, and the sinks of heads.
 
 use crate::config::KernelConfig;
 use crate::sequence::Sequence;
@@ -288,4 +288,15 @@ impl QueryPairs {
 #[inline(always)]
 pub fn subtrahend(lse: f32) -> f32 {
     if lse == f32::NEG_INFINITY { f32::INFINITY } else { lse * LOG2_E }
+}
+
+/// The sink of a head, in units of log2.
+///
+/// # Safety
+/// `sinks` is the address of one logit for every head.
+#[inline(always)]
+pub unsafe fn sink(sinks: u64, head: u32) -> f32 {
+    let address = GlobalAddr::from_generic(sinks).offset(u64::from(head) * 4);
+    // SAFETY: the caller's.
+    f32::from_bits(unsafe { mem::ld_global_nc_u32::<0>(address) }) * LOG2_E
 }

@@ -201,26 +201,37 @@ impl Dropout {
         }
     }
 
-    /// Drops weights of a tile for tensor cores, whose rows are queries.
+    /// Drops weights of a tile for tensor cores, whose rows are queries of one head.
+    #[inline(always)]
+    pub fn apply_mma<C: FlashConfig>(&self, tile: TilePlace<MmaPlace>, weights: &mut MmaTiles) {
+        for i in 0..C::ROWS {
+            self.apply_to_row::<C>(tile, i, tile.first_query + tile.thread.row(i as u32), weights);
+        }
+    }
+
+    /// Drops weights of row `i` of such a tile, a constant: that of `query`, whatever the tile's first query is.
     ///
     /// A thread's columns are pairs 8 apart: four pairs share two groups.
     #[inline(always)]
-    pub fn apply_mma<C: FlashConfig>(&self, tile: TilePlace<MmaPlace>, weights: &mut MmaTiles) {
-        let TilePlace { thread, first_query, first_key, .. } = tile;
-        let (group, _) = philox::place(first_key + thread.first_column);
-        for i in 0..C::ROWS {
-            // Bits of a row's weights, those of even columns in the lower half. The loop stays one.
-            let mut kept = 0;
-            for index in 0..hint::opaque(C::SCORE_TILES as u32 / 2) {
-                let (side, four) = (index % 2, index / 2);
-                let words = self.words(group + side + 8 * four, first_query + thread.row(i as u32));
-                kept |= self.bits(words) << (16 * side + 4 * four);
-            }
-            for j in 0..C::COLUMNS {
-                let weight = C::element(weights, i, j);
-                let bit = 16 * (j % 2) + j / 2;
-                *weight = if kept >> bit & 1 != 0 { *weight * self.scale } else { 0.0 };
-            }
+    pub fn apply_to_row<C: FlashConfig>(
+        &self,
+        tile: TilePlace<MmaPlace>,
+        i: usize,
+        query: u32,
+        weights: &mut MmaTiles,
+    ) {
+        let (group, _) = philox::place(tile.first_key + tile.thread.first_column);
+        // Bits of the row's weights, those of even columns in the lower half. The loop stays one.
+        let mut kept = 0;
+        for index in 0..hint::opaque(C::SCORE_TILES as u32 / 2) {
+            let (side, four) = (index % 2, index / 2);
+            let words = self.words(group + side + 8 * four, query);
+            kept |= self.bits(words) << (16 * side + 4 * four);
+        }
+        for j in 0..C::COLUMNS {
+            let weight = C::element(weights, i, j);
+            let bit = 16 * (j % 2) + j / 2;
+            *weight = if kept >> bit & 1 != 0 { *weight * self.scale } else { 0.0 };
         }
     }
 }

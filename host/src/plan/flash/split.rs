@@ -12,7 +12,7 @@ const MAX_ROWS: usize = 1 << 30;
 /// How a kernel of parts divides a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Division {
-    /// [`FlashKernel::Split`], whose rows are those of all heads that share keys, or [`FlashKernel::SplitGeneral`].
+    /// [`FlashKernel::Split`] or [`FlashKernel::SplitGeneral`]: their rows are those of all heads that share keys.
     pub(super) kernel: FlashKernel,
     /// Parts of the keys.
     pub(super) parts: u32,
@@ -23,20 +23,22 @@ pub(super) struct Division {
 /// The division of a problem, or `None` where the kernel `whole`, which meets all keys in one go and keeps heads apart, is as good:
 ///
 /// - where its grid leaves more than a fifth of the multiprocessors without work, keys are divided in [`parts`];
-/// - where fewer tiles hold the queries of all heads that share keys together than one by one, K and V are read less often.
+/// - where an eighth fewer tiles hold the queries of all heads that share keys together than one by one, K and V are read less often.
 ///
 /// The caller's own number of parts comes before that.
 pub(super) fn division(problem: &Problem, whole: FlashKernel, dims: (u32, u32)) -> Option<Division> {
-    let packs = whole == FlashKernel::Forward;
-    let kernel = if packs { FlashKernel::Split } else { FlashKernel::SplitGeneral };
+    let kernel = match whole {
+        FlashKernel::Forward => FlashKernel::Split,
+        _ => FlashKernel::SplitGeneral,
+    };
     let (tile, whole_tile) = (kernel.tile(dims.0, dims.1), whole.tile(dims.0, dims.1));
     let Sizes { batch, query_heads, queries, .. } = problem.sizes;
-    let heads = heads(problem, packs);
-    let row_blocks = rows(problem, packs)?.div_ceil(tile.block_rows() as usize);
+    let heads = heads(problem);
+    let row_blocks = rows(problem)?.div_ceil(tile.block_rows() as usize);
     let whole_blocks = queries.div_ceil(whole_tile.block_rows() as usize);
     let blocks = product([batch, query_heads / heads, row_blocks]);
     let blocks_of_whole = product([batch, query_heads, whole_blocks]);
-    let reads_less = row_blocks < heads * whole_blocks;
+    let reads_less = 8 * row_blocks <= 7 * heads * whole_blocks;
 
     let multiprocessors = multiprocessors(problem);
     let parts = match problem.options.splits as u32 {
@@ -53,20 +55,18 @@ pub(super) fn division(problem: &Problem, whole: FlashKernel, dims: (u32, u32)) 
 
 /// Rows of a unit of work where they are too many for keys to be divided.
 pub(crate) fn excessive_rows(problem: &Problem) -> Option<u128> {
-    let packs = super::kernel(problem) == FlashKernel::Forward;
-    let wanted = product([problem.sizes.queries, heads(problem, packs), 1]);
-    rows(problem, packs).is_none().then_some(wanted)
+    let wanted = product([problem.sizes.queries, heads(problem), 1]);
+    rows(problem).is_none().then_some(wanted)
 }
 
 /// Query heads whose queries share tiles.
-fn heads(problem: &Problem, packs: bool) -> usize {
-    let Sizes { query_heads, key_heads, .. } = problem.sizes;
-    if packs { query_heads / key_heads } else { 1 }
+fn heads(problem: &Problem) -> usize {
+    problem.sizes.query_heads / problem.sizes.key_heads
 }
 
 /// Rows of those heads, if they are not too many.
-fn rows(problem: &Problem, packs: bool) -> Option<usize> {
-    problem.sizes.queries.checked_mul(heads(problem, packs)).filter(|&rows| rows <= MAX_ROWS)
+fn rows(problem: &Problem) -> Option<usize> {
+    problem.sizes.queries.checked_mul(heads(problem)).filter(|&rows| rows <= MAX_ROWS)
 }
 
 fn product(sizes: [usize; 3]) -> u128 {
