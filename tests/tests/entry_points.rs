@@ -75,7 +75,7 @@ fn names(targets: &[Target]) -> String {
 fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem; 4] {
     let general = Problem {
         batch: 2,
-        queries: 150,
+        queries: 170,
         keys: 131,
         head_dim,
         value_dim,
