@@ -136,7 +136,7 @@ mod tests {
         let mut counts = Counts::measured(MEASURED).unwrap();
         counts.all.extend(Counts::measured(&MEASURED.replace("upper-left", "none")).unwrap().all);
         let sass =
-            r#"{ "ptxas": "13", "kernels": { "flash_forward_f16_d64": { "sm_80": [200, 0, 2.00] } } }"#;
+            r#"{ "ptxas": "13", "kernels": { "flash_forward_f16_d64": { "sm_80": [200, 0, 0, 2.00] } } }"#;
         (counts, Ratchet::parse(sass).unwrap())
     }
 
