@@ -252,6 +252,21 @@ impl<E: Element> ScoreRules<E> {
         }
     }
 
+    /// Scales the raw scores of a tile, and caps them where there is a cap: what is the same for all rows.
+    #[inline(always)]
+    fn cap_or_scale<L: ScoreLayout, O: Orientation>(
+        &self,
+        scores: &mut L::Fragment,
+        place: TilePlace<L::Place>,
+    ) {
+        if self.softcap.given() {
+            // SAFETY: it reads nothing.
+            map::<L, O>(scores, place, |score, query, key| unsafe { self.softcap.apply(score, query, key) });
+        } else {
+            map::<L, O>(scores, place, |score, _, _| score * self.scale_log2);
+        }
+    }
+
     /// Turns the raw scores of a tile into those that the softmax takes; invisible ones become minus infinity.
     ///
     /// # Safety
@@ -263,13 +278,9 @@ impl<E: Element> ScoreRules<E> {
         tile: TilePlace<L::Place>,
     ) {
         let place = tile.hidden();
-        // SAFETY: softcap and ALiBi read nothing; the rest is the caller's.
+        // SAFETY: ALiBi reads nothing; the rest is the caller's.
         unsafe {
-            if self.softcap.given() {
-                map::<L, O>(scores, place, |score, query, key| self.softcap.apply(score, query, key));
-            } else {
-                map::<L, O>(scores, place, |score, _, _| score * self.scale_log2);
-            }
+            self.cap_or_scale::<L, O>(scores, place);
             if self.alibi.given() {
                 map::<L, O>(scores, place, |score, query, key| self.alibi.apply(score, query, key));
             }

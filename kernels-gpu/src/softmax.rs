@@ -63,12 +63,21 @@ impl<C: ScoreLayout, R: RowReduce> OnlineSoftmax<C, R> {
         }
     }
 
-    /// Before the first block, where each row has a sink: a logit, in units of log2, that takes part in the sum alone. The
-    /// scores' factor is 1. `first_lane` is true in one of the lanes that share a row.
+    /// Before the first block, where each row may have a sink: a logit, in units of log2, that takes part in the sum alone. Where
+    /// there are `sinks`, the same for all threads, the scores' factor is 1. `first_lane` is true in one of the lanes that share a
+    /// row.
     #[inline(always)]
-    pub fn with_sinks(sinks: RowVector, first_lane: bool) -> Self {
+    pub fn with_sinks(
+        sinks: bool,
+        of_rows: impl FnOnce() -> RowVector,
+        factor: f32,
+        first_lane: bool,
+    ) -> Self {
+        if !sinks {
+            return Self::new(factor);
+        }
         let sum = if first_lane { 1.0 } else { 0.0 };
-        OnlineSoftmax { factor: 1.0, max: sinks, sum: [sum; MAX_ROWS], config: PhantomData }
+        OnlineSoftmax { factor: 1.0, max: of_rows(), sum: [sum; MAX_ROWS], config: PhantomData }
     }
 
     /// Takes a block's scores into the maximum. Returns the factors by which everything accumulated so far shrinks. `hidden`, a

@@ -16,7 +16,7 @@ use crate::pipeline::row::{self, LanesOfAQuad, PerQuery};
 use crate::score::dropout::Dropout;
 use crate::score::{QueryRows, ScoreRules, TilePlace};
 use crate::softmax::OnlineSoftmax;
-use crate::tiles::fragment::{MAX_ROWS, RowVector};
+use crate::tiles::fragment::MAX_ROWS;
 use crate::tiles::mma_fragment::MmaTiles;
 use flash_attention_abi::flash::FlashTile;
 use flash_attention_abi::{FlashKernel, ForwardParams};
@@ -76,8 +76,8 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
     let mut output = MmaTiles::zero();
     // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys.
     unsafe {
-        let mut softmax = softmax::<C>(
-            if C::GENERAL { problem.sinks } else { 0 },
+        let mut softmax = OnlineSoftmax::<C, LanesOfAQuad>::with_sinks(
+            C::GENERAL && problem.sinks != 0,
             || [row::sink(problem.sinks, head); MAX_ROWS],
             factor,
             block.place.first_column == 0,
@@ -148,15 +148,4 @@ impl<C: FlashConfig> Between for Edge<'_, C> {
             self.dropout.apply_mma::<C>(self.tile, weights);
         }
     }
-}
-
-/// The softmax before the first block: with the sinks of a thread's rows, if there are `sinks`.
-#[inline(always)]
-pub(super) fn softmax<C: FlashConfig>(
-    sinks: u64,
-    of_rows: impl FnOnce() -> RowVector,
-    factor: f32,
-    first_lane: bool,
-) -> OnlineSoftmax<C, LanesOfAQuad> {
-    if sinks == 0 { OnlineSoftmax::new(factor) } else { OnlineSoftmax::with_sinks(of_rows(), first_lane) }
 }

@@ -10,15 +10,15 @@
 //! | leaves | O and the log-sum-exp of its part in f32, for `flash_combine`; where there is one part, the output |
 //! | bound by | global memory: every key of the part is read once for all rows of the block |
 
-use super::flash_forward::softmax;
 use crate::config::{FlashConfig, assume_checked};
 use crate::element::{Element, F32};
 use crate::pipeline::flash::{Between, FlashBlock};
 use crate::pipeline::flash_split::Stream;
-use crate::pipeline::row;
+use crate::pipeline::row::{self, LanesOfAQuad};
 use crate::score::dropout::Dropout;
 use crate::score::{ScoreRules, TilePlace};
 use crate::sequence::Sequence;
+use crate::softmax::OnlineSoftmax;
 use crate::tiles::fragment::{MAX_ROWS, RowVector};
 use crate::tiles::mma_fragment::MmaTiles;
 use crate::tiles::packed::{Packed, PackedRows};
@@ -116,7 +116,7 @@ impl SplitBlock {
     /// The query head of a thread's row `i`, that of query `query`.
     #[inline(always)]
     fn head<C: FlashConfig>(&self, place: MmaPlace, i: usize, query: u32) -> u32 {
-        self.first_head + (self.first_row + C::row(place, i) - query * self.rows.heads)
+        self.first_head + self.rows.head_of(self.first_row + C::row(place, i), query)
     }
 
     /// The sinks of a thread's rows, those of these queries.
@@ -208,10 +208,15 @@ pub unsafe fn flash_split<C: FlashConfig, const D: u32, const V: u32>(params: &S
     // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys. A sink is in the sum of the
     // first part alone.
     unsafe {
-        let sinks = if C::GENERAL && work.part == 0 { problem.sinks } else { 0 };
+        let sinks = C::GENERAL && work.part == 0 && problem.sinks != 0;
         let factor = if C::GENERAL { 1.0 } else { rules.scale_log2() };
         let of_rows = || work.sinks::<C>(problem.sinks, &queries, block.place);
-        let mut softmax = softmax::<C>(sinks, of_rows, factor, block.place.first_column == 0);
+        let mut softmax = OnlineSoftmax::<C, LanesOfAQuad>::with_sinks(
+            sinks,
+            of_rows,
+            factor,
+            block.place.first_column == 0,
+        );
         if begin < end {
             let q = work.packed(&forward.q, problem.head_dim);
             block.copy_packed(&q, work.first_row, problem.head_dim, problem.value_dim);

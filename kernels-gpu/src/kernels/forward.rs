@@ -60,7 +60,12 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
     let mut output = Output::zero();
     // SAFETY: all threads are here, and every thread takes the same way through the blocks of keys.
     unsafe {
-        let mut softmax = softmax::<C>(problem.sinks, head, tiles.place.lane_column == 0);
+        let mut softmax = OnlineSoftmax::<C, LanesOfARow>::with_sinks(
+            problem.sinks != 0,
+            || [row::sink(problem.sinks, head); MAX_ROWS],
+            1.0,
+            tiles.place.lane_column == 0,
+        );
         tiles.keep_rows(&notes.q(), first_query);
         let mut stage = tiles.fetch_slice(&notes.k(), first_row(range.begin));
         let mut block = range.begin;
@@ -100,14 +105,4 @@ pub unsafe fn forward<C: KernelConfig>(params: &ForwardParams) {
         let lse = PerQuery::new(&params.lse, &sequence, head);
         lse.store_rows::<C>(&finished.lse, tiles.place, first, tiles.place.lane_column == 0);
     }
-}
-
-/// The softmax before the first block: with the head's sink, if there are sinks.
-#[inline(always)]
-unsafe fn softmax<C: KernelConfig>(sinks: u64, head: u32, first_lane: bool) -> OnlineSoftmax<C, LanesOfARow> {
-    if sinks == 0 {
-        return OnlineSoftmax::new(1.0);
-    }
-    // SAFETY: the caller's: there is one for every head.
-    OnlineSoftmax::with_sinks([unsafe { row::sink(sinks, head) }; MAX_ROWS], first_lane)
 }

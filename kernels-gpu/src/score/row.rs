@@ -1,6 +1,6 @@
 //! The rules of scores where rows of a tile belong to several heads.
 
-use super::{QueryRows, ScoreMod, ScoreRules, TilePlace, map};
+use super::{QueryRows, ScoreMod, ScoreRules, TilePlace};
 use crate::element::Element;
 use crate::tiles::fragment::MAX_ROWS;
 use crate::tiles::layout::ScoreLayout;
@@ -20,13 +20,9 @@ impl<E: Element> ScoreRules<E> {
         own: impl Fn(usize) -> ScoreRules<E>,
     ) {
         let place = tile.hidden();
-        // SAFETY: softcap and ALiBi read nothing; the rest is the caller's.
+        // SAFETY: ALiBi reads nothing; the rest is the caller's.
         unsafe {
-            if self.softcap.given() {
-                map::<L, QueryRows>(scores, place, |score, query, key| self.softcap.apply(score, query, key));
-            } else {
-                map::<L, QueryRows>(scores, place, |score, _, _| score * self.scale_log2);
-            }
+            self.cap_or_scale::<L, QueryRows>(scores, place);
             if self.alibi.given() {
                 for i in 0..L::ROWS {
                     let alibi = own(i).alibi;

@@ -33,7 +33,13 @@ impl PackedRows {
     /// Its head, counted from the first.
     #[inline(always)]
     pub fn head(&self, row: u32) -> u32 {
-        row - self.query(row) * self.heads
+        self.head_of(row, self.query(row))
+    }
+
+    /// The same of a row whose query is known.
+    #[inline(always)]
+    pub fn head_of(&self, row: u32, query: u32) -> u32 {
+        row - query * self.heads
     }
 }
 
