@@ -87,7 +87,10 @@ impl FlashTile {
     }
 }
 
-/// Forward. K and V have one buffer each: one is on its way while the other is multiplied (FlashAttention-2's order).
+/// Forward. K and V have one buffer each: one is on its way while the other is multiplied (FlashAttention-2's order). At 32 columns,
+/// where the product of weights and values is too short to hide the way of the next keys (32 HMMA of a warp), they have two each,
+/// and the next of both are on their way during a whole step. At 64 columns two each would take 64 KiB, which leaves sm_86, sm_89
+/// and sm_120 one block in place of two; at more, every GPU or the A100.
 ///
 /// A warp keeps as many columns of its queries in registers as fit in the loop over plain blocks: 16 columns take `warp_rows / 4`
 /// registers, and save the LDSM of `warp_rows / 16` fragments in each step. At the edges, where registers hold what hides scores, all
@@ -102,7 +105,7 @@ impl FlashTile {
 /// | head dims | rows, keys | blocks | columns kept | why |
 /// |---|---|---|---|---|
 /// | 64 | 4 x 32, 96 | 2, 2 | 32 | 96 scores and 64 outputs a thread; each load of K and V feeds two products; 40 KiB |
-/// | 32, (128, 64) | 4 x 32, 64 | 2, 2 at 32 columns, else 1 | all | 32 or 64 outputs beside 64 scores; 16 or 56 KiB |
+/// | 32, (128, 64) | 4 x 32, 64 | 2, 2 at 32 columns, else 1 | all | 32 or 64 outputs beside 64 scores; 24 or 56 KiB |
 /// | 96 | 4 x 32, 64 | 2, 2 | 32 | 96 outputs beside 64 scores; 48 KiB |
 /// | 128, (64, 128) | 4 x 32, 64 | 2, 2 at (64, 128), else 1 | none | 128 outputs leave room for 64 scores; 64 or 40 KiB |
 /// | 192, (192, 128) | 8 x 16, 64 | 1, 1 | all | 96 outputs or 64 beside 32 scores; 96 or 88 KiB |
@@ -122,7 +125,8 @@ pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
         (256, 256) => 224,
         _ => head_dim,
     };
-    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, min_blocks, stages: 1, kept_columns }
+    let stages = if head_dim == 32 { 2 } else { 1 };
+    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, min_blocks, stages, kept_columns }
 }
 
 /// Forward where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What that

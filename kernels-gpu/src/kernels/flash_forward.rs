@@ -5,7 +5,7 @@
 //! |---|---|
 //! | grid | query blocks (longest causal rows first) x query heads x batch |
 //! | stays | Q in shared memory, and as much of it as fits in registers; O, row maxima and row sums in registers |
-//! | streams | K and V by asynchronous copies: V arrives while S is computed, the next K while P V is |
+//! | streams | K and V by asynchronous copies: V arrives while S is computed, the next K while P V is; where there are two buffers of each, the next K and V during the whole step |
 //! | bound by | tensor cores, then the issue of what is not a product: the exponentials |
 
 use super::query_block::QueryBlock;
@@ -21,10 +21,11 @@ use crate::tiles::mma_fragment::MmaTiles;
 use flash_attention_abi::flash::FlashTile;
 use flash_attention_abi::{FlashKernel, ForwardParams};
 
-/// Barriers in the source: in each step one before K is read and one before V is, one before the output goes through shared
+/// Barriers in the source: in each step one before K is read and, where V arrives later, one before V is; one before the output goes through shared
 /// memory, and one before queries are read that are kept.
 pub const fn barriers(kernel: FlashKernel, tile: FlashTile) -> u32 {
-    2 * steps(kernel) + 1 + (tile.kept_columns > 0) as u32
+    let in_a_step = if tile.stages == 1 { 2 } else { 1 };
+    in_a_step * steps(kernel) + 1 + (tile.kept_columns > 0) as u32
 }
 
 /// Shuffles in the source for each row of a thread: two for the maximum in each step, two for the sum.
@@ -83,8 +84,8 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
             block.place.first_column == 0,
         );
         block.copy_queries(&q, first_query, problem.value_dim);
-        block.copy_keys(&k, order.first(0), 0, false);
         let mut step = Keys { block: &block, queries: block.queries(), k: &k, v: &v };
+        step.start(order.first(0));
         if C::GENERAL {
             step.queries = block.kept_queries::<0>();
         }
@@ -93,16 +94,18 @@ pub unsafe fn flash_forward<C: FlashConfig, const D: u32, const V: u32>(params: 
             let first_key = order.first(index);
             let tile = TilePlace { thread: block.place, first_query, first_key, plain: false };
             let edge = Edge::<C> { rules: &rules, dropout: &dropout, tile };
-            step.advance(&mut softmax, &mut output, first_key, order.first(index + 1), &edge);
+            let keys = [index, first_key, order.first(index + 1)];
+            step.advance(&mut softmax, &mut output, keys, &edge);
         }
         if !C::GENERAL {
             // Not at the edges, where what hides scores needs registers.
             step.queries = block.kept_queries::<0>();
-            for index in range.plain_begin..range.plain_end {
-                let first_key = index * C::TILE.block_keys;
+            for block in range.plain_begin..range.plain_end {
+                let first_key = block * C::TILE.block_keys;
                 let next_key =
-                    if index + 1 < range.plain_end { first_key + C::TILE.block_keys } else { NOWHERE };
-                step.advance(&mut softmax, &mut output, first_key, next_key, &Plain);
+                    if block + 1 < range.plain_end { first_key + C::TILE.block_keys } else { NOWHERE };
+                let index = order.edges + (block - range.plain_begin);
+                step.advance(&mut softmax, &mut output, [index, first_key, next_key], &Plain);
             }
         }
 

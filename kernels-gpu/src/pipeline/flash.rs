@@ -1,10 +1,14 @@
 //! Streaming on tensor cores: K and V pass through shared memory by asynchronous copies while products accumulate.
 //!
-//! K and V have one buffer each. While S = Q Kᵀ is computed V is on its way, and while O += P V is, the next K:
+//! With one buffer for K and one for V, V is on its way while S = Q Kᵀ is computed, and the next K while O += P V is. With two of each,
+//! the next K and V are on their way during the whole of a step, and a step has one barrier in place of two:
 //!
 //! ```text
-//! copies   K0 | V0      | K1           | V1      | K2           | ...
-//! threads     | S0      | softmax, O0  | S1      | softmax, O1  | ...
+//! copies   K0 | V0          | K1 | V1          | K2 | V2 ...
+//! threads     | S0, softmax | O0 | S1, softmax | O1 | S2 ...
+//!
+//! copies   K0 V0 | K1 V1           | K2 V2           | ...
+//! threads        | S0, softmax, O0 | S1, softmax, O1 | ...
 //! ```
 
 use crate::config::FlashConfig;
@@ -321,42 +325,74 @@ pub struct Keys<'a, C: FlashConfig, const D: u32, const V: u32> {
 }
 
 impl<C: FlashConfig, const D: u32, const V: u32> Keys<'_, C, D, V> {
-    /// Meets the keys `first_key ..`, which are on their way, and sends for `next_key ..`.
+    /// Sends for the first keys, and the values that go with them where those have a buffer of their own.
     ///
     /// # Safety
-    /// All threads of the block call this together.
+    /// All threads of the block call this together, after the queries were sent for.
+    #[inline(always)]
+    pub unsafe fn start(&self, first_key: u32) {
+        // SAFETY: nothing has been read yet.
+        unsafe { self.send_next(first_key, 0, false) }
+    }
+
+    /// Meets block `index` of those that this block of queries meets: the keys `first_key ..`, which are on their way. Sends for
+    /// `next_key ..`.
+    ///
+    /// # Safety
+    /// All threads of the block call this together, for one block after the other.
     #[inline(always)]
     pub unsafe fn advance<R: RowReduce, B: Between>(
         &self,
         softmax: &mut OnlineSoftmax<C, R>,
         output: &mut MmaTiles,
-        first_key: u32,
-        next_key: u32,
+        [index, first_key, next_key]: [u32; 3],
         between: &B,
     ) {
         let block = self.block;
+        let stage = index % C::TILE.stages;
+        let next = (index + 1) % C::TILE.stages;
+        let more = B::HIDES || next_key != NOWHERE;
         // SAFETY: each tile is read between the wait and barrier that bring it and the barrier that frees it.
         unsafe {
             mem::cp_async_wait::<0>();
             thread::sync_threads();
-            block.copy_values(self.v, first_key, 0, !B::HIDES);
+            if C::TILE.stages == 1 {
+                block.copy_values(self.v, first_key, 0, !B::HIDES);
+            } else if more {
+                self.send_next(next_key, next, !B::HIDES);
+            }
 
             // S = Q Kᵀ
-            let mut scores = block.scores(&self.queries, block.keys);
+            let mut scores = block.scores(&self.queries, block.keys(stage));
             between.scores(&mut scores);
             softmax_step(softmax, &mut scores, output, between);
 
-            mem::cp_async_wait::<0>();
-            thread::sync_threads();
-            if B::HIDES || next_key != NOWHERE {
-                block.copy_keys(self.k, next_key, 0, !B::HIDES);
+            if C::TILE.stages == 1 {
+                mem::cp_async_wait::<0>();
+                thread::sync_threads();
+                if more {
+                    self.send_next(next_key, 0, !B::HIDES);
+                }
             }
 
             // O += P V
             let shape = Shape { rows: C::ROW_TILES, columns: C::OUTPUT_TILES, depth: C::SCORE_TILES / 2 };
             // Where scores and output take most registers, the places that follow from this one are computed in each step.
-            let values = if D == 128 && V == 128 { block.values.hidden() } else { block.values };
+            let values = block.values(stage);
+            let values = if D == 128 && V == 128 { values.hidden() } else { values };
             mma_product::add_weighted::<C::Element, V>(shape, output, &scores, values);
+        }
+    }
+
+    /// Starts to copy a block of keys, with its values where there are two buffers of each.
+    #[inline(always)]
+    unsafe fn send_next(&self, first_key: u32, stage: u32, all: bool) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.block.copy_keys(self.k, first_key, stage, all);
+            if C::TILE.stages == 2 {
+                self.block.copy_values(self.v, first_key, stage, all);
+            }
         }
     }
 }
