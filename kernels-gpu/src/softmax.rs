@@ -337,7 +337,8 @@ mod tests {
     #[test]
     fn a_sink_takes_part_in_the_sum_alone() {
         for sink in [-3.0f32, 0.0, 8.0, f32::NEG_INFINITY] {
-            let mut softmax = OnlineSoftmax::<Config, OneLane>::with_sinks([sink; MAX_ROWS], true);
+            let mut softmax =
+                OnlineSoftmax::<Config, OneLane>::with_sinks(true, || [sink; MAX_ROWS], 1.0, true);
             let block = spread(1, 5.0)[0];
             let mut scores = Scores { rows: block };
             softmax.update_max(&mut scores, true);
@@ -351,7 +352,8 @@ mod tests {
                 assert!((weight - f64::from(block[row][0]).exp2() / sum).abs() < 1e-6);
             }
         }
-        let unseen = OnlineSoftmax::<Config, OneLane>::with_sinks([2.0; MAX_ROWS], true).finalize();
+        let unseen =
+            OnlineSoftmax::<Config, OneLane>::with_sinks(true, || [2.0; MAX_ROWS], 1.0, true).finalize();
         assert!((unseen.lse[0] - 2.0 * LN_2).abs() < 1e-6);
     }
 }

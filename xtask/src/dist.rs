@@ -33,6 +33,13 @@ const FILES: [(&str, &str); 3] = [
     ("examples", "examples"),
 ];
 
+/// A part of the names of some quick tests, of most programs.
+const FEW_TESTS: &str = "error";
+
+/// `stress` where kernels run on the emulator, in seconds.
+const FEW_REPEATS: [&str; 10] =
+    ["--device", "emulator", "--batch", "1", "--heads", "1", "--repeats", "1", "--lengths", "3x200"];
+
 const RUN_TESTS: &str = include_str!("dist/run-tests.sh");
 const README: &str = include_str!("dist/README.txt");
 
@@ -52,24 +59,31 @@ fn left_out(name: &str) -> Option<&'static str> {
 struct Artifact {
     /// The package's and the target's name, as one: `flash-attention-conformance-golden`.
     name: String,
+    package: String,
     target: String,
     test: bool,
     files: Vec<PathBuf>,
     executable: Option<PathBuf>,
 }
 
-/// Runs cargo, and gives what it built.
-fn build(arguments: &[&str], packages: &[&str]) -> Result<Vec<Artifact>> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(command::root()).args(arguments);
-    cargo.args(["--release", "--message-format", "json-render-diagnostics"]);
-    for package in packages {
-        cargo.args(["-p", package]);
+impl Artifact {
+    /// Whether it is a test program of a package whose tests are packed.
+    fn is_packed_test(&self) -> bool {
+        self.test && TESTED.contains(&self.package.as_str())
     }
-    eprintln!("xtask: cargo {} of {}", arguments.join(" "), packages.join(", "));
+}
+
+/// Builds what `cargo test` does, so that nothing is compiled twice: tests and the programs and libraries that they use. Gives what is of
+/// these packages.
+fn build(packages: &[&str]) -> Result<Vec<Artifact>> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(command::root());
+    cargo.args(["test", "--no-run", "--workspace", "--release"]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    eprintln!("xtask: cargo test --no-run");
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("cargo {} ended with {}", arguments.join(" "), output.status);
+        bail!("cargo test --no-run ended with {}", output.status);
     }
     let text = String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")?;
     let messages = text.lines().filter_map(|line| serde_json::from_str(line).ok());
@@ -91,6 +105,7 @@ fn artifact(message: &Value, packages: &[&str]) -> Option<Artifact> {
     let path = |value: &Value| value.as_str().map(PathBuf::from);
     Some(Artifact {
         name: format!("{package}-{part}"),
+        package: package.to_string(),
         test: message["profile"]["test"] == true,
         files: message["filenames"].as_array()?.iter().filter_map(path).collect(),
         executable: path(&message["executable"]),
@@ -131,9 +146,9 @@ fn fill(folder: &Path) -> Result<usize> {
     for sub in ["bin", "tests", "lib", "benches"] {
         fs::create_dir_all(folder.join(sub))?;
     }
-    let built = build(&["build"], &BUILT)?;
+    let built = build(&BUILT)?;
     for program in PROGRAMS {
-        let found = built.iter().find(|a| a.target == program && a.executable.is_some());
+        let found = built.iter().find(|a| !a.test && a.target == program && a.executable.is_some());
         let from = found.and_then(|a| a.executable.as_ref());
         copy_program(
             from.with_context(|| format!("cargo built no {program}"))?,
@@ -148,9 +163,7 @@ fn fill(folder: &Path) -> Result<usize> {
     )?;
 
     let mut tests = 0;
-    for Artifact { name, executable, .. } in
-        build(&["test", "--no-run"], &TESTED)?.into_iter().filter(|artifact| artifact.test)
-    {
+    for Artifact { name, executable, .. } in built.into_iter().filter(Artifact::is_packed_test) {
         let Some(executable) = executable else { continue };
         match left_out(&name) {
             Some(reason) => println!("dist: {name} is left out: {reason}"),
@@ -174,8 +187,8 @@ fn fill(folder: &Path) -> Result<usize> {
     Ok(tests)
 }
 
-/// Builds the package, `target/dist/flash-attention-VERSION.tar.gz`.
-pub fn pack() -> Result<()> {
+/// Builds the package, `target/dist/flash-attention-VERSION.tar.gz`; gives its path.
+pub fn pack() -> Result<PathBuf> {
     let name = format!("flash-attention-{}", env!("CARGO_PKG_VERSION"));
     let place = command::root().join("target/dist");
     let folder = place.join(&name);
@@ -190,6 +203,28 @@ pub fn pack() -> Result<()> {
     command::run(tar)?;
     let bytes = fs::metadata(&package)?.len();
     println!("dist: {} ({} test programs, {:.1} MB)", package.display(), tests, bytes as f64 / 1e6);
+    Ok(package)
+}
+
+/// Packs, unpacks elsewhere, and starts every test program there, each for the tests whose names have [`FEW_TESTS`] in them, and kernels.
+pub fn check() -> Result<()> {
+    let package = pack()?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let mut tar = Command::new("tar");
+    tar.arg("xzf").arg(&package).args(["--strip-components=1", "-C"]).arg(scratch.path());
+    command::run(tar)?;
+    for (program, arguments) in [("run-tests.sh", &[FEW_TESTS][..]), ("bin/stress", &FEW_REPEATS)] {
+        let mut packed = Command::new(scratch.path().join(program));
+        packed.current_dir(scratch.path()).args(arguments);
+        // Nothing of the workspace may be needed.
+        for (variable, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO"))
+        {
+            packed.env_remove(variable);
+        }
+        command::run(packed)?;
+    }
+    println!("dist: the package's programs run outside the workspace");
     Ok(())
 }
 

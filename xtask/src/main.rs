@@ -69,8 +69,8 @@ enum Check {
         #[arg(long, value_name = "DIR")]
         env: Option<PathBuf>,
     },
-    /// Packs self-contained programs (tests, commands, benchmark, shared library) for a machine without Rust, into target/dist; not part of
-    /// the checks
+    /// Packs self-contained programs (tests, commands, benchmark, shared library) for a machine without Rust, into target/dist, and
+    /// starts them from there
     Dist,
     /// All checks above but the tests, which `cargo test` runs
     Checks,
@@ -106,7 +106,7 @@ fn run(check: Check) -> Result<()> {
         Check::Package => package::check(),
         Check::Fuzz => fuzz::check(),
         Check::ForeignPtx { env } => foreign::check(env),
-        Check::Dist => dist::pack(),
+        Check::Dist => dist::check(),
         Check::Checks => {
             for check in [
                 Check::Fmt,
@@ -117,6 +117,7 @@ fn run(check: Check) -> Result<()> {
                 Check::Ptxas { accept: false, kernels: vec![] },
                 Check::Model { accept: false },
                 Check::Package,
+                Check::Dist,
                 Check::Fuzz,
             ] {
                 run(check)?;
