@@ -1,5 +1,6 @@
 //! A block: its warps in turn, its barriers, its shared and local memory.
 
+use super::limits::count;
 use super::schedule::{Random, Schedule};
 use super::warp::{AtBarrier, BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
@@ -58,18 +59,18 @@ pub(super) struct BlockRunner<'l> {
 impl<'l> BlockRunner<'l> {
     pub(super) fn new(launch: &'l Launch<'l>, rank: usize) -> Self {
         let program = launch.program;
-        let warps = launch.threads.div_ceil(LANES as u32);
-        let lines = program.frame.bytes as usize / 64 * warps as usize;
-        let local = program.local_bytes as usize * LANES * warps as usize;
+        let warps = launch.warps();
+        let lines = program.frame.bytes as usize / 64 * warps;
+        let local = program.local_bytes as usize * LANES * warps;
         BlockRunner {
             launch,
-            warps: (0..warps).map(Warp::new).collect(),
+            warps: (0..warps as u32).map(Warp::new).collect(),
             registers: vec![Line::ZERO; lines],
             shared: vec![0; (launch.shared_bytes as usize).div_ceil(8)],
             local: vec![0; local.div_ceil(8)],
             barriers: Default::default(),
-            ended: vec![false; warps as usize],
-            order: (0..warps as usize).collect(),
+            ended: vec![false; warps],
+            order: (0..warps).collect(),
             random: None,
             rank,
             block: [0; 3],
@@ -377,7 +378,7 @@ impl Launch<'_> {
             Special::Nctaid(k) => self.config.grid[k as usize],
             Special::LaneId => lane,
             Special::WarpId => thread / LANES as u32,
-            Special::NumWarps => self.threads.div_ceil(LANES as u32),
+            Special::NumWarps => self.warps() as u32,
             Special::SmId => 0,
             Special::NumSm => 1,
             Special::GridId => 1,
@@ -389,7 +390,7 @@ impl Launch<'_> {
             Special::ClusterCtaid(k) => in_cluster(k),
             Special::ClusterNctaid(k) => self.cluster[k as usize],
             Special::ClusterRank => rank as u32,
-            Special::ClusterSize => self.cluster.iter().product(),
+            Special::ClusterSize => count(self.cluster) as u32,
             Special::ExplicitCluster => self.explicit_cluster.into(),
             Special::Clusterid(k) => block[k as usize] / self.cluster[k as usize],
             Special::Nclusterid(k) => clusters(k),
