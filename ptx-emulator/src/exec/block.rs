@@ -1,5 +1,7 @@
 //! A block: its warps in turn, its barriers, its shared and local memory.
 
+mod exit;
+
 use super::limits::count;
 use super::schedule::{Random, Schedule};
 use super::warp::{AtBarrier, BarrierArrival, Outcome, Turn, Warp};
@@ -121,6 +123,7 @@ impl<'l> BlockRunner<'l> {
                         self.alive -= 1;
                         cx.cluster.peers[self.rank].ended = self.alive == 0;
                         self.check_barriers(cx)?;
+                        self.check_end(w, cx)?;
                     }
                     Outcome::Fault(pc) => return Err(Box::new(self.fault(w, pc, cx))),
                 }
@@ -308,7 +311,6 @@ impl<'l> BlockRunner<'l> {
 
     /// An arrival at a barrier for another number of threads than an earlier one.
     fn two_counts(&self, id: u32, own: AtBarrier, earlier: AtBarrier) -> LaunchError {
-        let place = self.launch.place(own.pc, self.block, own.warp * LANES as u32 + own.lane);
         let what = format!(
             "warp {} is at barrier {id} with {} threads, after the arrival by warp {} with {} at {}",
             own.warp,
@@ -317,7 +319,7 @@ impl<'l> BlockRunner<'l> {
             earlier.threads,
             self.launch.in_words(earlier.pc)
         );
-        LaunchError::Fault { place: Box::new(place), what }
+        self.error(own.pc, own.warp * LANES as u32 + own.lane, what)
     }
 
     /// An error of the first warp that waits at a barrier.
@@ -325,17 +327,21 @@ impl<'l> BlockRunner<'l> {
         let waiting = self.warps.iter().find_map(|w| Some((w.index, w.waits_at(id)?)));
         let (warp, (pc, lanes)) = waiting.unwrap_or_default();
         let thread = warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32;
+        self.error(pc, thread, what)
+    }
+
+    /// What a thread of the block did at an instruction.
+    fn error(&self, pc: u32, thread: u32, what: String) -> LaunchError {
         LaunchError::Fault { place: Box::new(self.launch.place(pc, self.block, thread)), what }
     }
 
     fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {
         let Some(fault) = cx.fault.take() else { return self.deadlock(cx) };
-        let place = self.launch.place(pc, self.block, w as u32 * LANES as u32 + fault.lane);
         let mut what = fault.what;
         if let Some(other) = fault.other {
             what += &format!(" at {}", self.launch.in_words(other));
         }
-        LaunchError::Fault { place: Box::new(place), what }
+        self.error(pc, w as u32 * LANES as u32 + fault.lane, what)
     }
 
     /// What every warp that has not ended waits for.
@@ -360,8 +366,7 @@ impl<'l> BlockRunner<'l> {
 
     /// A copy that was issued by a warp of this block and not waited for.
     pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
-        let place = self.launch.place(pc, self.block, w as u32 * LANES as u32 + lane);
-        LaunchError::Fault { place: Box::new(place), what: format!("the block ended while {what}") }
+        self.error(pc, w as u32 * LANES as u32 + lane, format!("the block ended while {what}"))
     }
 }
 

@@ -75,6 +75,11 @@ impl Products {
         self.log = Log::default();
         self.watch = Watch::default();
     }
+
+    /// Place in the program of a product that has not been waited for, and whether it is in a group.
+    pub(crate) fn unfinished(&self) -> Option<(u32, bool)> {
+        self.pending.front().map(|(group, instr, ..)| (instr.at, *group < self.committed))
+    }
 }
 
 /// For the checks: registers that products under way own, and those that were written since the last `wgmma.fence`.
