@@ -1,7 +1,18 @@
 //! Planted bugs that show when a warp or its block ends: what it began is not over. Each has its corrected twin.
 
 mod common;
-use common::planted::lacks;
+use common::planted::{lacks, pair, run};
+use ptx_emulator::Schedule;
+
+/// As `pair`; `wrong` fails so in every order.
+fn always(name: &str, wrong: &str, right: &str, parts: &[&str]) {
+    pair(name, wrong, right, parts);
+    for seed in 0..8 {
+        let error = run(wrong, 1, Schedule::Seeded(seed)).err();
+        let text = error.unwrap_or_else(|| panic!("{name}: not found with seed {seed}")).to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{name}, seed {seed}: {text}");
+    }
+}
 
 /// A and B of a product, all of them zero.
 const PRODUCT: &str = "fence.proxy.async; bar.sync 0; wgmma.fence.sync.aligned;
@@ -34,5 +45,54 @@ fn products_are_waited_for() {
         &format!("{PRODUCT}{COMMIT} @!%p2 wgmma.wait_group.sync.aligned 0; HERE"),
         "@%p2 wgmma.wait_group.sync.aligned 0;",
         &["warp 0 ended while a product that it issued has not been waited for", "thread (0, 0, 0)"],
+    );
+}
+
+#[test]
+fn a_warpgroup_changes_its_registers_together() {
+    let [dec, inc] = ["setmaxnreg.dec.sync.aligned.u32 24;", "setmaxnreg.inc.sync.aligned.u32 64;"];
+    always(
+        "one warp of four",
+        &format!("@%p2 {dec}"),
+        dec,
+        &[
+            "`setmaxnreg` to 24 by warp 0, but warp ",
+            "of its warpgroup ended without it",
+            "(warp 0, lane 0), PTX line",
+        ],
+    );
+    always(
+        "three warps of four",
+        &format!("@!%p2 {dec} bar.sync 0;"),
+        &format!("@!%p2 {dec} @%p2 {dec} bar.sync 0;"),
+        &["`setmaxnreg` to 24 by warp ", ", but warp 0 of its warpgroup ended without it"],
+    );
+    always(
+        "two numbers",
+        &format!("@%p2 {dec}\n@!%p2 {};", dec.replace("24", "32")),
+        &format!("@%p2 {dec}\n@!%p2 {dec};"),
+        &["`setmaxnreg` to ", ", but to ", " of its warpgroup, at PTX line"],
+    );
+    always(
+        "the next one with no barrier between",
+        &format!("\n{dec}\n{inc}"),
+        &format!("{dec}\nbar.sync 0;\n{inc}"),
+        &[
+            "`setmaxnreg` to 64 by warp ",
+            "with no barrier between it and the one before by warp ",
+            "(`setmaxnreg.dec",
+        ],
+    );
+    always(
+        "a barrier of three warps between",
+        &format!("{dec} @!%p2 bar.sync 1, 96; {inc}"),
+        &format!("{dec} @!%p2 bar.sync 1, 128; @%p2 bar.sync 1, 128; {inc}"),
+        &["`setmaxnreg` to 64 by warp ", "with no barrier between it and the one before by warp "],
+    );
+    always(
+        "a second one of one warp",
+        &format!("{dec} bar.sync 0; @%p2 {inc}"),
+        &format!("{dec} bar.sync 0; {inc}"),
+        &["`setmaxnreg` to 64 by warp 0, but warp ", "of its warpgroup ended without it"],
     );
 }

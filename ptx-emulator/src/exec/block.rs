@@ -11,6 +11,7 @@ use crate::decode::frame::Special;
 use crate::error::LaunchError;
 use crate::ops::bulk::Stores;
 use crate::ops::copy::Copies;
+use crate::ops::registers::Changes;
 use crate::ops::wgmma::Products;
 use crate::ops::{Cx, LANES};
 
@@ -202,6 +203,7 @@ impl<'l> BlockRunner<'l> {
         cx.cluster.arrived[own.clone()].fill(0);
         cx.cluster.open[own.clone()].fill(0);
         cx.cluster.registers[own.clone()].fill(launch.registers);
+        cx.cluster.changes[own.clone()].fill(Changes::default());
         cx.cluster.free[self.rank] = 0;
         let lines = launch.program.frame.bytes as usize / 64;
         for (w, warp) in self.warps.iter_mut().enumerate() {

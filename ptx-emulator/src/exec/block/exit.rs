@@ -2,15 +2,19 @@
 
 use super::BlockRunner;
 use crate::error::LaunchError;
-use crate::ops::{Cx, LANES};
+use crate::ops::{Cx, LANES, registers};
 
 impl BlockRunner<'_> {
     /// A warp of the block has ended.
-    pub(super) fn check_end(&self, w: usize, cx: &Cx) -> Result<(), Box<LaunchError>> {
+    pub(super) fn check_end(&mut self, w: usize, cx: &mut Cx) -> Result<(), Box<LaunchError>> {
         if cx.checks.is_none() {
             return Ok(());
         }
-        self.check_products(w, cx)
+        // The end may have completed a barrier for others.
+        self.enter(w, cx);
+        self.check_products(w, cx)?;
+        registers::missed(cx)
+            .map_or(Ok(()), |(pc, warp, what)| Err(Box::new(self.error(pc, warp * LANES as u32, what))))
     }
 
     /// The products that a warp issued write its registers until it waits for them.
