@@ -347,7 +347,7 @@ fn barriers_that_a_part_of_the_threads_reaches() {
     pair(
         "two arrivals for different numbers of threads",
         "@%p1 bar.arrive 1, 96;\n@!%p1 bar.arrive 1, 128;",
-        "@%p1 bar.arrive 1, 96;\n@!%p1 bar.arrive 1, 96;",
+        "@%p1 bar.arrive 1, 64;\n@!%p1 bar.arrive 1, 64;",
         &[
             "warp 1 is at barrier 1 with 128 threads, after the arrival by warp 0 with 96 at PTX line 11 (`@%p1 bar.arrive 1, 96;`)",
             "PTX line 12: `@!%p1 bar.arrive 1, 128;`",

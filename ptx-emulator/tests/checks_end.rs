@@ -96,3 +96,42 @@ fn a_warpgroup_changes_its_registers_together() {
         &["`setmaxnreg` to 64 by warp 0, but warp ", "of its warpgroup ended without it"],
     );
 }
+
+#[test]
+fn barriers_are_complete_when_the_block_ends() {
+    always(
+        "arrivals for more threads than come",
+        "bar.arrive 1, 160;",
+        "bar.arrive 1, 128;",
+        &[
+            "the block ended while barrier 1 was incomplete: 128 of 160 threads had come to it",
+            "bar.arrive 1, 160;",
+        ],
+    );
+    let turns = |last: &str| {
+        format!(
+            "@%p2 bra W; bar.arrive 3, 128; bar.sync 4, 128; {last} ret; W: bar.sync 3, 128; bar.sync 4, 128;"
+        )
+    };
+    always(
+        "one arrival too many",
+        &turns("bar.arrive 3, 128;"),
+        &turns(""),
+        &[
+            "the block ended while barrier 3 was incomplete: 96 of 128 threads had come to it",
+            "bar.arrive 3, 128; ret;",
+        ],
+    );
+    // The half of a warp that arrived has ended before the other half does.
+    let half = |count: u32| {
+        format!(
+            "and.b32 %r5, %r1, 31; setp.lt.u32 %p3, %r5, 16; @!%p3 bra E; barrier.arrive 2, {count}; ret; E: bar.warp.sync 0xffff0000;"
+        )
+    };
+    always(
+        "halves of warps",
+        &half(96),
+        &half(64),
+        &["the block ended while barrier 2 was incomplete: 32 of 96 threads had come to it"],
+    );
+}

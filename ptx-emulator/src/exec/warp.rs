@@ -196,11 +196,12 @@ impl Warp {
             path.state = State::Ready;
         }
         loop {
-            if self.live == 0 {
-                return Outcome::Done;
-            }
+            // Lanes that arrived and have ended are an arrival too, when all others of the warp have ended.
             if let Some(arrival) = self.gathered() {
                 return Outcome::Barrier(arrival);
+            }
+            if self.live == 0 {
+                return Outcome::Done;
             }
             let count = self.paths.len();
             if IN_TURNS && count > 1 {

@@ -1,4 +1,4 @@
-//! What must be over when a warp ends: for the checks.
+//! What must be over when a warp ends, and when its block does: for the checks.
 
 use super::BlockRunner;
 use crate::error::LaunchError;
@@ -13,8 +13,24 @@ impl BlockRunner<'_> {
         // The end may have completed a barrier for others.
         self.enter(w, cx);
         self.check_products(w, cx)?;
-        registers::missed(cx)
-            .map_or(Ok(()), |(pc, warp, what)| Err(Box::new(self.error(pc, warp * LANES as u32, what))))
+        if let Some((pc, warp, what)) = registers::missed(cx) {
+            return Err(Box::new(self.error(pc, warp * LANES as u32, what)));
+        }
+        if self.alive == 0 { self.check_arrivals() } else { Ok(()) }
+    }
+
+    /// All threads have ended: no barrier may have arrivals that lack others.
+    fn check_arrivals(&self) -> Result<(), Box<LaunchError>> {
+        for (id, barrier) in self.barriers.iter().enumerate() {
+            let Some(first) = barrier.first else { continue };
+            let what = format!(
+                "the block ended while barrier {id} was incomplete: {} of {} threads had come to it",
+                barrier.warps * LANES as u32,
+                first.threads
+            );
+            return Err(Box::new(self.error(first.pc, first.warp * LANES as u32 + first.lane, what)));
+        }
+        Ok(())
     }
 
     /// The products that a warp issued write its registers until it waits for them.
