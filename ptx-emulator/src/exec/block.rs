@@ -245,10 +245,10 @@ impl<'l> BlockRunner<'l> {
             // Parts of one warp, or this warp and one before it.
             let parties = match arrival.other {
                 Some(other) => Some((other, arrival.first)),
-                None => (earlier.threads != arrival.first.threads).then_some((arrival.first, earlier)),
+                None => (!earlier.agrees(arrival.first)).then_some((arrival.first, earlier)),
             };
             if let Some((own, earlier)) = parties {
-                return Err(Box::new(self.two_counts(arrival.id, own, earlier)));
+                return Err(Box::new(self.two_ways(arrival.id, own, earlier)));
             }
         }
         barrier.warps += 1;
@@ -311,14 +311,18 @@ impl<'l> BlockRunner<'l> {
         self.fault_at(id, what)
     }
 
-    /// An arrival at a barrier for another number of threads than an earlier one.
-    fn two_counts(&self, id: u32, own: AtBarrier, earlier: AtBarrier) -> LaunchError {
+    /// An arrival at a barrier for another number of threads than an earlier one, or in another way.
+    fn two_ways(&self, id: u32, own: AtBarrier, earlier: AtBarrier) -> LaunchError {
+        let how = |at: AtBarrier| if at.reduces { "a reduction" } else { "no reduction" };
+        let (here, there) = if own.threads == earlier.threads {
+            (how(own).to_string(), how(earlier).to_string())
+        } else {
+            (format!("{} threads", own.threads), earlier.threads.to_string())
+        };
         let what = format!(
-            "warp {} is at barrier {id} with {} threads, after the arrival by warp {} with {} at {}",
+            "warp {} is at barrier {id} with {here}, after the arrival by warp {} with {there} at {}",
             own.warp,
-            own.threads,
             earlier.warp,
-            earlier.threads,
             self.launch.in_words(earlier.pc)
         );
         self.error(own.pc, own.warp * LANES as u32 + own.lane, what)
