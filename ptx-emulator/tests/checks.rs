@@ -343,11 +343,20 @@ fn barriers_that_a_part_of_the_threads_reaches() {
             "PTX line 12: `@!%p1 bar.arrive 1, 96;`",
         ],
     );
+    pair(
+        "a reduction and a plain barrier in one",
+        "@%p1 bar.sync 1;\n@!%p1 bar.red.popc.u32 %r7, 1, %p2;",
+        "@%p1 bar.red.popc.u32 %r7, 1, %p2; @!%p1 bar.red.popc.u32 %r7, 1, %p2; bar.sync 1;",
+        &[
+            "warp 1 is at barrier 1 with a reduction, after the arrival by warp 0 with no reduction at PTX line 11 (`@%p1 bar.sync 1;`)",
+            "PTX line 12: `@!%p1 bar.red.popc.u32 %r7, 1, %p2;`",
+        ],
+    );
     // Nobody waits.
     pair(
         "two arrivals for different numbers of threads",
         "@%p1 bar.arrive 1, 96;\n@!%p1 bar.arrive 1, 128;",
-        "@%p1 bar.arrive 1, 96;\n@!%p1 bar.arrive 1, 96;",
+        "@%p1 bar.arrive 1, 64;\n@!%p1 bar.arrive 1, 64;",
         &[
             "warp 1 is at barrier 1 with 128 threads, after the arrival by warp 0 with 96 at PTX line 11 (`@%p1 bar.arrive 1, 96;`)",
             "PTX line 12: `@!%p1 bar.arrive 1, 128;`",

@@ -325,6 +325,45 @@ fn products_own_their_registers_until_their_wait() {
 }
 
 #[test]
+fn products_under_way_share_accumulators_of_one_shape_only() {
+    let start = format!("{FILL}{FILL_B} fence.proxy.async; bar.sync 0;");
+    let product = product(A);
+    // Of 16 columns, of 8 columns of A, and of other types in the same shape.
+    let wide = product.replace("m64n8k16", "m64n16k16").replace("%f3}", "%f3, %f4, %f5, %f6, %f7}");
+    let tf32 = product.replace("m64n8k16.f32.f16.f16", "m64n8k8.f32.tf32.tf32").replace(", 0, 0;", ";");
+    let bf16 = product.replace("f16.f16", "bf16.bf16");
+    for (name, first, second, parts) in [
+        ("more columns", &product, &wide, ["a product of m64n16k16 ", "of another shape (m64n8k16),"]),
+        ("fewer columns", &wide, &product, ["a product of m64n8k16 ", "of another shape (m64n16k16),"]),
+        ("another K", &product, &tf32, ["a product of m64n8k8 ", "of another shape (m64n8k16),"]),
+    ] {
+        let body = format!("{start}{FENCE}{first}{COMMIT} HERE {FENCE}{second}{COMMIT}{DONE}");
+        let what = "of a product that has not been waited for: the `wgmma` at PTX line";
+        lacks(name, &body, DONE, &[parts[0], parts[1], what]);
+    }
+    let own = product.replace(A, "{%f4, %f5, %f6, %f7}").replace(", 0, 0;", ", 0;");
+    let onto = product.replace("{%f0, %f1, %f2, %f3}", "{%f5, %f8, %f9, %f10}");
+    lacks(
+        "an accumulator in the registers of a product's A",
+        &format!(
+            "mov.b32 %f8, 0; mov.b32 %f9, 0; mov.b32 %f10, 0; {start}{FENCE}{own}{COMMIT} HERE {onto}{COMMIT}{DONE}"
+        ),
+        DONE,
+        &[
+            "a product of m64n8k16 has a register of the multiplicand A of a product that has not been waited for",
+        ],
+    );
+    let chain =
+        format!("{start}{FENCE}{product}{bf16}{product}{COMMIT}{bf16}{COMMIT}{DONE}{tf32}{COMMIT}{DONE}");
+    pair(
+        "a chain that ends before another shape begins",
+        &chain.replace(&format!("{DONE}{tf32}"), &tf32),
+        &chain,
+        &["of another shape (m64n8k16),"],
+    );
+}
+
+#[test]
 fn blocks_of_a_cluster_race_with_one_another() {
     let sync = "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;";
     // Each block's thread 0 writes the other's first word.

@@ -2,8 +2,8 @@
 //! stores one value, or to other places, or strongly, is not accused.
 
 mod common;
-use common::{emulator, module};
-use ptx_emulator::{LaunchConfig, LaunchError, LaunchOptions, Module};
+use common::checked;
+use ptx_emulator::LaunchError;
 
 /// Runs a kernel of one warp with checks, in 2048 zero bytes of `MEMORY`: `%rd1` is the start, `%rd2` the lane's word, `%rd3` the word that
 /// the lane has in common with the lane 16 further, `%rd4` the same of 16 bytes, `%rd5` as `%rd2` from the last lane to the first; `%r1` is the
@@ -15,21 +15,15 @@ fn run(body: &str, memory: &str) -> Result<(), LaunchError> {
         "generic shared" => ("mov.u64 %rd1, tile; cvta.shared.u64 %rd1, %rd1;", ""),
         _ => ("ld.param.u64 %rd1, [out];", ""),
     };
-    let text = module(&format!(
+    let text = format!(
         ".shared .align 128 .b8 tile[2048]; {base} mov.u32 %r1, %tid.x; and.b32 %r2, %r1, 15; sub.u32 %r3, 31, %r1;
         mul.wide.u32 %rd2, %r1, 4; add.u64 %rd2, %rd2, %rd1; mul.wide.u32 %rd3, %r2, 4; add.u64 %rd3, %rd3, %rd1;
         mul.wide.u32 %rd4, %r2, 16; add.u64 %rd4, %rd4, %rd1; mul.wide.u32 %rd5, %r3, 4; add.u64 %rd5, %rd5, %rd1;
         setp.eq.u32 %p2, %r1, 3; setp.eq.u32 %p1, %r1, 9; or.pred %p1, %p1, %p2; mov.u32 %r20, 0; cvt.u64.u32 %rd6, %r1; mov.u64 %rd7, 7;
         cvt.u16.u32 %h1, %r1; mov.u16 %h2, 3;\n{}\nret;",
         body.replace(".MEMORY", space)
-    ));
-    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    let emulator = emulator();
-    let out = emulator.alloc(2048).unwrap();
-    emulator.fill(out, 0, 2048).unwrap();
-    let shape = LaunchConfig { grid: [1, 1, 1], block: [32, 1, 1], dynamic_shared_bytes: 0 };
-    let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
-    emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).map(|_| ())
+    );
+    checked(&text, [1, 32], 2048)
 }
 
 const MEMORIES: [&str; 4] = ["shared", "global", "generic shared", "generic global"];

@@ -2,28 +2,22 @@
 //! they are known, and no twin is accused.
 
 mod common;
-use common::{emulator, module};
-use ptx_emulator::{LaunchConfig, LaunchError, LaunchOptions, Module};
+use common::checked;
+use ptx_emulator::LaunchError;
 
 /// Runs a kernel of two warps with checks, each in 2048 bytes of shared memory of its own, which are zero: `%r1` is the lane, `%r2` the
 /// start, `%r3` the lane's word, `%r4` that of the next lane, `%r5` the lane's half of a word, `%r6` that of the next lane; `%p1` is true in
 /// lane 0, `%p2` in lane 5, `%rd1` the lane's 16 bytes of global memory.
 fn run(body: &str) -> Result<(), LaunchError> {
-    let text = module(&format!(
+    let text = format!(
         ".shared .align 128 .b8 tile[4096]; ld.param.u64 %rd1, [out]; mov.u32 %r8, %tid.x; and.b32 %r1, %r8, 31; shr.u32 %r9, %r8, 5;
         mul.wide.u32 %rd2, %r8, 16; add.u64 %rd1, %rd1, %rd2; mov.u32 %r2, tile; mad.lo.u32 %r2, %r9, 2048, %r2; add.u32 %r7, %r1, 1;
         and.b32 %r7, %r7, 31; mad.lo.u32 %r3, %r1, 4, %r2; mad.lo.u32 %r4, %r7, 4, %r2; mad.lo.u32 %r5, %r1, 2, %r2; mad.lo.u32 %r6, %r7, 2, %r2;
         setp.eq.u32 %p1, %r1, 0; setp.eq.u32 %p2, %r1, 5; mov.u32 %r10, 0; mov.u32 %r20, 0; cvt.u16.u32 %h1, %r1;
         Z: mad.lo.u32 %r11, %r10, 512, %r2; mad.lo.u32 %r11, %r1, 16, %r11; st.shared.v4.u32 [%r11], {{%r20, %r20, %r20, %r20}};
         add.u32 %r10, %r10, 1; setp.lt.u32 %p3, %r10, 4; @%p3 bra Z; bar.sync 0; mov.u32 %r10, 0;\n{body}\nret;"
-    ));
-    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    let emulator = emulator();
-    let out = emulator.alloc(4096).unwrap();
-    emulator.fill(out, 0, 4096).unwrap();
-    let shape = LaunchConfig { grid: [2, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
-    let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
-    emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).map(|_| ())
+    );
+    checked(&text, [2, 64], 4096)
 }
 
 /// A race where nothing stands for `HERE`, with a message of all of `parts`; with a barrier of the warp, or of the block, there is none.

@@ -2,8 +2,8 @@
 //! accesses again and again, order that each lane hands on through a word of its own. Every race is found, and no twin is accused.
 
 mod common;
-use common::module;
-use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, Module};
+use common::checked;
+use ptx_emulator::LaunchError;
 
 /// Runs a kernel of a block of 64 threads with checks. In `MEMORY`, of 4096 zero bytes, `%rd1` is the thread's own 16 bytes, `%rd2`
 /// those of the other warp's same lane, `%rd3` a byte of the lane, the same for both warps; `%r1` is the thread, `%p1` is true in
@@ -18,20 +18,14 @@ fn run(body: &str, memory: &str) -> Result<(), LaunchError> {
         ),
         _ => ("ld.param.u64 %rd4, [out];", ""),
     };
-    let text = module(&format!(
+    let text = format!(
         ".shared .align 128 .b8 tile[4096]; {base} mov.u32 %r1, %tid.x; xor.b32 %r3, %r1, 32; and.b32 %r4, %r1, 31;
         mul.wide.u32 %rd1, %r1, 16; add.u64 %rd1, %rd1, %rd4; mul.wide.u32 %rd2, %r3, 16; add.u64 %rd2, %rd2, %rd4;
         cvt.u64.u32 %rd3, %r4; add.u64 %rd3, %rd3, %rd4; setp.lt.u32 %p1, %r1, 32; setp.eq.u32 %p2, %r1, 32;
         mov.u32 %r2, 0; {clear}\n{}\nret;",
         body.replace("MEMORY", memory)
-    ));
-    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    let emulator = Emulator::new(Config { max_instructions: Some(1_000_000), ..Config::default() });
-    let out = emulator.alloc(4096).unwrap();
-    emulator.fill(out, 0, 4096).unwrap();
-    let shape = LaunchConfig { grid: [1, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
-    let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
-    emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).map(|_| ())
+    );
+    checked(&text, [1, 64], 4096)
 }
 
 /// A kernel that races in shared and in global memory unless `right` stands for `HERE` in place of `wrong`.

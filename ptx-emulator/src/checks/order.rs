@@ -88,6 +88,16 @@ impl Checks {
         }
     }
 
+    /// The time of what happens now.
+    pub(crate) fn now(&self) -> u32 {
+        self.now
+    }
+
+    /// Whether what a warp did at a time is ordered before what another does next.
+    pub(crate) fn is_ordered(&self, earlier: u32, time: u32, later: u32) -> bool {
+        time < self.known[later as usize].seen[earlier as usize]
+    }
+
     pub(super) fn note_least(&mut self, warp: usize) {
         self.least[warp] = self.known[warp].seen[..self.parties_used()].iter().min().copied().unwrap_or(0);
     }

@@ -2,9 +2,10 @@
 
 use super::function::{Decoded, FunctionDecoder, operands};
 use super::modifiers::Modifiers;
-use crate::ops::cluster::{ClusterArrive, ClusterWait, GetRank, MapRank, SetRegisters};
+use crate::ops::cluster::{ClusterArrive, ClusterWait, GetRank, MapRank};
 use crate::ops::memory::{GENERIC, SHARED};
 use crate::ops::pick;
+use crate::ops::registers::SetRegisters;
 use crate::syntax::ast::{Operand, Statement};
 use crate::syntax::types::Type;
 

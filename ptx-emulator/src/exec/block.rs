@@ -1,5 +1,8 @@
 //! A block: its warps in turn, its barriers, its shared and local memory.
 
+mod exit;
+
+use super::limits::count;
 use super::schedule::{Random, Schedule};
 use super::warp::{AtBarrier, BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
@@ -8,6 +11,7 @@ use crate::decode::frame::Special;
 use crate::error::LaunchError;
 use crate::ops::bulk::Stores;
 use crate::ops::copy::Copies;
+use crate::ops::registers::Changes;
 use crate::ops::wgmma::Products;
 use crate::ops::{Cx, LANES};
 
@@ -58,18 +62,18 @@ pub(super) struct BlockRunner<'l> {
 impl<'l> BlockRunner<'l> {
     pub(super) fn new(launch: &'l Launch<'l>, rank: usize) -> Self {
         let program = launch.program;
-        let warps = launch.threads.div_ceil(LANES as u32);
-        let lines = program.frame.bytes as usize / 64 * warps as usize;
-        let local = program.local_bytes as usize * LANES * warps as usize;
+        let warps = launch.warps();
+        let lines = program.frame.bytes as usize / 64 * warps;
+        let local = program.local_bytes as usize * LANES * warps;
         BlockRunner {
             launch,
-            warps: (0..warps).map(Warp::new).collect(),
+            warps: (0..warps as u32).map(Warp::new).collect(),
             registers: vec![Line::ZERO; lines],
             shared: vec![0; (launch.shared_bytes as usize).div_ceil(8)],
             local: vec![0; local.div_ceil(8)],
             barriers: Default::default(),
-            ended: vec![false; warps as usize],
-            order: (0..warps as usize).collect(),
+            ended: vec![false; warps],
+            order: (0..warps).collect(),
             random: None,
             rank,
             block: [0; 3],
@@ -120,6 +124,7 @@ impl<'l> BlockRunner<'l> {
                         self.alive -= 1;
                         cx.cluster.peers[self.rank].ended = self.alive == 0;
                         self.check_barriers(cx)?;
+                        self.check_end(w, cx)?;
                     }
                     Outcome::Fault(pc) => return Err(Box::new(self.fault(w, pc, cx))),
                 }
@@ -198,6 +203,7 @@ impl<'l> BlockRunner<'l> {
         cx.cluster.arrived[own.clone()].fill(0);
         cx.cluster.open[own.clone()].fill(0);
         cx.cluster.registers[own.clone()].fill(launch.registers);
+        cx.cluster.changes[own.clone()].fill(Changes::default());
         cx.cluster.free[self.rank] = 0;
         let lines = launch.program.frame.bytes as usize / 64;
         for (w, warp) in self.warps.iter_mut().enumerate() {
@@ -239,10 +245,10 @@ impl<'l> BlockRunner<'l> {
             // Parts of one warp, or this warp and one before it.
             let parties = match arrival.other {
                 Some(other) => Some((other, arrival.first)),
-                None => (earlier.threads != arrival.first.threads).then_some((arrival.first, earlier)),
+                None => (!earlier.agrees(arrival.first)).then_some((arrival.first, earlier)),
             };
             if let Some((own, earlier)) = parties {
-                return Err(Box::new(self.two_counts(arrival.id, own, earlier)));
+                return Err(Box::new(self.two_ways(arrival.id, own, earlier)));
             }
         }
         barrier.warps += 1;
@@ -305,18 +311,21 @@ impl<'l> BlockRunner<'l> {
         self.fault_at(id, what)
     }
 
-    /// An arrival at a barrier for another number of threads than an earlier one.
-    fn two_counts(&self, id: u32, own: AtBarrier, earlier: AtBarrier) -> LaunchError {
-        let place = self.launch.place(own.pc, self.block, own.warp * LANES as u32 + own.lane);
+    /// An arrival at a barrier for another number of threads than an earlier one, or in another way.
+    fn two_ways(&self, id: u32, own: AtBarrier, earlier: AtBarrier) -> LaunchError {
+        let how = |at: AtBarrier| if at.reduces { "a reduction" } else { "no reduction" };
+        let (here, there) = if own.threads == earlier.threads {
+            (how(own).to_string(), how(earlier).to_string())
+        } else {
+            (format!("{} threads", own.threads), earlier.threads.to_string())
+        };
         let what = format!(
-            "warp {} is at barrier {id} with {} threads, after the arrival by warp {} with {} at {}",
+            "warp {} is at barrier {id} with {here}, after the arrival by warp {} with {there} at {}",
             own.warp,
-            own.threads,
             earlier.warp,
-            earlier.threads,
             self.launch.in_words(earlier.pc)
         );
-        LaunchError::Fault { place: Box::new(place), what }
+        self.error(own.pc, own.warp * LANES as u32 + own.lane, what)
     }
 
     /// An error of the first warp that waits at a barrier.
@@ -324,17 +333,21 @@ impl<'l> BlockRunner<'l> {
         let waiting = self.warps.iter().find_map(|w| Some((w.index, w.waits_at(id)?)));
         let (warp, (pc, lanes)) = waiting.unwrap_or_default();
         let thread = warp * LANES as u32 + lanes.trailing_zeros() % LANES as u32;
+        self.error(pc, thread, what)
+    }
+
+    /// What a thread of the block did at an instruction.
+    fn error(&self, pc: u32, thread: u32, what: String) -> LaunchError {
         LaunchError::Fault { place: Box::new(self.launch.place(pc, self.block, thread)), what }
     }
 
     fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {
         let Some(fault) = cx.fault.take() else { return self.deadlock(cx) };
-        let place = self.launch.place(pc, self.block, w as u32 * LANES as u32 + fault.lane);
         let mut what = fault.what;
         if let Some(other) = fault.other {
             what += &format!(" at {}", self.launch.in_words(other));
         }
-        LaunchError::Fault { place: Box::new(place), what }
+        self.error(pc, w as u32 * LANES as u32 + fault.lane, what)
     }
 
     /// What every warp that has not ended waits for.
@@ -359,8 +372,7 @@ impl<'l> BlockRunner<'l> {
 
     /// A copy that was issued by a warp of this block and not waited for.
     pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
-        let place = self.launch.place(pc, self.block, w as u32 * LANES as u32 + lane);
-        LaunchError::Fault { place: Box::new(place), what: format!("the block ended while {what}") }
+        self.error(pc, w as u32 * LANES as u32 + lane, format!("the block ended while {what}"))
     }
 }
 
@@ -377,7 +389,7 @@ impl Launch<'_> {
             Special::Nctaid(k) => self.config.grid[k as usize],
             Special::LaneId => lane,
             Special::WarpId => thread / LANES as u32,
-            Special::NumWarps => self.threads.div_ceil(LANES as u32),
+            Special::NumWarps => self.warps() as u32,
             Special::SmId => 0,
             Special::NumSm => 1,
             Special::GridId => 1,
@@ -389,7 +401,7 @@ impl Launch<'_> {
             Special::ClusterCtaid(k) => in_cluster(k),
             Special::ClusterNctaid(k) => self.cluster[k as usize],
             Special::ClusterRank => rank as u32,
-            Special::ClusterSize => self.cluster.iter().product(),
+            Special::ClusterSize => count(self.cluster) as u32,
             Special::ExplicitCluster => self.explicit_cluster.into(),
             Special::Clusterid(k) => block[k as usize] / self.cluster[k as usize],
             Special::Nclusterid(k) => clusters(k),

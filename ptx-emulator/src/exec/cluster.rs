@@ -1,6 +1,7 @@
 //! A cluster: blocks that run together on one host thread, each in its turn. Most clusters are of one block.
 
 use super::block::BlockRunner;
+use super::limits::count;
 use super::{Counts, Launch};
 use crate::error::LaunchError;
 use crate::ops::{Cx, bulk};
@@ -19,7 +20,7 @@ pub(super) struct ClusterRunner<'l> {
 
 impl<'l> ClusterRunner<'l> {
     pub(super) fn new(launch: &'l Launch<'l>) -> Self {
-        let blocks = launch.cluster.iter().product::<u32>() as usize;
+        let blocks = count(launch.cluster) as usize;
         let blocks = (0..blocks).map(|rank| BlockRunner::new(launch, rank)).collect();
         ClusterRunner { launch, blocks, expirations: 0, seen: 0 }
     }

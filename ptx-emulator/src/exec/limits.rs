@@ -48,7 +48,7 @@ pub(crate) fn check(
     if gx > 0x7fff_ffff || gy > 65535 || gz > 65535 {
         return wrong(format!("grid ({gx}, {gy}, {gz}) is larger than (2147483647, 65535, 65535)"));
     }
-    let threads = u64::from(x) * u64::from(y) * u64::from(z);
+    let threads = count(config.block);
     if threads > 1024 || x > 1024 || y > 1024 || z > 64 {
         return wrong(format!(
             "block ({x}, {y}, {z}) has {threads} threads; the limits are 1024, and (1024, 1024, 64)"
@@ -59,25 +59,30 @@ pub(crate) fn check(
     {
         return wrong(format!("block ({x}, {y}, {z}), but `.reqntid` is {required:?}"));
     }
-    if let Some([mx, my, mz]) = entry.max_threads() {
-        let most = u64::from(mx) * u64::from(my) * u64::from(mz);
-        if threads > most {
-            return wrong(format!(
-                "block ({x}, {y}, {z}) has {threads} threads, but `.maxntid` ({mx}, {my}, {mz}) allows {most}"
-            ));
-        }
+    if let Some(allowed) = entry.max_threads()
+        && threads > count(allowed)
+    {
+        let ([mx, my, mz], most) = (allowed, count(allowed));
+        return wrong(format!(
+            "block ({x}, {y}, {z}) has {threads} threads, but `.maxntid` ({mx}, {my}, {mz}) allows {most}"
+        ));
     }
     check_cluster(entry, config, options).or_else(wrong)?;
     check_shared(entry, limits, capability, config).or_else(wrong)?;
-    let blocks = u64::from(gx) * u64::from(gy) * u64::from(gz);
-    let cluster = cluster_of(entry, options.cluster).iter().map(|&n| u64::from(n)).product::<u64>();
-    let resident = resident_clusters(entry, limits, config, options).saturating_mul(cluster);
-    if options.cooperative && blocks > resident {
-        return wrong(format!(
-            "a cooperative launch of {blocks} blocks, of which {resident} can be resident together"
-        ));
+    if options.cooperative {
+        check_resident(entry, limits, config, options).or_else(wrong)?;
     }
     Ok(())
+}
+
+/// The product of sizes in x, y and z, or `u64::MAX` where it is more.
+pub(super) fn count(sizes: [u32; 3]) -> u64 {
+    sizes.iter().fold(1, |all, &size| all.saturating_mul(size.into()))
+}
+
+/// Warps of a block.
+pub(super) fn warps_of(config: &LaunchConfig) -> u64 {
+    count(config.block).div_ceil(LANES as u64)
 }
 
 /// Bytes of shared memory of a block.
@@ -92,6 +97,24 @@ pub(super) fn shared_bytes(program: &Program, config: &LaunchConfig) -> u64 {
 /// shared memory; PTX has several registers for one of the GPU, and the checks some twelve bytes for one of shared memory.
 const MOST_RESIDENT_BYTES: u64 = 2 << 30;
 
+/// All blocks of a cooperative launch must be resident together.
+fn check_resident(
+    entry: &Entry,
+    limits: &Config,
+    config: &LaunchConfig,
+    options: &LaunchOptions,
+) -> Result<(), String> {
+    let cluster = count(cluster_of(entry, options.cluster));
+    let resident = resident_clusters(entry, limits, config, options).saturating_mul(cluster);
+    let blocks = count(config.grid);
+    if blocks > resident {
+        return Err(format!(
+            "a cooperative launch of {blocks} blocks, of which {resident} can be resident together"
+        ));
+    }
+    Ok(())
+}
+
 /// How many clusters may be resident together, at least one.
 pub(super) fn resident_clusters(
     entry: &Entry,
@@ -100,8 +123,7 @@ pub(super) fn resident_clusters(
     options: &LaunchOptions,
 ) -> u64 {
     let program = &entry.program;
-    let blocks = cluster_of(entry, options.cluster).iter().map(|&n| u64::from(n)).product::<u64>();
-    let warps = u64::from(config.block.iter().product::<u32>().div_ceil(LANES as u32));
+    let (blocks, warps) = (count(cluster_of(entry, options.cluster)), warps_of(config));
     let shared = shared_bytes(program, config);
     let each = (u64::from(program.frame.bytes) + program.local_bytes * LANES as u64 + 1024) * warps + shared;
     // `Checks::new`: the state of each word and of each party, and a bit for each byte of local memory.
@@ -177,12 +199,12 @@ fn check_cluster(entry: &Entry, config: &LaunchConfig, options: &LaunchOptions) 
         return Err(format!("clusters of {asked:?} blocks, but `.reqnctapercluster` is {required:?}"));
     }
     let cluster = cluster_of(entry, asked);
-    let blocks = cluster.iter().map(|&n| u64::from(n)).product::<u64>();
+    let blocks = count(cluster);
     let most = entry.max_cluster_blocks().unwrap_or(MOST_BLOCKS).min(MOST_BLOCKS);
     if blocks == 0 || blocks > u64::from(most) {
         return Err(format!("clusters of {cluster:?} blocks; 1 to {most} are possible"));
     }
-    let warps = blocks * u64::from(config.block.iter().product::<u32>().div_ceil(LANES as u32));
+    let warps = blocks * warps_of(config);
     if options.checks && warps > CHECKED_WARPS {
         return Err(format!("a cluster of {warps} warps; the checks take {CHECKED_WARPS}"));
     }

@@ -24,8 +24,8 @@ use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
 use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
 use crate::{Config, LaunchConfig, LaunchOptions};
 use block::Line;
-use limits::{cluster_of, registers_of, resident_clusters, shared_bytes};
-use resident::Worker;
+use limits::{cluster_of, count, registers_of, resident_clusters, shared_bytes, warps_of};
+use resident::{Looks, Worker};
 use schedule::BlockOrder;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,6 +93,7 @@ pub(crate) struct Launch<'a> {
     pub schedule: Schedule,
     image: Vec<Line>,
     specials: Vec<(Special, u32)>,
+    looks: Looks,
     instructions: AtomicU64,
     stop: AtomicBool,
     cancel: Option<&'a AtomicBool>,
@@ -152,13 +153,12 @@ impl Launch<'_> {
         if self.beside.load(Relaxed) < self.most_beside {
             return 0;
         }
-        let blocks = self.cluster.iter().map(|&n| u64::from(n)).product::<u64>();
-        self.clusters.saturating_sub(self.next.load(Relaxed)) * blocks
+        self.clusters.saturating_sub(self.next.load(Relaxed)) * count(self.cluster)
     }
 
     /// Warps of a block.
     fn warps(&self) -> usize {
-        self.threads.div_ceil(LANES as u32) as usize
+        warps_of(&self.config) as usize
     }
 
     /// The block of a rank in a cluster.
@@ -268,10 +268,10 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
             line
         })
         .collect();
-    let threads: u32 = config.block.iter().product();
+    let threads = count(config.block) as u32;
     let cluster = cluster_of(entry, options.cluster);
-    let blocks: u64 = config.grid.iter().map(|&n| u64::from(n)).product();
-    let clusters = blocks / cluster.iter().map(|&n| u64::from(n)).product::<u64>();
+    let blocks = count(config.grid);
+    let clusters = blocks / count(cluster);
     let order = match options.schedule {
         Schedule::InOrder => None,
         Schedule::Seeded(seed) => Some(BlockOrder::new(seed, clusters)),
@@ -294,6 +294,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
         schedule: options.schedule,
         image,
         specials: program.frame.specials().collect(),
+        looks: Looks::new(program),
         instructions: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         cancel: options.cancel,

@@ -47,14 +47,14 @@ const PER_ATOMIC: u64 = 64;
 
 /// The places of a program where it can notice what other clusters did, but for plain loads.
 #[derive(Debug, Default)]
-struct Looks {
+pub(super) struct Looks {
     /// Strong loads of global memory, and fences, which may come with plain ones.
     reads: Vec<usize>,
     atomics: Vec<usize>,
 }
 
 impl Looks {
-    fn new(program: &Program) -> Looks {
+    pub(super) fn new(program: &Program) -> Looks {
         let mut looks = Looks::default();
         for at in (0..program.code.len()).filter(|&at| program.counted[at + 1] > program.counted[at]) {
             let mnemonic = &program.mnemonics[program.mnemonic[at] as usize];
@@ -138,7 +138,6 @@ struct Resident<'l> {
 pub(super) struct Worker<'l> {
     launch: &'l Launch<'l>,
     global: Option<Arc<Global>>,
-    looks: Looks,
     pub cx: Cx<'l>,
     /// Executions since somebody looked, and all before.
     recent: Counts,
@@ -156,7 +155,6 @@ impl<'l> Worker<'l> {
         Worker {
             launch,
             global,
-            looks: Looks::new(launch.program),
             cx,
             recent: Counts::new(code),
             earlier: Counts::new(code),
@@ -248,16 +246,16 @@ impl<'l> Worker<'l> {
         let (mut window, mut slice) = (SHORT, SHORT_SLICE);
         if !std::mem::replace(&mut resident.begun, true) {
             runner.begin(resident.index, &mut self.cx);
-            let first = if self.looks.is_empty() { LONG } else { FIRST };
+            let first = if self.launch.looks.is_empty() { LONG } else { FIRST };
             if runner.advance(&mut self.cx, &mut self.recent, first, SLICE)? {
                 return Ok(true);
             }
-        } else if self.looks.is_empty() {
+        } else if self.launch.looks.is_empty() {
             return runner.advance(&mut self.cx, &mut self.recent, LONG, SLICE);
         } else if let Some(Wait { level, .. }) = resident.wait {
             window = SHORT << level;
         }
-        if self.looks.is_empty() {
+        if self.launch.looks.is_empty() {
             return Ok(false);
         }
         let mut used = 0;
@@ -309,7 +307,7 @@ impl<'l> Worker<'l> {
             }
         }
         let sum = |looks: &[usize]| looks.iter().map(|&at| executions[at]).sum::<u64>();
-        let reads = quiet && sum(&self.looks.reads) * PER_READ >= ran;
-        (reads || tries && sum(&self.looks.atomics) * PER_ATOMIC >= ran).then_some((places, reads))
+        let reads = quiet && sum(&self.launch.looks.reads) * PER_READ >= ran;
+        (reads || tries && sum(&self.launch.looks.atomics) * PER_ATOMIC >= ran).then_some((places, reads))
     }
 }

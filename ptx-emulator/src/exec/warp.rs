@@ -87,18 +87,20 @@ pub(super) struct BarrierArrival {
     pub count: Option<u32>,
     pub votes: u32,
     pub waits: bool,
-    /// The part of the warp that came first, and one that came for another number of threads.
+    /// The part of the warp that came first, and one that came for another number of threads or in another way.
     pub first: AtBarrier,
     pub other: Option<AtBarrier>,
 }
 
-/// Lanes of a warp that come to a barrier: where, the first of them, and for how many threads.
+/// Lanes of a warp that come to a barrier: where, the first of them, for how many threads, and whether for a reduction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct AtBarrier {
     pub pc: u32,
     pub warp: u32,
     pub lane: u32,
     pub threads: u32,
+    /// By `bar.red`.
+    pub reduces: bool,
 }
 
 #[derive(Debug)]
@@ -196,11 +198,12 @@ impl Warp {
             path.state = State::Ready;
         }
         loop {
-            if self.live == 0 {
-                return Outcome::Done;
-            }
+            // Lanes that arrived and have ended are an arrival too, when all others of the warp have ended.
             if let Some(arrival) = self.gathered() {
                 return Outcome::Barrier(arrival);
+            }
+            if self.live == 0 {
+                return Outcome::Done;
             }
             let count = self.paths.len();
             if IN_TURNS && count > 1 {

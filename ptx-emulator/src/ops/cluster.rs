@@ -2,6 +2,7 @@
 
 use super::mbarrier::Mbarriers;
 use super::memory::GENERIC;
+use super::registers::Changes;
 use super::{Cx, Flow, Handler, Instr, lanes_of};
 use crate::checks::CLUSTER;
 use crate::memory::{SHARED_WINDOW, WINDOW};
@@ -39,6 +40,8 @@ pub(crate) struct Cluster {
     /// Registers of each warp's threads, and for each block how many more such registers of a warp are free.
     pub registers: Vec<u32>,
     pub free: Vec<u32>,
+    /// For the checks: how each warp changed its registers.
+    pub changes: Vec<Changes>,
 }
 
 impl Cluster {
@@ -55,6 +58,7 @@ impl Cluster {
             live: vec![0; blocks * warps],
             registers: vec![0; blocks * warps],
             free: vec![0; blocks],
+            changes: vec![Changes::default(); blocks * warps],
         }
     }
 
@@ -205,38 +209,5 @@ impl Handler for ClusterWait {
             *text = format!("the cluster's barrier, which {lacking} warps have not reached");
         }
         Flow::Wait
-    }
-}
-
-/// `setmaxnreg`: registers of a thread `n`; more with `d`, or else fewer.
-pub(crate) struct SetRegisters;
-
-impl Handler for SetRegisters {
-    #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        if m != cx.live {
-            cx.members = cx.live;
-            return Flow::Collective;
-        }
-        let (w, rank) = (cx.warp_in_cluster as usize, cx.cluster.rank as usize);
-        let has = cx.cluster.registers[w];
-        if (i.d != 0 && i.n < has) || (i.d == 0 && i.n > has) {
-            let name = if i.d != 0 { "inc" } else { "dec" };
-            return cx.fail(
-                m.trailing_zeros(),
-                format!("`setmaxnreg.{name}` to {} of a warp that has {has}", i.n),
-            );
-        }
-        let cluster = &mut cx.cluster;
-        let free = cluster.free[rank] + has;
-        if i.n > free {
-            if let Some(text) = &mut cluster.explanation {
-                *text = format!("{} more registers a thread, of which {} are free", i.n - has, free - has);
-            }
-            return Flow::Wait;
-        }
-        (cluster.registers[w], cluster.free[rank]) = (i.n, free - i.n);
-        cluster.events += 1;
-        Flow::Next
     }
 }

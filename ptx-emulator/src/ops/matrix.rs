@@ -63,23 +63,22 @@ impl<const SPACE: u8, const STORES: bool> Handler for MoveMatrix<SPACE, STORES> 
                 Ok(rows) => rows,
                 Err(flow) => return flow,
             };
-            let mut written = [[0u32; 4]; LANES];
             for j in 0..count {
-                let register = cx.extra(i.b + j);
                 let rows = &rows[8 * j as usize..8 * j as usize + 8];
-                let mut tile = if STORES { *cx.lanes::<u32>(register) } else { read(rows) };
-                if i.c != 0 {
-                    tile = transposed(&tile);
-                }
                 if STORES {
-                    write(rows, &tile);
-                    written[8 * j as usize..8 * j as usize + 8].copy_from_slice(tile.as_chunks::<4>().0);
+                    write(rows, &stored(cx, i, j));
                 } else {
-                    cx.set_lanes(register, !0, &tile);
+                    let tile = read(rows);
+                    let tile = if i.c != 0 { transposed(&tile) } else { tile };
+                    cx.set_lanes(cx.extra(i.b + j), !0, &tile);
                 }
             }
             let lanes = lanes_of_rows(count);
             if STORES && may_collide(cx, i, lanes, &rows, 16) {
+                let mut written = [[0u32; 4]; LANES];
+                for (j, rows) in (0..count).zip(written.as_chunks_mut::<8>().0) {
+                    rows.copy_from_slice(stored(cx, i, j).as_chunks::<4>().0);
+                }
                 let kept = |_: &Cx, l: usize| *(rows[l] as *const [u32; 4]) == written[l];
                 let same = |_: &Cx, a: usize, b: usize| written[a] == written[b];
                 if !agree::<SPACE>(cx, i, (lanes, &rows, 16), kept, same) {
@@ -89,6 +88,17 @@ impl<const SPACE: u8, const STORES: bool> Handler for MoveMatrix<SPACE, STORES> 
         }
         Flow::Next
     }
+}
+
+/// Tile `j` of what `stmatrix` stores.
+///
+/// # Safety
+/// `i` must be one, of more than `j` tiles.
+#[inline(always)]
+unsafe fn stored(cx: &Cx, i: &Instr, j: u32) -> Tile {
+    // SAFETY: the decoder listed a 32-bit register for each tile.
+    let tile = unsafe { *cx.lanes::<u32>(cx.extra(i.b + j)) };
+    if i.c != 0 { transposed(&tile) } else { tile }
 }
 
 /// `movmatrix`: the tile of register `a`, transposed, into `d`.

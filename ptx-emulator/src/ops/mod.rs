@@ -29,6 +29,7 @@ pub(crate) mod packed;
 pub(crate) mod profile;
 pub(crate) mod quads;
 pub(crate) mod real;
+pub(crate) mod registers;
 pub(crate) mod sparse;
 pub(crate) mod stack;
 pub(crate) mod tensor;

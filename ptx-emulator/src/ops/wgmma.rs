@@ -4,6 +4,10 @@
 //! accumulator's registers keep their old values until then. A wait is over when all four warps have issued what it waits for;
 //! that they have issued the same is looked at.
 
+mod watch;
+
+pub(crate) use watch::watch;
+
 use super::descriptor::Descriptor;
 #[cfg(target_arch = "x86_64")]
 use super::has_avx2;
@@ -17,9 +21,10 @@ use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
 use crate::checks::{Access, Pieces, READS};
 use crate::error::Fault;
 use crate::numeric::tensor::{COLUMNS, Factors};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::ops::Range;
+use watch::Watch;
 
 /// Flag in `Instr::n`, beside those of `mma`: A is in shared memory.
 pub(crate) const A_SHARED: u32 = 16;
@@ -75,64 +80,11 @@ impl Products {
         self.log = Log::default();
         self.watch = Watch::default();
     }
-}
 
-/// For the checks: registers that products under way own, and those that were written since the last `wgmma.fence`.
-#[derive(Default)]
-struct Watch {
-    /// Place in the program of the last product that has it, how many have, and whether as an accumulator.
-    owned: HashMap<u32, (u32, u32, bool)>,
-    written: HashSet<u32>,
-    fenced: bool,
-}
-
-impl Watch {
-    /// A product begins: its registers, accumulators first.
-    fn begin(&mut self, i: &Instr, sums: &[u32], a: &[u32], reads_sums: bool) -> Result<(), String> {
-        let read = a.iter().chain(if reads_sums { sums } else { &[] });
-        if !self.fenced || read.clone().any(|r| self.written.contains(r)) {
-            return Err("no `wgmma.fence` between a write of the product's registers and the product".into());
-        }
-        for (registers, sum) in [(sums, true), (a, false)] {
-            for &register in registers {
-                let (at, count, as_sum) = self.owned.entry(register).or_default();
-                (*at, *count, *as_sum) = (i.at, *count + 1, *as_sum || sum);
-            }
-        }
-        Ok(())
+    /// Place in the program of a product that has not been waited for, and whether it is in a group.
+    pub(crate) fn unfinished(&self) -> Option<(u32, bool)> {
+        self.pending.front().map(|(group, instr, ..)| (instr.at, *group < self.committed))
     }
-
-    fn end(&mut self, registers: &[u32]) {
-        for register in registers {
-            if let Some((_, count, _)) = self.owned.get_mut(register) {
-                *count -= 1;
-                if *count == 0 {
-                    self.owned.remove(register);
-                }
-            }
-        }
-    }
-}
-
-/// For the checks: an instruction touches registers of products. False if the fault is set.
-pub(crate) fn watch(cx: &mut Cx, touched: &[(u32, bool)], m: u32) -> bool {
-    let watch = &mut cx.products[cx.warp_in_cluster as usize].watch;
-    for &(register, writes) in touched {
-        match watch.owned.get(&register) {
-            Some(&(at, _, sum)) if sum || writes => {
-                let verb = if writes { "write" } else { "read" };
-                let what = if sum { "the accumulator" } else { "the multiplicand A" };
-                let what = format!(
-                    "{verb} of a register of {what} of a product that has not been waited for: the `wgmma`"
-                );
-                cx.fault = Some(Fault { lane: m.trailing_zeros(), what, other: Some(at) });
-                return false;
-            }
-            _ if writes => drop(watch.written.insert(register)),
-            _ => {}
-        }
-    }
-    true
 }
 
 /// The registers listed for a product.
@@ -159,6 +111,16 @@ fn pick_product<F: Format, const K: usize, const PLACES: i32>() -> Run {
         return pick::<FloatProduct<super::mma::Avx2, F, K, PLACES>>();
     }
     pick::<FloatProduct<Portable, F, K, PLACES>>()
+}
+
+/// N and K of a product's shape m64nNkK.
+fn shape_of(i: &Instr) -> (u32, u32) {
+    let k = match i.slot {
+        0 | 1 => 16,
+        2 => 8,
+        _ => 32,
+    };
+    (i.imm as u32, k)
 }
 
 /// First warp of the warpgroup that runs.
@@ -199,7 +161,8 @@ impl Handler for Issue {
             let all = registers(cx, i);
             let (sums, a) = all.split_at(i.d as usize);
             let watch = &mut cx.products[cx.warp_in_cluster as usize].watch;
-            if let Err(what) = watch.begin(i, sums, a, product.accumulates) {
+            if let Err((what, other)) = watch.begin(i, sums, a, product.accumulates) {
+                cx.other = other;
                 return cx.fail(0, what);
             }
         }
@@ -327,9 +290,7 @@ impl Handler for FenceProducts {
         if let Err(flow) = whole_warp(cx, m) {
             return flow;
         }
-        let watch = &mut cx.products[cx.warp_in_cluster as usize].watch;
-        watch.fenced = true;
-        watch.written.clear();
+        cx.products[cx.warp_in_cluster as usize].watch.fence();
         Flow::Next
     }
 }

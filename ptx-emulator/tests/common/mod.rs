@@ -4,7 +4,7 @@
 pub mod bits;
 pub mod planted;
 
-use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, LaunchStats, Module};
+use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, Module};
 
 /// A kernel around `body`. Inputs of lane l are `%a, %b, %c` (64 bits: `%x, %y, %z`); results are taken from `%d` (32 bits) or
 /// `%w` (64 bits). More registers: `%r<20>`, `%f<20>` (b32), `%q<20>` (b64), `%h<20>` (b16), `%p<20>` (pred).
@@ -103,6 +103,17 @@ pub fn module(body: &str) -> String {
         ".version 8.3\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 out) {{\n\
          .reg .pred %p<20>; .reg .b16 %h<20>; .reg .b32 %r<40>; .reg .f32 %f<20>; .reg .b64 %rd<20>;\n{body}\n}}\n"
     )
+}
+
+/// Runs `module(body)` with checks; its argument is the address of `bytes` zeros.
+pub fn checked(body: &str, [grid, block]: [u32; 2], bytes: u64) -> Result<(), LaunchError> {
+    let module = Module::parse(&module(body)).unwrap_or_else(|e| panic!("{e}"));
+    let emulator = emulator();
+    let out = emulator.alloc(bytes).unwrap();
+    emulator.fill(out, 0, bytes).unwrap();
+    let shape = LaunchConfig { grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared_bytes: 0 };
+    let options = LaunchOptions { checks: true, ..LaunchOptions::default() };
+    emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).map(|_| ())
 }
 
 /// Runs `module(body)` and gives the first `words` 32-bit words of its output.

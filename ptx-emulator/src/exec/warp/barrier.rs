@@ -13,9 +13,16 @@ pub(super) struct Gathering {
     count: Option<u32>,
     waits: bool,
     reduce: Option<(u32, u32)>,
-    /// Who came first, and who came for another number of threads.
+    /// Who came first, and who came for another number of threads or in another way.
     first: AtBarrier,
     other: Option<AtBarrier>,
+}
+
+impl AtBarrier {
+    /// Whether both may come to one barrier: for one number of threads, and both for a reduction or neither (PTX manual, "barrier").
+    pub(in crate::exec) fn agrees(self, other: AtBarrier) -> bool {
+        (self.threads, self.reduces) == (other.threads, other.reduces)
+    }
 }
 
 impl Warp {
@@ -26,11 +33,12 @@ impl Warp {
             warp: self.index,
             lane: m.trailing_zeros(),
             threads: request.count.unwrap_or(all),
+            reduces: request.reduce.is_some(),
         };
         let g = &mut self.gatherings[request.id as usize];
         if g.lanes == 0 {
             (g.first, g.other) = (here, None);
-        } else if here.threads != g.first.threads {
+        } else if !here.agrees(g.first) {
             g.other = Some(here);
         }
         g.lanes |= m;
