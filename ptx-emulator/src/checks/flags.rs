@@ -184,13 +184,19 @@ impl Checks {
                 }
             }
         }
-        let flags: Vec<Flag> = if reads || !given.is_empty() { flags.collect() } else { Vec::new() };
+        if !reads && given.is_empty() {
+            return;
+        }
+        let mut all = std::mem::take(&mut self.flags);
+        all.extend(flags);
         if reads {
-            fences.note_reads(&flags, scope);
+            fences.note_reads(&all, scope);
         }
         for (reach, known) in &given {
-            self.give(warp, &flags, scope.min(*reach), known);
+            self.give(warp, &all, scope.min(*reach), known);
         }
+        all.clear();
+        self.flags = all;
     }
 
     /// Hands on what a warp knew through words.

@@ -23,6 +23,7 @@ pub(crate) use global::{BLOCK, CLUSTER_WIDE, DEVICE, Global, Race, Run, Scope, S
 pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
 
 use crate::memory::words;
+use crate::ops::LANES;
 use asynchronous::Reading;
 use flags::{Fences, SharedFlags};
 use global::{Acquired, Writer};
@@ -155,6 +156,8 @@ pub(crate) struct Checks {
     writer: Writer,
     fences: Vec<Fences>,
     shared_flags: SharedFlags,
+    /// Empty: room for those of one access.
+    flags: Vec<Flag>,
     /// Acquires of tensor maps, by rank of the block and address of the map.
     acquired: HashMap<(u32, u64), Vec<Acquired>>,
 }
@@ -193,6 +196,7 @@ impl Checks {
             writer: Writer::default(),
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
             shared_flags: SharedFlags::default(),
+            flags: Vec::with_capacity(LANES),
             acquired: HashMap::new(),
         }
     }

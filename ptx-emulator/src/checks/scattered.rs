@@ -24,19 +24,17 @@ struct Noted<'c> {
 }
 
 impl Noted<'_> {
-    /// How a lane's access to `WORDS` words differs from what is noted of them; 0: the warp has done as much since anything was ordered, and
-    /// nobody else since, so that noting it again would change no more than the place in the program.
+    /// Adds how a lane's access to `WORDS` words differs from what is noted of them; 0: the warp has done as much since anything was ordered,
+    /// and nobody else since, so that noting it again would change no more than the place in the program.
     #[inline(always)]
-    fn beyond<const WORDS: usize>(&self, first: usize, who: Stamp) -> u64 {
+    fn beyond<const WORDS: usize>(&self, beyond: &mut [u64; WORDS], first: usize, who: Stamp) {
         let words = first..first + WORDS;
         let (stamps, times) = (&self.stamps[words.clone()], &self.times[words.clone()]);
         let masks = &self.masks[words];
-        let mut beyond = 0;
         for k in 0..WORDS {
             let others = (masks[k] ^ self.inverted) & self.clear;
-            beyond |= who.beyond(stamps[k]) | u64::from(times[k] ^ self.now) | others;
+            beyond[k] |= who.beyond(stamps[k]) | u64::from(times[k] ^ self.now) | others;
         }
-        beyond
     }
 
     /// As `beyond`, of a part of a word.
@@ -177,23 +175,26 @@ impl Checks {
             stamp.with_lane(lane as u8).with_bytes(stamp.bytes() | bytes_of(offsets[l], size))
         };
         let noted = self.cells.noted(own, now, writes);
-        let mut beyond = 0;
+        // Of each word of a lane's access those of all lanes.
+        let mut beyond = [0; 4];
         if size < 4 {
             for l in 0..LANES {
-                beyond |= noted.part_beyond(first(l), by(l));
+                beyond[0] |= noted.part_beyond(first(l), by(l));
             }
         } else if words == 4 {
             for l in 0..LANES {
-                beyond |= noted.beyond::<4>(first(l), by(l));
+                noted.beyond(&mut beyond, first(l), by(l));
             }
         } else {
+            let mut one = [0];
             for l in 0..LANES {
                 for word in first(l)..first(l) + words {
-                    beyond |= noted.beyond::<1>(word, by(l));
+                    noted.beyond(&mut one, word, by(l));
                 }
             }
+            beyond[0] = one[0];
         }
-        if beyond == 0 {
+        if beyond == [0; 4] {
             return true;
         }
         let mask = (1u64 << size) - 1;

@@ -67,6 +67,13 @@ impl Lanes {
 /// Takes the first lanes from `rest` that access pieces of `size` bytes one after another, each piece by as many lanes.
 #[inline(always)]
 pub(super) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: bool) -> Lanes {
+    if *rest == !0 && (writes || at[0] != at[1]) {
+        // Most often all lanes act, each at a place of its own.
+        let follows = |l: usize| u32::from(at[l + 1] == at[l].wrapping_add(size)) << l;
+        let pieces = 1 + (0..LANES - 1).fold(0, |all, l| all | follows(l)).trailing_ones();
+        *rest = (!0u64 << pieces) as u32;
+        return Lanes { first: 0, pieces: pieces.into(), each: 1 };
+    }
     let first = rest.trailing_zeros() as usize;
     let has = |lane: usize, address: u64| lane < LANES && *rest >> lane & 1 != 0 && at[lane] == address;
     let mut next = first + 1;
