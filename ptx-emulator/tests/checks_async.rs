@@ -337,9 +337,11 @@ fn products_under_way_share_accumulators_of_one_shape_only() {
         ("fewer columns", &wide, &product, ["a product of m64n8k16 ", "of another shape (m64n16k16),"]),
         ("another K", &product, &tf32, ["a product of m64n8k8 ", "of another shape (m64n8k16),"]),
     ] {
-        let body = format!("{start}{FENCE}{first}{COMMIT} HERE {FENCE}{second}{COMMIT}{DONE}");
-        let what = "of a product that has not been waited for: the `wgmma` at PTX line";
-        lacks(name, &body, DONE, &[parts[0], parts[1], what]);
+        let body = format!("{start}{FENCE}{first}{COMMIT} HERE {second}{COMMIT}{DONE}");
+        let what = "of a product that has not been waited for, with no `wgmma.fence` between: the `wgmma` at PTX line";
+        for missing in [DONE, FENCE] {
+            lacks(name, &body, missing, &[parts[0], parts[1], what]);
+        }
     }
     let own = product.replace(A, "{%f4, %f5, %f6, %f7}").replace(", 0, 0;", ", 0;");
     let onto = product.replace("{%f0, %f1, %f2, %f3}", "{%f5, %f8, %f9, %f10}");

@@ -1,18 +1,19 @@
 //! For the checks: which registers belong to products that have not been waited for.
 //!
-//! Nobody may touch them before the wait, with one exception: products of one shape add to one accumulator one after another (PTX manual,
-//! "Asynchronous warpgroup level matrix instructions: wgmma.fence" and "wgmma.mma_async").
+//! No thread may touch them before the wait. Products that have them in their accumulators are ordered by themselves where they are of one shape,
+//! and by `wgmma.fence` otherwise (PTX manual, "Asynchronous warpgroup level matrix instructions: wgmma.fence" and "wgmma.mma_async").
 
 use super::{Instr, shape_of};
 use crate::error::Fault;
 use crate::ops::Cx;
 use std::collections::{HashMap, HashSet};
 
-/// How products own a register: the place in the program of the last one that has it, how many have, and the shape of the last that has it
-/// in its accumulator.
+/// How products own a register: the place in the program of the last one that has it, the fences before that one, how many have it, and the
+/// shape of the last that has it in its accumulator.
 #[derive(Default)]
 struct Owned {
     at: u32,
+    fences: u32,
     count: u32,
     sum: Option<(u32, u32)>,
 }
@@ -22,7 +23,8 @@ struct Owned {
 pub(super) struct Watch {
     owned: HashMap<u32, Owned>,
     written: HashSet<u32>,
-    fenced: bool,
+    /// How often `wgmma.fence` was executed.
+    fences: u32,
 }
 
 impl Watch {
@@ -35,19 +37,20 @@ impl Watch {
         reads_sums: bool,
     ) -> Result<(), (String, Option<u32>)> {
         let read = a.iter().chain(if reads_sums { sums } else { &[] });
-        if !self.fenced || read.clone().any(|r| self.written.contains(r)) {
+        if self.fences == 0 || read.clone().any(|r| self.written.contains(r)) {
             let what = "no `wgmma.fence` between a write of the product's registers and the product";
             return Err((what.into(), None));
         }
         let shape = shape_of(i);
-        if let Some(owned) = sums.iter().find_map(|r| self.owned.get(r).filter(|o| o.sum != Some(shape))) {
+        let unordered = |o: &&Owned| o.sum != Some(shape) && o.fences == self.fences;
+        if let Some(owned) = sums.iter().find_map(|r| self.owned.get(r).filter(unordered)) {
             let name = |(n, k): (u32, u32)| format!("m64n{n}k{k}");
             let whose = match owned.sum {
                 Some(other) => format!("a register of the accumulator, of another shape ({}),", name(other)),
                 None => "a register of the multiplicand A".into(),
             };
             let what = format!(
-                "the accumulator of a product of {} has {whose} of a product that has not been waited for: the `wgmma`",
+                "the accumulator of a product of {} has {whose} of a product that has not been waited for, with no `wgmma.fence` between: the `wgmma`",
                 name(shape)
             );
             return Err((what, Some(owned.at)));
@@ -55,7 +58,8 @@ impl Watch {
         for (registers, sum) in [(a, None), (sums, Some(shape))] {
             for &register in registers {
                 let owned = self.owned.entry(register).or_default();
-                (owned.at, owned.count, owned.sum) = (i.at, owned.count + 1, sum.or(owned.sum));
+                (owned.at, owned.fences, owned.count) = (i.at, self.fences, owned.count + 1);
+                owned.sum = sum.or(owned.sum);
             }
         }
         Ok(())
@@ -75,7 +79,7 @@ impl Watch {
 
     /// What was written before is ordered before the products to come.
     pub(super) fn fence(&mut self) {
-        self.fenced = true;
+        self.fences += 1;
         self.written.clear();
     }
 }
