@@ -88,9 +88,10 @@ impl FlashTile {
 }
 
 /// Forward. K and V have one buffer each: one is on its way while the other is multiplied (FlashAttention-2's order). At 32 columns,
-/// where the product of weights and values is too short to hide the way of the next keys (32 HMMA of a warp), they have two each,
-/// and the next of both are on their way during a whole step. At 64 columns two each would take 64 KiB, which leaves sm_86, sm_89
-/// and sm_120 one block in place of two; at more, every GPU or the A100.
+/// where the product of weights and values is too short to hide the way of the next keys (32 HMMA of a warp, elsewhere 64 to 128), they
+/// have two each, and the next of both are on their way during a whole step. Elsewhere two each would take a block from sm_86, sm_89 and
+/// sm_120 (64, 96, (64, 128)) or from the A100 (128), or more than [`FLASH_SHARED_LIMIT`] (192 and more); at (128, 64) they
+/// would take none.
 ///
 /// A warp keeps as many columns of its queries in registers as fit in the loop over plain blocks: 16 columns take `warp_rows / 4`
 /// registers, and save the LDSM of `warp_rows / 16` fragments in each step. At the edges, where registers hold what hides scores, all
@@ -277,7 +278,7 @@ pub const fn flash_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
 
 /// `dq` and `dk/dv` where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What
 /// that needs is beside scores and sums in registers, so that a warp owns 16 rows and meets 16 columns a step; a step of 32 would
-/// spill. Blocks of 4 warps leave room for a second one on a multiprocessor.
+/// spill. Blocks of 4 warps leave registers for a second one on a multiprocessor, and up to 128 columns shared memory too.
 pub const fn flash_general_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
     let plain = flash_grad_tile(head_dim, value_dim);
     FlashGradTile { warps: 4, warp_rows: 16, step: 16, ..plain }

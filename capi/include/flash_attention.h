@@ -4,8 +4,8 @@
  *     softmax(scale * q k^T + bias) v
  *
  * Every function returns a code (FA_OK is 0); fa_last_error() says in words what went wrong. What a caller can get wrong is
- * found before anything is launched. Nothing is printed, and nothing is waited for: work is put onto the stream that the
- * caller gives, and is done when that stream has come to it. Before, a call takes all its workspace: one that is refused, for a
+ * found before anything is launched. Nothing is printed, and nothing is waited for (but see CUDA below): work is put onto the stream that
+ * the caller gives, and is done when that stream has come to it. Before, a call takes all its workspace: one that is refused, for a
  * workspace that is too small too, has touched no memory.
  *
  * Memory. All device memory is the caller's. What a call needs beside its tensors it takes from a workspace that the caller

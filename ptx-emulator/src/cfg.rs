@@ -18,14 +18,12 @@ impl Graph {
     pub(crate) fn meeting_points(&self) -> Vec<Option<usize>> {
         let count = self.successors.len();
         let end = count;
+        let lasts = self.lasting();
         let mut successors: Vec<Vec<usize>> = self.successors.clone();
         for (block, next) in successors.iter_mut().enumerate() {
             if next.len() > 1 {
                 let lasting: Vec<usize> = next.iter().copied().filter(|&s| !self.trivial[s]).collect();
-                if !lasting.is_empty()
-                    && lasting.len() < next.len()
-                    && self.reaches_leaf_without_trivial(block)
-                {
+                if !lasting.is_empty() && lasting.len() < next.len() && lasting.iter().any(|&s| lasts[s]) {
                     *next = lasting;
                 }
             }
@@ -34,82 +32,134 @@ impl Graph {
             }
         }
         successors.push(Vec::new());
-        let mut predecessors = vec![Vec::new(); count + 1];
-        for (block, next) in successors.iter().enumerate() {
-            for &s in next {
-                predecessors[s].push(block);
-            }
-        }
-        // Post-order of the reversed graph from the end.
-        let (order, rank) = post_order(&predecessors, end);
-        let mut idom: Vec<Option<usize>> = vec![None; count + 1];
-        idom[end] = Some(end);
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for &block in order.iter().rev().filter(|&&b| b != end) {
-                let mut new = None;
-                for &s in successors[block].iter().filter(|&&s| idom[s].is_some()) {
-                    new = Some(new.map_or(s, |n| intersect(&idom, &rank, n, s)));
-                }
-                if new.is_some() && idom[block] != new {
-                    idom[block] = new;
-                    changed = true;
-                }
-            }
-        }
+        let idom = dominators(&reversed(&successors), &successors, end);
         (0..count).map(|b| idom[b].filter(|&d| d != end)).collect()
     }
 
-    /// Whether dropping the trivial successors of a block leaves it a way to some leaf.
-    fn reaches_leaf_without_trivial(&self, from: usize) -> bool {
-        let mut seen = vec![false; self.successors.len()];
-        let mut stack: Vec<usize> =
-            self.successors[from].iter().copied().filter(|&s| !self.trivial[s]).collect();
+    /// The blocks that reach some leaf where no branch goes to a trivial block.
+    fn lasting(&self) -> Vec<bool> {
+        let kept = self.successors.iter().map(|next| {
+            let branches = next.len() > 1;
+            next.iter().copied().filter(|&s| !(branches && self.trivial[s])).collect()
+        });
+        let predecessors = reversed(&kept.collect::<Vec<Vec<usize>>>());
+        let mut reach = self.leaves.clone();
+        let mut stack: Vec<usize> = (0..reach.len()).filter(|&block| reach[block]).collect();
         while let Some(block) = stack.pop() {
-            if std::mem::replace(&mut seen[block], true) {
-                continue;
+            for &before in &predecessors[block] {
+                if !std::mem::replace(&mut reach[before], true) {
+                    stack.push(before);
+                }
             }
-            if self.leaves[block] {
-                return true;
-            }
-            let branches = self.successors[block].len() > 1;
-            stack.extend(self.successors[block].iter().filter(|&&s| !(branches && self.trivial[s])));
         }
-        false
+        reach
     }
 }
 
-fn post_order(edges: &[Vec<usize>], root: usize) -> (Vec<usize>, Vec<usize>) {
-    let mut order = Vec::new();
-    let mut rank = vec![usize::MAX; edges.len()];
-    let mut seen = vec![false; edges.len()];
+/// The edges the other way round.
+fn reversed(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut back = vec![Vec::new(); edges.len()];
+    for (from, next) in edges.iter().enumerate() {
+        for &to in next {
+            back[to].push(from);
+        }
+    }
+    back
+}
+
+/// The immediate dominators of the nodes that `root` reaches by `edges`, of which `back` are the reverse; the root's is itself. In
+/// time of edges times the logarithm of nodes, whatever the graph (Lengauer and Tarjan, "A fast algorithm for finding dominators in a
+/// flowgraph", TOPLAS 1979, the simple variant).
+fn dominators(edges: &[Vec<usize>], back: &[Vec<usize>], root: usize) -> Vec<Option<usize>> {
+    let (order, parent, number) = depth_first(edges, root);
+    let count = order.len();
+    let mut forest = Forest {
+        ancestor: vec![NONE; count],
+        label: (0..count).collect(),
+        semi: (0..count).collect(),
+        path: Vec::new(),
+    };
+    let mut buckets = vec![Vec::new(); count];
+    let mut idom = vec![0; count];
+    for w in (1..count).rev() {
+        for &before in &back[order[w]] {
+            if number[before] != NONE {
+                let u = forest.least(number[before]);
+                forest.semi[w] = forest.semi[w].min(forest.semi[u]);
+            }
+        }
+        buckets[forest.semi[w]].push(w);
+        forest.ancestor[w] = parent[w];
+        for v in std::mem::take(&mut buckets[parent[w]]) {
+            let u = forest.least(v);
+            idom[v] = if forest.semi[u] < forest.semi[v] { u } else { parent[w] };
+        }
+    }
+    for w in 1..count {
+        if idom[w] != forest.semi[w] {
+            idom[w] = idom[idom[w]];
+        }
+    }
+    let mut all = vec![None; edges.len()];
+    for (w, &node) in order.iter().enumerate() {
+        all[node] = Some(order[idom[w]]);
+    }
+    all
+}
+
+/// No node.
+const NONE: usize = usize::MAX;
+
+/// The nodes that `root` reaches, in the order in which a depth-first search meets them; of each the number of its parent in the search; and
+/// the numbers of all nodes, [`NONE`] of those that it does not reach.
+fn depth_first(edges: &[Vec<usize>], root: usize) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
+    let mut number = vec![NONE; edges.len()];
+    let (mut order, mut parent) = (vec![root], vec![0]);
+    number[root] = 0;
     let mut stack = vec![(root, 0)];
-    seen[root] = true;
-    while let Some((block, next)) = stack.pop() {
-        if let Some(&s) = edges[block].get(next) {
-            stack.push((block, next + 1));
-            if !std::mem::replace(&mut seen[s], true) {
-                stack.push((s, 0));
-            }
-        } else {
-            rank[block] = order.len();
-            order.push(block);
+    while let Some((node, next)) = stack.pop() {
+        let Some(&to) = edges[node].get(next) else { continue };
+        stack.push((node, next + 1));
+        if number[to] == NONE {
+            number[to] = order.len();
+            order.push(to);
+            parent.push(number[node]);
+            stack.push((to, 0));
         }
     }
-    (order, rank)
+    (order, parent, number)
 }
 
-fn intersect(idom: &[Option<usize>], rank: &[usize], mut a: usize, mut b: usize) -> usize {
-    while a != b {
-        while rank[a] < rank[b] {
-            a = idom[a].unwrap_or(b);
+/// The part of the search's tree whose nodes are done, by numbers.
+struct Forest {
+    ancestor: Vec<usize>,
+    /// On the way from a node to its ancestor, without that, the node of the least semidominator.
+    label: Vec<usize>,
+    semi: Vec<usize>,
+    path: Vec<usize>,
+}
+
+impl Forest {
+    /// The node of the least semidominator on the way from `v` to the root of its tree, without that root; of a root itself. Ways are made
+    /// shorter for the next time.
+    fn least(&mut self, v: usize) -> usize {
+        if self.ancestor[v] == NONE {
+            return v;
         }
-        while rank[b] < rank[a] {
-            b = idom[b].unwrap_or(a);
+        let mut at = v;
+        while self.ancestor[self.ancestor[at]] != NONE {
+            self.path.push(at);
+            at = self.ancestor[at];
         }
+        while let Some(x) = self.path.pop() {
+            let above = self.ancestor[x];
+            if self.semi[self.label[above]] < self.semi[self.label[x]] {
+                self.label[x] = self.label[above];
+            }
+            self.ancestor[x] = self.ancestor[above];
+        }
+        self.label[v]
     }
-    a
 }
 
 #[cfg(test)]
@@ -138,5 +188,82 @@ mod tests {
         assert_eq!(graph(&[&[1, 2], &[4, 3], &[3], &[], &[]], &[3], &[])[0], Some(3));
         // The same with an early return in 4.
         assert_eq!(graph(&[&[1, 2], &[4, 3], &[3], &[], &[]], &[3, 4], &[4])[0], Some(3));
+    }
+
+    /// By the definition: `a` dominates `b` where the root does not reach `b` without it.
+    fn by_definition(edges: &[Vec<usize>], root: usize) -> Vec<Option<usize>> {
+        let reached = |without: usize| {
+            let mut seen = vec![false; edges.len()];
+            let mut stack = if root == without { vec![] } else { vec![root] };
+            while let Some(node) = stack.pop() {
+                if !std::mem::replace(&mut seen[node], true) {
+                    stack.extend(edges[node].iter().filter(|&&to| to != without));
+                }
+            }
+            seen
+        };
+        let all = reached(NONE);
+        let without: Vec<_> = (0..edges.len()).map(reached).collect();
+        let dominates = |a: usize, b: usize| !without[a][b];
+        (0..edges.len())
+            .map(|b| {
+                if !all[b] {
+                    return None;
+                }
+                let strict: Vec<_> =
+                    (0..edges.len()).filter(|&a| a != b && all[a] && dominates(a, b)).collect();
+                // The nearest: all others dominate it.
+                Some(strict.iter().copied().find(|&a| strict.iter().all(|&c| dominates(c, a))).unwrap_or(b))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn dominators_of_any_graph_are_those_of_the_definition() {
+        let mut state = 1u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..3000 {
+            let count = 1 + random(12);
+            let mut edges = vec![Vec::new(); count];
+            for _ in 0..random(3 * count) {
+                let from = random(count);
+                edges[from].push(random(count));
+            }
+            let root = random(count);
+            assert_eq!(
+                dominators(&edges, &reversed(&edges), root),
+                by_definition(&edges, root),
+                "{root}: {edges:?}"
+            );
+        }
+    }
+
+    /// Rungs: what a search by repeated passes, or one of each branch, takes the square of the blocks for.
+    #[test]
+    fn large_graphs_take_no_square_of_their_size() {
+        let count = 400_000;
+        let forward: Vec<Vec<usize>> = (0..2 * count)
+            .map(|b| match b {
+                b if b < count => vec![(b + 1).min(count), 2 * count - 1 - b],
+                b if b + 1 < 2 * count => vec![b + 1, count],
+                _ => vec![],
+            })
+            .collect();
+        let mut graph = Graph {
+            leaves: forward.iter().map(Vec::is_empty).collect(),
+            trivial: vec![false; forward.len()],
+            successors: forward,
+        };
+        assert_eq!(graph.meeting_points()[2 * count - 2], Some(2 * count - 1));
+        // Guards, each with a jump to the one return.
+        graph.successors = (0..2 * count)
+            .map(|b| if b + 2 < 2 * count { vec![b + 1, 2 * count - 1] } else { vec![] })
+            .collect();
+        graph.trivial[2 * count - 1] = true;
+        graph.leaves[2 * count - 2] = true;
+        assert_eq!(graph.meeting_points()[7], Some(8));
     }
 }

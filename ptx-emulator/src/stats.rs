@@ -22,7 +22,7 @@ pub struct LaunchStats {
     pub shared_store_bytes: u64,
     /// Operations of `mma`, a multiplication and an addition counted as two.
     pub matrix_flops: u64,
-    /// Values computed by `ex2`.
+    /// Values computed by `ex2`, those of lanes among them that a predicate switches off.
     pub ex2_operations: u64,
     /// Values computed by other instructions that use a special-function unit: `lg2 sin cos tanh rcp rsqrt sqrt` of f32 and f16,
     /// `div` of f32.

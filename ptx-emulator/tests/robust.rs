@@ -88,6 +88,15 @@ proptest! {
     }
 }
 
+/// 100,000 branches: what takes the square of their number would not come back.
+#[test]
+fn many_branches_are_read_and_run() {
+    let jumps: String = (0..100_000).map(|i| format!("@%p1 bra L{i}; add.u32 %r1, %r1, 1;\n")).collect();
+    let labels: String = (0..100_000).map(|i| format!("L{i}: add.u32 %r1, %r1, 1;\n")).collect();
+    let guards = "@%p1 bra R; add.u32 %r1, %r1, 1;\n".repeat(50_000);
+    try_all(&kernel(&format!("{jumps}{labels}{guards}R:")));
+}
+
 #[test]
 fn deep_nesting_is_refused_or_read_in_bounded_space() {
     for (open, close) in [("{", "}"), ("(", ")"), ("[", "]"), ("-", ""), ("~(", ")")] {

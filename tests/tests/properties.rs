@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use flash_attention::{Backend, Causal, Device, Dtype};
+use flash_attention::{Backend, Causal, Device, Dtype, EmulatorOptions};
 use flash_attention_conformance::compare::{compare_all, errors};
 use flash_attention_conformance::devices::{devices, divides, say, targets_with};
 use flash_attention_conformance::problem::{Inputs, Lengths, Pattern, Problem, RESULTS, Results};
@@ -154,7 +154,7 @@ fn sinks_apart(problem: &Problem, inputs: &Inputs, one: &Results, other: &Result
 /// sinks are apart is what the outputs that they are computed from are.
 #[test]
 fn flash_equals_efficient_within_rounding_on_a_thousand_random_problems() {
-    let emulator = Device::emulator();
+    let emulator = Device::emulator_with(EmulatorOptions::default().checks(true));
     let both = [Backend::Flash, Backend::Efficient].map(|backend| targets_with(&emulator, backend));
     let (cases, most) = (Mutex::new(0), Mutex::new([0f64; RESULTS]));
     let problems = prop_oneof![

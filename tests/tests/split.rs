@@ -153,7 +153,7 @@ fn each_row_has_the_options_of_its_own_head(
 /// Any problem that Flash takes in any number of parts, and the same whole: they differ by rounding.
 #[test]
 fn parts_equal_the_whole_within_rounding_on_random_problems() {
-    let flash = targets_with(&Device::emulator(), Backend::Flash);
+    let flash = targets_with(&Device::emulator_with(EmulatorOptions::default().checks(true)), Backend::Flash);
     let problems = prop_oneof![
         strategy::for_tensor_cores(Dtype::F16, 256),
         strategy::for_tensor_cores(Dtype::Bf16, 256),
@@ -196,7 +196,8 @@ fn the_same_parts_give_the_same_bits(#[values(2, 5)] splits: usize, #[values(fal
 
 /// What forward counts on an emulator with so many multiprocessors, by kernel.
 fn counted(problem: &Problem, multiprocessors: u32) -> BTreeMap<&'static str, Statistics> {
-    let device = Device::emulator_with(EmulatorOptions::default().multiprocessors(multiprocessors));
+    let device =
+        Device::emulator_with(EmulatorOptions::default().checks(true).multiprocessors(multiprocessors));
     // As many parts as the library likes, unless the problem says how many.
     let target = Target::new(&device, Backend::Flash).divided();
     problem.forward_on(&target, &problem.inputs()).unwrap();

@@ -11,9 +11,10 @@ use rand::{Rng, SeedableRng};
 /// candle's CPU.
 pub const CPU: Device = Device::Cpu;
 
-/// The devices of ours that compute for candle's CPU: the default, and one that runs the kernels.
+/// The devices of ours that compute for candle's CPU: the default, and one that runs the kernels, with all checks.
 pub fn devices() -> [Option<flash_attention::Device>; 2] {
-    [None, Some(flash_attention::Device::emulator())]
+    let options = flash_attention::EmulatorOptions::default().checks(true);
+    [None, Some(flash_attention::Device::emulator_with(options))]
 }
 
 /// Values between -1 and 1, the same for the same seed.
