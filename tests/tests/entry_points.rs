@@ -94,7 +94,8 @@ fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem
     let banded =
         Problem { batch: 1, queries: general.queries, keys: general.keys, group: 2, ..Problem::default() };
     let window = [Some(90), None];
-    let plain = Problem { head_dim, value_dim, dtype, queries: 100, keys: PLAIN_KEYS, ..banded.clone() };
+    let plain =
+        Problem { head_dim, value_dim, dtype, queries: 100, keys: PLAIN_KEYS, group: 1, ..banded.clone() };
     let banded = Problem { head_dim, value_dim, dtype, window, causal: Causal::LowerRight, ..banded };
     let each = [&banded, &plain, &general].map(|problem| {
         [true, false].map(|without| Problem { deterministic: Some(without), ..problem.clone() })
