@@ -18,13 +18,13 @@ impl Graph {
     pub(crate) fn meeting_points(&self) -> Vec<Option<usize>> {
         let count = self.successors.len();
         let end = count;
-        let lasts = self.lasting();
+        let reaches = self.reach_a_leaf();
         let mut successors: Vec<Vec<usize>> = self.successors.clone();
         for (block, next) in successors.iter_mut().enumerate() {
             if next.len() > 1 {
-                let lasting: Vec<usize> = next.iter().copied().filter(|&s| !self.trivial[s]).collect();
-                if !lasting.is_empty() && lasting.len() < next.len() && lasting.iter().any(|&s| lasts[s]) {
-                    *next = lasting;
+                let kept: Vec<usize> = next.iter().copied().filter(|&s| !self.trivial[s]).collect();
+                if kept.iter().any(|&s| reaches[s]) {
+                    *next = kept;
                 }
             }
             if self.leaves[block] {
@@ -37,7 +37,7 @@ impl Graph {
     }
 
     /// The blocks that reach some leaf where no branch goes to a trivial block.
-    fn lasting(&self) -> Vec<bool> {
+    fn reach_a_leaf(&self) -> Vec<bool> {
         let kept = self.successors.iter().map(|next| {
             let branches = next.len() > 1;
             next.iter().copied().filter(|&s| !(branches && self.trivial[s])).collect()
@@ -165,6 +165,7 @@ impl Forest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn graph(successors: &[&[usize]], leaves: &[usize], trivial: &[usize]) -> Vec<Option<usize>> {
         let n = successors.len();
@@ -218,26 +219,22 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn dominators_of_any_graph_are_those_of_the_definition() {
-        let mut state = 1u64;
-        let mut random = |below: usize| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 33) as usize % below
-        };
-        for _ in 0..3000 {
-            let count = 1 + random(12);
-            let mut edges = vec![Vec::new(); count];
-            for _ in 0..random(3 * count) {
-                let from = random(count);
-                edges[from].push(random(count));
-            }
-            let root = random(count);
-            assert_eq!(
-                dominators(&edges, &reversed(&edges), root),
-                by_definition(&edges, root),
-                "{root}: {edges:?}"
-            );
+    /// The edges of each node of a graph of up to 12 nodes.
+    fn any_edges() -> impl Strategy<Value = Vec<Vec<usize>>> {
+        (1usize..=12).prop_flat_map(|count| {
+            let next = proptest::collection::vec(0..count, 0..=4);
+            proptest::collection::vec(next, count)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn dominators_of_any_graph_are_those_of_the_definition(
+            (edges, root) in any_edges().prop_flat_map(|edges| (Just(edges.clone()), 0..edges.len()))
+        ) {
+            prop_assert_eq!(dominators(&edges, &reversed(&edges), root), by_definition(&edges, root));
         }
     }
 

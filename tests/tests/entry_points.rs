@@ -77,9 +77,22 @@ fn names(targets: &[Target]) -> String {
     targets.iter().map(|target| target.device.name()).collect::<Vec<_>>().join(" and on ")
 }
 
+/// Keys of a problem in which every query sees all of them.
+const PLAIN_KEYS: usize = 330;
+
+// A plain step after a plain step after a plain step: each buffer's first and second use.
+const _: () = {
+    let mut i = 0;
+    while i < FLASH_HEAD_DIMS.len() {
+        let (d, dv) = FLASH_HEAD_DIMS[i];
+        assert!(PLAIN_KEYS / flash_forward_tile(d, dv).block_keys as usize >= 3);
+        i += 1;
+    }
+};
+
 /// Problems for kernels of these head dims, without and with atomic additions: two with a band alone, whose blocks are nearly all at its
 /// edges, two of which all blocks are plain but the last, and two with every option.
-fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem; 6] {
+fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> Vec<Problem> {
     let general = Problem {
         batch: 2,
         queries: 170,
@@ -97,25 +110,11 @@ fn for_tensor_cores(dtype: Dtype, head_dim: usize, value_dim: usize) -> [Problem
     let plain =
         Problem { head_dim, value_dim, dtype, queries: 100, keys: PLAIN_KEYS, group: 1, ..banded.clone() };
     let banded = Problem { head_dim, value_dim, dtype, window, causal: Causal::LowerRight, ..banded };
-    let each = [&banded, &plain, &general].map(|problem| {
+    let each = [banded, plain, general].map(|problem| {
         [true, false].map(|without| Problem { deterministic: Some(without), ..problem.clone() })
     });
-    let [[a, b], [c, d], [e, f]] = each;
-    [a, b, c, d, e, f]
+    each.concat()
 }
-
-/// Keys of a problem in which every query sees all of them.
-const PLAIN_KEYS: usize = 330;
-
-// A plain step after a plain step after a plain step: each buffer's first and second use.
-const _: () = {
-    let mut i = 0;
-    while i < FLASH_HEAD_DIMS.len() {
-        let (d, dv) = FLASH_HEAD_DIMS[i];
-        assert!(PLAIN_KEYS / flash_forward_tile(d, dv).block_keys as usize >= 3);
-        i += 1;
-    }
-};
 
 /// Runs a problem on tensor cores of every device, and gives the kernels that did something on the emulator, which comes first and
 /// whose plan is everyone's: forward alone where its keys are divided, and backward takes nothing from the parts.

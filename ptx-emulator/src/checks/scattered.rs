@@ -186,13 +186,12 @@ impl Checks {
                 noted.beyond(&mut beyond, first(l), by(l));
             }
         } else {
-            let mut one = [0];
+            let [one, ..] = &mut beyond;
             for l in 0..LANES {
                 for word in first(l)..first(l) + words {
-                    noted.beyond(&mut one, word, by(l));
+                    noted.beyond(std::array::from_mut(one), word, by(l));
                 }
             }
-            beyond[0] = one[0];
         }
         if beyond == [0; 4] {
             return true;

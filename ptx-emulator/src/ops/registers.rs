@@ -73,19 +73,21 @@ fn together(cx: &Cx, i: &Instr) -> Result<(), (String, Option<u32>)> {
     let (others, base) = others(cx);
     for w in others {
         let (other, its) = ((base + w) as usize, cx.cluster.changes[(base + w) as usize]);
-        if its.count <= before.count && cx.cluster.live[other] == 0 {
+        // One that is ahead met this warp, or it would have been accused.
+        let is_ahead = its.count > before.count;
+        if !is_ahead && cx.cluster.live[other] == 0 {
             return Err((ended_without(cx.warp_in_block, i.n, w), None));
         }
-        let met = its.count == before.count && checks.is_ordered(other as u32, its.time, cx.warp_in_cluster)
-            || its.count > before.count;
-        if before.count > 0 && !met {
+        let has_met = is_ahead
+            || its.count == before.count && checks.is_ordered(other as u32, its.time, cx.warp_in_cluster);
+        if before.count > 0 && !has_met {
             let what = format!(
                 "`setmaxnreg` to {} by warp {}, with no barrier between it and the one before by warp {w} of its warpgroup",
                 i.n, cx.warp_in_block
             );
             return Err((what, Some(before.at)));
         }
-        if its.count > before.count && its.registers != i.n {
+        if is_ahead && its.registers != i.n {
             let what = format!(
                 "`setmaxnreg` to {} by warp {}, but to {} by warp {w} of its warpgroup,",
                 i.n, cx.warp_in_block, its.registers
