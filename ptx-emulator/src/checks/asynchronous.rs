@@ -39,7 +39,7 @@ impl Checks {
         pieces: &Pieces,
         who: Access,
     ) -> Result<u64, (u32, Wrong)> {
-        if !self.are_fenced(pieces, who.warp) {
+        if !self.weaker.is_empty() || !self.are_fenced(pieces, who.warp) {
             // What is wrong, or what makes it right, is to be found piece by piece.
             let first = (u64::from(rank) * self.stride) as u32;
             for piece in pieces.iter() {

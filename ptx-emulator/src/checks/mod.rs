@@ -16,6 +16,7 @@ mod lanes;
 mod order;
 mod scattered;
 mod stamp;
+mod weaker;
 
 pub(crate) use asynchronous::{Pieces, READS, WRITES};
 pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
@@ -32,6 +33,7 @@ use order::{Clock, Phase};
 use stamp::{STRONG, Stamp};
 use std::collections::HashMap;
 use std::sync::Arc;
+use weaker::Weaker;
 
 /// A time that is not over: of a write whose copy is under way, when nobody may touch the bytes; of the reads of a word that are in
 /// `Checks::reads`.
@@ -128,6 +130,8 @@ pub(crate) struct Checks {
     stride: u64,
     /// The time of each party's last read (0: none) of words that several warps read at different times.
     reads: HashMap<u32, Clock>,
+    /// Of words that a strong access touched since, what may race with accesses that the strong one does not race with.
+    weaker: HashMap<u32, Weaker>,
     known: Vec<Knowledge>,
     /// The least entry of each clock: what is older is ordered before anything that the warp does.
     least: [u32; PARTIES],
@@ -177,6 +181,7 @@ impl Checks {
             cells: Cells::new(all as usize / 4),
             stride,
             reads: HashMap::new(),
+            weaker: HashMap::new(),
             known: vec![Knowledge::at(0); PARTIES],
             least: [0; PARTIES],
             now: 0,
@@ -210,6 +215,7 @@ impl Checks {
         self.acquired.clear();
         self.written.fill(0);
         self.reads.clear();
+        self.weaker.clear();
         self.phases.clear();
         self.parties.clear();
         self.readings.clear();

@@ -196,6 +196,10 @@ impl Checks {
         if beyond == [0; 4] {
             return true;
         }
+        if !self.weaker.is_empty() || who.kind.strong && self.hides(m, |l| first(l)..first(l) + words, writes)
+        {
+            return false;
+        }
         let mask = (1u64 << size) - 1;
         let bitmap = |l: usize| ((base + offsets[l]) as usize / 64, (base + offsets[l]) % 64);
         let mut good = true;

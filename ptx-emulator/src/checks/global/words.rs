@@ -37,7 +37,9 @@ pub(super) struct Page {
     writers: Slots,
     /// Where that was only a part of the word: who wrote other bytes before.
     others: Slots,
-    /// Two of those who have read since.
+    /// Where the last write is stronger than one before it: that one, which may race with what the last does not race with.
+    weaker: Option<Slots>,
+    /// Two of those who have read since. A write leaves the reads that are weaker than it.
     readers: Slots,
     seconds: Slots,
 }
@@ -134,14 +136,14 @@ type Raced = (u64, (Slot, bool));
 
 impl Page {
     pub(super) fn new() -> Page {
-        let none = || Box::new([0; WORDS]);
-        Page { writers: none(), others: none(), readers: none(), seconds: none() }
+        Page { writers: none(), others: none(), weaker: None, readers: none(), seconds: none() }
     }
 
     /// Nobody has touched the words of these bytes.
     pub(super) fn forget(&mut self, offset: u64, length: u64) {
         let words = offset as usize / 4..(offset + length).div_ceil(4) as usize;
-        for slots in [&mut self.writers, &mut self.others, &mut self.readers, &mut self.seconds] {
+        let all = [&mut self.writers, &mut self.others, &mut self.readers, &mut self.seconds];
+        for slots in all.into_iter().chain(&mut self.weaker) {
             slots[words.clone()].fill(0);
         }
     }
@@ -232,6 +234,9 @@ impl Page {
     fn touch_alike(&mut self, run: &Run, fixed: Slot, lane: u32, mine: &mut Mine) -> bool {
         let words = run.offset as usize / 4..(run.offset + run.length) as usize / 4;
         let slot = fixed | BYTES;
+        if self.weaker.as_ref().is_some_and(|weaker| weaker[words.clone()].iter().any(|&slot| slot != 0)) {
+            return false;
+        }
         let writers = &mut self.writers[words.clone()];
         let readers = &mut self.readers[words.clone()];
         let seconds = &mut self.seconds[words];
@@ -251,8 +256,10 @@ impl Page {
         if !run.writes {
             if reader == 0 || is_whole(reader) && mine.comes_after(reader) {
                 // Of one party's accesses the weaker one is the one to name.
-                if reader == 0 || record(reader) != mine.record || scope(reader) >= run.scope {
+                if reader == 0 || scope(reader) >= run.scope {
                     fill(readers);
+                } else if record(reader) != mine.record {
+                    fill(seconds);
                 }
             } else {
                 fill(seconds);
@@ -260,18 +267,20 @@ impl Page {
             return true;
         }
         let second = seconds[0];
+        let is_weaker = |slot: Slot| slot != 0 && scope(slot) < run.scope;
         if !alike(seconds)
+            || is_weaker(writer) && record(writer) != mine.record
             || [reader, second].iter().any(|&r| r != 0 && (!is_whole(r) || mine.races(r, slot)))
         {
             return false;
         }
-        if record(writer) != mine.record || scope(writer) >= run.scope {
+        if !is_weaker(writer) {
             fill(writers);
         }
-        if reader != 0 {
+        if reader != 0 && !is_weaker(reader) {
             readers.fill(0);
         }
-        if second != 0 {
+        if second != 0 && !is_weaker(second) {
             seconds.fill(0);
         }
         true
@@ -288,6 +297,10 @@ impl Page {
         }
         if last & BYTES != BYTES && mine.races(self.others[word], slot) {
             return Err((self.others[word], true));
+        }
+        let weaker = self.weaker.as_ref().map_or(0, |weaker| weaker[word]);
+        if mine.races(weaker, slot) {
+            return Err((weaker, true));
         }
         Ok(())
     }
@@ -306,7 +319,7 @@ impl Page {
         let second = &mut self.seconds[word];
         if record(*second) == mine.record {
             *second = merged(*second, slot);
-        } else if *first & BYTES & !slot == 0 && mine.comes_after(*first) {
+        } else if *first & BYTES & !slot == 0 && scope(*first) >= scope(slot) && mine.comes_after(*first) {
             *first = slot;
         } else {
             // Of three readers the one in the middle is forgotten.
@@ -315,11 +328,35 @@ impl Page {
         Ok(())
     }
 
+    /// Before a write, which races with none before it: remembers a weaker one of its bytes, and forgets those that what races with them
+    /// races with this one too.
+    #[inline(always)]
+    fn follow(&mut self, word: usize, slot: Slot) {
+        if let Some(weaker) = &mut self.weaker
+            && scope(weaker[word]) >= scope(slot)
+        {
+            weaker[word] = without(weaker[word], slot);
+        }
+        for earlier in self.writers(word) {
+            if earlier & slot & BYTES != 0 && scope(earlier) < scope(slot) {
+                let kept = &mut self.weaker.get_or_insert_with(none)[word];
+                if *kept == 0 || scope(*kept) >= scope(earlier) {
+                    *kept = earlier & !(BYTES & !slot);
+                }
+            }
+        }
+    }
+
     #[inline(always)]
     fn write(&mut self, word: usize, slot: Slot, mine: &mut Mine) -> Result<(), (Slot, bool)> {
         let last = self.writers[word];
         if last != slot {
             self.not_after_write(word, slot, mine)?;
+        }
+        // What an own weaker write of these bytes races with is more than what this one does.
+        let is_less = record(last) == mine.record && scope(last) < scope(slot) && slot & BYTES & !last == 0;
+        if last != slot && !is_less {
+            self.follow(word, slot);
             self.writers[word] = if last & BYTES & !slot == 0 {
                 slot
             } else if record(last) == mine.record {
@@ -337,11 +374,11 @@ impl Page {
                     return Err((reader, false));
                 }
                 // What comes after a weak write comes after the own reads before it, which need not be forgotten.
-                if record(reader) == mine.record && scope(slot) == WEAK {
+                if record(reader) == mine.record && scope(slot) == WEAK || scope(reader) < scope(slot) {
                     continue;
                 }
                 // What comes after this write comes after the reads of its bytes.
-                readers[word] = if reader & BYTES & !slot == 0 { 0 } else { reader & !(slot & BYTES) };
+                readers[word] = without(reader, slot);
             }
         }
         Ok(())
@@ -353,6 +390,16 @@ impl Page {
 fn alike(slots: &[Slot]) -> bool {
     const SAME: u64 = !0 << RECORD | 3 << SCOPE | BYTES;
     slots.iter().fold(0, |all, slot| all | (slot ^ slots[0]) & SAME) == 0
+}
+
+/// An access without the bytes that another touches; 0 where that leaves none.
+#[inline(always)]
+fn without(slot: Slot, other: Slot) -> Slot {
+    if slot & BYTES & !other == 0 { 0 } else { slot & !(other & BYTES) }
+}
+
+fn none() -> Slots {
+    Box::new([0; WORDS])
 }
 
 fn is_whole(slot: Slot) -> bool {
