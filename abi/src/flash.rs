@@ -386,4 +386,33 @@ mod tests {
         assert_eq!(flash_head_dims(40, 100), Some((64, 128)));
         assert_eq!(flash_head_dims(192, 128), Some((192, 128)));
     }
+
+    /// Of an A100, and of a GPU with 100 KiB of shared memory a multiprocessor; the system keeps 1 KiB for each block (CUDA Programming
+    /// Guide, "Compute Capabilities").
+    #[test]
+    fn shared_memory_has_room_for_the_blocks_that_the_tables_name() {
+        let blocks = |shared: u32| [164, 100].map(|all| all * 1024 / (shared + 1024));
+        let forward = [
+            ((32, 32), [2, 2]),
+            ((64, 64), [2, 2]),
+            ((96, 96), [2, 2]),
+            ((64, 128), [2, 2]),
+            ((128, 64), [2, 1]),
+            ((128, 128), [2, 1]),
+            ((192, 128), [1, 1]),
+            ((192, 192), [1, 1]),
+            ((256, 256), [1, 1]),
+        ];
+        assert!(FLASH_HEAD_DIMS.iter().all(|dims| forward.iter().any(|(of, _)| of == dims)));
+        for ((d, dv), [a100, small]) in forward {
+            let tile = flash_forward_tile(d, dv);
+            let by_shared = blocks(tile.shared_bytes());
+            assert_eq!(by_shared.map(|n| n.min(tile.min_blocks)), [a100, small], "{d}, {dv}");
+        }
+        for (d, dv) in FLASH_GRAD_HEAD_DIMS {
+            let [general, small] = blocks(flash_general_grad_tile(d, dv).shared_bytes());
+            let least = if d.max(dv) <= 128 { 2 } else { 1 };
+            assert!(general >= least && small >= 1, "{d}, {dv}: {general}, {small}");
+        }
+    }
 }

@@ -164,9 +164,9 @@ mod tests {
         }
     }
 
-    /// Threads copy chunks one after the other, 16 bytes each.
+    /// Threads read a finished tile chunk after chunk, 16 bytes each.
     #[test]
-    fn no_copy_has_a_bank_conflict() {
+    fn no_read_of_whole_rows_has_a_bank_conflict() {
         for columns in COLUMNS {
             let swizzle = Swizzle::new(columns);
             let chunks = columns / 8;
@@ -176,6 +176,43 @@ mod tests {
                     swizzle.at(index / chunks, index % chunks)
                 });
                 assert_eq!(wavefronts(&addresses, 16), 4, "{columns} {first}");
+            }
+        }
+    }
+
+    /// As many threads as a period has chunks copy a row together, or clear its padding, 16 bytes each, a period after the other.
+    #[test]
+    fn no_copy_has_a_bank_conflict() {
+        for columns in COLUMNS {
+            let swizzle = Swizzle::new(columns);
+            let group = swizzle.period();
+            for (warp, right) in
+                (0..4).flat_map(|warp| (0..columns / 8 / group).map(move |right| (warp, right)))
+            {
+                let addresses = std::array::from_fn(|lane| {
+                    let thread = 32 * warp + lane as u32;
+                    swizzle.at(thread / group, thread % group + right * group)
+                });
+                assert_eq!(wavefronts(&addresses, 16), 4, "{columns} {warp} {right}");
+            }
+        }
+    }
+
+    /// A warp writes its rounded results two columns a lane, 4 bytes: one wavefront.
+    #[test]
+    fn no_store_of_results_has_a_bank_conflict() {
+        for columns in COLUMNS {
+            let swizzle = Swizzle::new(columns);
+            for warp_rows in [16, 32] {
+                for (i, chunk) in
+                    (0..warp_rows / 8).flat_map(|i| (0..columns / 8).map(move |chunk| (i, chunk)))
+                {
+                    let addresses = std::array::from_fn(|lane| {
+                        let place = MmaPlace::new(lane as u32, warp_rows);
+                        swizzle.at(place.row(i), chunk) + 2 * place.first_column
+                    });
+                    assert_eq!(wavefronts(&addresses, 4), 1, "{columns} {warp_rows} {i} {chunk}");
+                }
             }
         }
     }

@@ -33,6 +33,12 @@ const FILES: [(&str, &str); 3] = [
     ("examples", "examples"),
 ];
 
+/// Where the golden cases are, as the tests take it: named by the environment, else beside the workspace.
+fn golden() -> PathBuf {
+    std::env::var_os("FLASH_ATTENTION_GOLDEN")
+        .map_or_else(|| command::root().join("../shared/golden"), PathBuf::from)
+}
+
 /// A part of the names of some quick tests, of most programs.
 const FEW_TESTS: &str = "error";
 
@@ -176,6 +182,12 @@ fn fill(folder: &Path) -> Result<usize> {
     let root = command::root();
     for (from, to) in FILES {
         copy_folder(&root.join(from), &folder.join(to))?;
+    }
+    let golden = golden();
+    if golden.is_dir() {
+        copy_folder(&golden, &folder.join("golden"))?;
+    } else {
+        println!("dist: golden cases are left out: there is no {}", golden.display());
     }
     write_script(&folder.join("run-tests.sh"), RUN_TESTS)?;
     let script = fs::read_to_string(root.join("benches/compare_torch.py"))?;

@@ -5,7 +5,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here" || exit 1
 # Where the tests look for cases.
 FLASH_ATTENTION_EXAMPLES=${FLASH_ATTENTION_EXAMPLES:-$here/examples}
-export FLASH_ATTENTION_EXAMPLES
+FLASH_ATTENTION_GOLDEN=${FLASH_ATTENTION_GOLDEN:-$here/golden}
+export FLASH_ATTENTION_EXAMPLES FLASH_ATTENTION_GOLDEN
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 good=0
