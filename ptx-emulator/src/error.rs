@@ -159,8 +159,8 @@ pub enum LaunchError {
     },
     /// `Config::max_instructions` was passed.
     #[error(
-        "kernel `{kernel}` ran more than {limit} warp instructions; it was last at PTX line {line}: `{text}`{}{}",
-        .origin.as_ref().map(|source| format!(", source {source}")).unwrap_or_default(),
+        "kernel `{kernel}` ran more than {limit} warp instructions; last in block ({}, {}, {}): {state}{}",
+        .block[0], .block[1], .block[2],
         if *not_begun == 0 {
             String::new()
         } else {
@@ -172,12 +172,10 @@ pub enum LaunchError {
         kernel: String,
         /// The limit.
         limit: u64,
-        /// Line of the PTX text, from 1.
-        line: u32,
-        /// That line.
-        text: String,
-        /// The place in the source that the line comes from, where the PTX has `.loc`: `FILE:LINE:COLUMN`.
-        origin: Option<String>,
+        /// `%ctaid` of a block that ran.
+        block: [u32; 3],
+        /// Where each of its warps was, and what those that did not run waited for.
+        state: String,
         /// Blocks that had not begun because as many as may be resident together (`Config::resident_blocks`) had not ended; 0 where
         /// there was room for more.
         not_begun: u64,

@@ -148,6 +148,21 @@ fn endless_loops_end_at_the_limit() {
     let emulator = Emulator::new(Config { max_instructions: Some(100_000), ..Config::default() });
     let error = launch(&module("L: bra L;"), "k", 2, 32, 0, &emulator, &[&0u64.to_le_bytes()]).unwrap_err();
     assert!(matches!(error, LaunchError::InstructionLimit { limit: 100_000, .. }), "{error}");
+    // A flag that nobody sets, and who waits for the warp that waits for it.
+    let body = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; setp.ge.u32 %p1, %r1, 32; @%p1 bra M;
+        W: ld.volatile.global.u32 %r2, [%rd1]; setp.eq.u32 %p2, %r2, 0; @%p2 bra W;
+        M: bar.sync 1; ret;";
+    let flag = emulator.alloc(4).unwrap();
+    emulator.fill(flag, 0, 4).unwrap();
+    let text =
+        launch(&module(body), "k", 1, 96, 0, &emulator, &[&flag.to_le_bytes()]).unwrap_err().to_string();
+    let begins = "kernel `k` ran more than 100000 warp instructions; last in block (0, 0, 0): warp 0: lanes 0xffffffff ready, PTX line ";
+    assert!(text.starts_with(begins), "{text}");
+    for part in
+        ["; warp 1: lanes 0xffffffff waits at barrier 1, PTX line ", "; warp 2: ", ": `W: ld.volatile"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

@@ -160,14 +160,12 @@ impl<'l> BlockRunner<'l> {
         };
         let done = self.launch.add_instructions(executed);
         if done > limit {
-            let pc = self.warps.iter().flat_map(|w| &w.paths).map(|p| p.pc).next().unwrap_or(0);
-            let (line, text) = self.launch.line_of(pc);
+            let state = self.state(cx);
             return Err(Box::new(LaunchError::InstructionLimit {
                 kernel: self.launch.kernel.into(),
                 limit,
-                line,
-                text,
-                origin: self.launch.source_of(pc),
+                block: self.block,
+                state,
                 not_begun: self.launch.not_begun(),
             }));
         }
@@ -350,7 +348,7 @@ impl<'l> BlockRunner<'l> {
         self.error(pc, w as u32 * LANES as u32 + fault.lane, what)
     }
 
-    /// What every warp that has not ended waits for.
+    /// Where every warp is that has not ended, and what it waits for.
     pub(super) fn state(&mut self, cx: &mut Cx) -> String {
         let mut state = Vec::new();
         for w in (0..self.warps.len()).filter(|&w| !self.ended[w]).collect::<Vec<_>>() {

@@ -1,4 +1,4 @@
-//! What a warp waits for, in words: for deadlocks.
+//! What a warp waits for, in words: for deadlocks, and for what never ends.
 
 use super::{State, Warp};
 use crate::decode::Program;
