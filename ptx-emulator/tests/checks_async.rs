@@ -385,6 +385,28 @@ fn blocks_of_a_cluster_race_with_one_another() {
         &format!("RAW {remote} {FILL} {sync} ld.shared::cluster.u32 %r10, [%r6+64]; {sync}"),
         &["at shared address 0x40", "never written"],
     );
+    let write = format!("{remote} @%p1 st.shared::cluster.u32 [%r6], 1; {sync}");
+    pair_in(
+        2,
+        "another block's memory before that has begun",
+        &format!("RAW {write}"),
+        &format!("RAW {sync}{write}"),
+        &[
+            "write of 4 bytes at shared address 0x0 by warp 0 of block 0",
+            " of another block of the cluster, with no barrier after that one's begin",
+        ],
+    );
+    let parts = "and.b32 %r5, %r1, 31; setp.lt.u32 %p3, %r5, 16; @%p3 bra E; MEET bra F; E: MEET F: bar.warp.sync -1;";
+    pair_in(
+        2,
+        "parts of a warp at the cluster's barrier",
+        &parts.replace("MEET", sync),
+        &parts.replace("MEET", "barrier.cluster.arrive; barrier.cluster.wait;"),
+        &[
+            "the cluster's barrier is reached by the lanes 0x",
+            "at once; those of the whole warp are 0xffffffff",
+        ],
+    );
     pair_in(
         2,
         "a block that has ended",

@@ -97,6 +97,8 @@ pub(crate) enum Wrong {
     NotFenced(Party),
     /// A write to bytes that an asynchronous access still reads.
     StillRead(Party),
+    /// Memory of another block of the cluster, of which nothing says that it has begun.
+    NotBegun,
 }
 
 /// How an access acts.

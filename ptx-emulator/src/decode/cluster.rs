@@ -3,6 +3,7 @@
 use super::function::{Decoded, FunctionDecoder, operands};
 use super::modifiers::Modifiers;
 use crate::ops::cluster::{ClusterArrive, ClusterWait, GetRank, MapRank};
+use crate::ops::control::ALIGNED;
 use crate::ops::memory::{GENERIC, SHARED};
 use crate::ops::pick;
 use crate::ops::registers::SetRegisters;
@@ -24,9 +25,10 @@ impl FunctionDecoder<'_, '_> {
                     m.take(&["release", "relaxed"]);
                     pick::<ClusterArrive>()
                 };
-                m.has("aligned");
+                let aligned = m.has("aligned");
                 m.end()?;
-                let instr = self.blank(run);
+                let mut instr = self.blank(run);
+                instr.n = u32::from(aligned) * ALIGNED;
                 self.emit(instr);
             }
             "mapa" | "getctarank" => self.map_rank(s, m)?,

@@ -170,7 +170,7 @@ impl FunctionDecoder<'_, '_> {
             _ => return Err(format!("`{}` takes a barrier and a count", s.mnemonic())),
         }
         // `bar` is `barrier.aligned`: for whole warps.
-        instr.n |= if s.opcode == "bar" || s.has("aligned") { 16 } else { 0 };
+        instr.n |= if s.opcode == "bar" || s.has("aligned") { control::ALIGNED } else { 0 };
         if s.has("arrive") && instr.n & 1 == 0 {
             return Err("an arrival needs a count of threads".into());
         }

@@ -1,5 +1,6 @@
 //! What the blocks of a cluster share: each other's shared memory and mbarriers, the cluster's barrier, and what is waited for.
 
+use super::control::not_aligned;
 use super::mbarrier::Mbarriers;
 use super::memory::GENERIC;
 use super::registers::Changes;
@@ -151,14 +152,17 @@ impl Handler for GetRank {
     }
 }
 
-/// `barrier.cluster.arrive`; bit 4 of `n`: aligned.
+/// `barrier.cluster.arrive`, which threads that have ended need not reach; `n` may be [`ALIGNED`](super::control::ALIGNED).
 pub(crate) struct ClusterArrive;
-/// `barrier.cluster.wait`.
+/// `barrier.cluster.wait`; likewise.
 pub(crate) struct ClusterWait;
 
 impl Handler for ClusterArrive {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, _: &Instr, m: u32) -> Flow {
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        if let Some(what) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
+            return cx.fail(m.trailing_zeros(), what);
+        }
         let w = cx.warp_in_cluster as usize;
         let cluster = &mut cx.cluster;
         let again = m & (cluster.arrived[w] | cluster.open[w]);
@@ -177,7 +181,10 @@ impl Handler for ClusterArrive {
 
 impl Handler for ClusterWait {
     #[inline(always)]
-    unsafe fn exec(cx: &mut Cx, _: &Instr, m: u32) -> Flow {
+    unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
+        if let Some(what) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
+            return cx.fail(m.trailing_zeros(), what);
+        }
         let w = cx.warp_in_cluster as usize;
         let cluster = &mut cx.cluster;
         cluster.live[w] = cx.live;

@@ -82,8 +82,29 @@ impl Handler for IndexedCall {
 }
 
 /// `bar`, `barrier`: id `a`, count `b` if bit 0 of `n`, waits if bit 1, reduces predicate `c` (negated if bit 3) if bit 2,
-/// by operation `imm` into `d`; bit 4: all lanes of the warp must be at it.
+/// by operation `imm` into `d`; it may be [`ALIGNED`].
 pub(crate) struct Barrier;
+
+/// Flag in `Instr::n`: all lanes of the warp must be at the barrier.
+pub(crate) const ALIGNED: u32 = 16;
+
+/// For the checks: what is wrong where the lanes `m` of the warp are at a barrier and not `all` of them, as [`ALIGNED`] demands.
+#[inline(always)]
+pub(super) fn not_aligned(
+    cx: &Cx,
+    i: &Instr,
+    (m, all): (u32, u32),
+    name: impl FnOnce() -> String,
+) -> Option<String> {
+    (cx.checks.is_some() && i.n & ALIGNED != 0 && m != all).then(|| {
+        format!(
+            "{} is reached by the lanes {m:#010x} of warp {} at once; those of the whole warp are {all:#010x}, of which {:#010x} have not ended",
+            name(),
+            cx.warp_in_block,
+            cx.live
+        )
+    })
+}
 
 impl Handler for Barrier {
     #[inline(always)]
@@ -102,16 +123,10 @@ impl Handler for Barrier {
                     format!("barrier {id} with a count of {count}, which is no multiple of 32 above 0"),
                 );
             }
-            if cx.checks.is_some() && i.n & 16 != 0 {
-                let first = LANES as u32 * cx.warp_in_block;
-                let all = !0u32 >> (LANES as u32 - (cx.threads - first).min(LANES as u32));
-                if m != all {
-                    let what = format!(
-                        "barrier {id} is reached by the lanes {m:#010x} of warp {} at once; those of the whole warp are {all:#010x}, of which {:#010x} have not ended",
-                        cx.warp_in_block, cx.live
-                    );
-                    return cx.fail(lane as u32, what);
-                }
+            let first = LANES as u32 * cx.warp_in_block;
+            let all = !0u32 >> (LANES as u32 - (cx.threads - first).min(LANES as u32));
+            if let Some(what) = not_aligned(cx, i, (m, all), || format!("barrier {id}")) {
+                return cx.fail(lane as u32, what);
             }
             let votes = if i.n & 4 != 0 { (cx.pred(i.c) ^ if i.n & 8 != 0 { !0 } else { 0 }) & m } else { 0 };
             let reduce = (i.n & 4 != 0).then_some((i.d, i.imm as u32));

@@ -235,6 +235,12 @@ pub(crate) fn in_words(cx: &Cx, wrong: Wrong, offset: u64, size: u64, who: Acces
         Wrong::AfterRead(p) if p.warp == who.warp => {
             (format!("data race: {here}, with no `bar.warp.sync` after the read by {}", lane(p)), p.pc)
         }
+        Wrong::NotBegun => (
+            format!(
+                "{here} of another block of the cluster, with no barrier after that one's begin: `barrier.cluster.arrive` and `wait` by all come first"
+            ),
+            None,
+        ),
         Wrong::Unwritten => (format!("{here}: some of the bytes were never written"), None),
         Wrong::AfterWrite(p) => {
             (format!("data race: {here}, with no barrier after the write by {}", other(p)), p.pc)
