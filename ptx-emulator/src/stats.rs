@@ -18,6 +18,8 @@ pub struct LaunchStats {
     pub global_store_bytes: u64,
     /// Bytes read from shared memory.
     pub shared_load_bytes: u64,
+    /// Bytes read from constants, each lane's; none of them is global memory's.
+    pub constant_load_bytes: u64,
     /// Bytes written to shared memory.
     pub shared_store_bytes: u64,
     /// Operations of `mma`, a multiplication and an addition counted as two.
@@ -88,6 +90,10 @@ pub struct LineCounters {
     pub shared_wavefronts: u64,
     /// Wavefronts beyond one for each part of a warp that had an active lane: 0 if no two words of a part share a bank.
     pub shared_conflicts: u64,
+///
+/// # Constants
+/// A space of their own, with a cache of its own on a device: what lanes read of `.const` variables, by `ld.const` or by generic
+/// addresses, is counted in bytes, and is no request, sector or byte of global memory.
     /// Bytes read from global memory.
     pub global_load_bytes: u64,
     /// Bytes written to global memory.
@@ -116,6 +122,8 @@ pub(crate) struct Work {
     /// A thread.
     pub ex2: u64,
     /// A thread.
+    /// Bytes read from constants.
+    pub constant_load_bytes: u64,
     pub special: u64,
 }
 

@@ -10,6 +10,14 @@ fn run(body: &str, counters: bool) -> LaunchStats {
     let text = module(&format!(
         ".shared .align 128 .b8 tile[4096]; ld.param.u64 %rd1, [out]; mov.u32 %r1, %laneid; mov.u32 %r2, tile;\n{body}\nret;"
     ));
+    run_text(&text, counters)
+}
+
+fn run_text(text: &str, counters: bool) -> LaunchStats {
+    run_shaped(text, 2, 64, counters)
+}
+
+fn run_shaped(text: &str, grid: u32, block: u32, counters: bool) -> LaunchStats {
     let emulator = emulator();
     let out = emulator.alloc(4096).unwrap();
     let shape = LaunchConfig { grid: [2, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
@@ -80,6 +88,41 @@ fn generic_addresses_are_counted_where_they_point() {
     );
     let c = of(".local .align 4 .b8 d[16]; st.local.u32 [d], %r1;", "st");
     assert_eq!((c.local_store_bytes, c.shared_wavefronts, c.global_requests), (512, 0, 0));
+}
+
+/// As `run`, with 32 words of constants, `table`.
+fn run_with_table(body: &str, counters: bool) -> LaunchStats {
+    let text = module(&format!(
+        "ld.param.u64 %rd1, [out]; mov.u32 %r1, %laneid; mul.wide.u32 %rd2, %r1, 4; mov.u64 %rd3, table; add.u64 %rd3, %rd3, %rd2;
+        add.u64 %rd4, %rd1, %rd2; {body} ret;"
+    ));
+    run_text(&text.replace(".visible", ".const .align 128 .b8 table[128];\n.visible"), counters)
+}
+
+#[test]
+fn constants_are_a_space_of_their_own() {
+    let generic = "cvta.const.u64 %rd3, %rd3; ld.u32 %r4, [%rd3];";
+    for body in ["ld.const.u32 %r4, [%rd3];", "ld.const.u32 %r4, [table];", generic, &generic.repeat(2)] {
+        let stats = run_with_table(body, true);
+        // 32 lanes of 4 warps read 4 bytes.
+        let loads = body.matches("ld.").count() as u64;
+        assert_eq!(stats.total(|c| c.constant_load_bytes), 512 * loads, "{body}");
+        assert_eq!(stats.constant_load_bytes, 512 * loads, "{body}");
+        let global = |c: &LineCounters| c.global_load_bytes + c.global_requests + c.global_sectors;
+        assert_eq!((stats.global_load_bytes, stats.total(global)), (0, 0), "{body}");
+        assert_eq!(Demand::of_launch(&stats).unwrap().memory_bytes(), 0, "{body}");
+    }
+    // The first 8 lanes read constants, the others 96 bytes of global memory: sectors 1, 2 and 3.
+    let both = "setp.lt.u32 %p1, %r1, 8; selp.b64 %rd3, %rd3, %rd4, %p1; ld.u32 %r4, [%rd3];";
+    for counters in [true, false] {
+        let stats = run_with_table(both, counters);
+        assert_eq!((stats.constant_load_bytes, stats.global_load_bytes), (4 * 32, 4 * 96));
+        if let Some(c) = stats.counters.iter().find(|c| c.mnemonic == "ld.u32") {
+            assert_eq!((c.constant_load_bytes, c.global_load_bytes), (4 * 32, 4 * 96));
+            assert_eq!((c.global_requests, c.global_sectors), (4, 4 * 3));
+        }
+        assert_eq!(stats.counters.is_empty(), !counters);
+    }
 }
 
 #[test]

@@ -95,6 +95,19 @@ fn faults_name_line_block_thread_and_address() {
 
 #[test]
 fn constant_memory_cannot_be_written_through_a_generic_pointer() {
+    let constant = |body: &str| module(body).replace(".visible", ".const .align 4 .u32 c = 3;\n.visible");
+    let failure = |text: &str| {
+        let emulator = emulator();
+        launch(text, "k", 1, 1, 0, &emulator, &[&0u64.to_le_bytes()]).unwrap_err().to_string()
+    };
+    let beyond = failure(&constant("mov.u64 %rd1, c; ld.const.u32 %r1, [%rd1+4]; ret;"));
+    assert!(
+        beyond.contains("read of 4 bytes at const address") && beyond.contains("0 bytes past the end"),
+        "{beyond}"
+    );
+    let variable = constant("mov.u64 %rd1, g; ld.const.u32 %r1, [%rd1]; ret;");
+    let other = failure(&variable.replace(".const .align", ".global .align 4 .u32 g = 4;\n.const .align"));
+    assert!(other.contains("const address") && other.contains("which is global memory"), "{other}");
     let text = module("mov.u64 %rd1, c; cvta.const.u64 %rd1, %rd1; st.u32 [%rd1], 1; ret;")
         .replace(".visible", ".const .align 4 .u32 c = 3;\n.visible");
     let error = launch(&text, "k", 1, 1, 0, &emulator(), &[&0u64.to_le_bytes()]).unwrap_err();

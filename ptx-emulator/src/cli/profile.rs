@@ -161,6 +161,7 @@ fn arrivals(stats: &LaunchStats) -> u64 {
 /// Each counter of the launch with its name, and a remark.
 fn counted(stats: &LaunchStats) -> Vec<(&'static str, u64, String)> {
     let total = |counter: fn(&LineCounters) -> u64| stats.total(counter);
+        plain("constant bytes read", total(|c| c.constant_load_bytes)),
     let asked = total(|c| c.global_load_bytes + c.global_store_bytes);
     let sectors = total(|c| c.global_sectors);
     let plain = |name, value| (name, value, String::new());
@@ -339,6 +340,7 @@ fn instruction(c: &LineCounters) -> Value {
         "local_store_bytes": c.local_store_bytes,
         "matrix_operations": c.matrix_flops,
         "ex2": c.ex2_operations,
+        "constant_load_bytes": c.constant_load_bytes,
         "other_special_functions": c.special_operations,
     })
 }

@@ -101,6 +101,7 @@ fn print_stats(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()>
         "shared bytes         {} read, {} written",
         stats.shared_load_bytes, stats.shared_store_bytes
     )?;
+    writeln!(out, "constant bytes       {} read", stats.constant_load_bytes)?;
     writeln!(out, "matrix flops         {}", stats.matrix_flops)?;
     writeln!(out, "special functions    {} ex2, {} others", stats.ex2_operations, stats.special_operations)?;
     writeln!(out, "barriers             {}", stats.barriers)?;
@@ -114,7 +115,7 @@ fn print_stats(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()>
 fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>14} {:>12}  instruction",
+        "{:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>12} {:>14} {:>12}  instruction",
         "line",
         "warps",
         "shared B",
@@ -126,11 +127,12 @@ fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<
         "ex2",
         "matrix flops",
         "special"
+        "const B",
     )?;
     let mut row = |line: &str, name: &str, f: &dyn Fn(fn(&LineCounters) -> u64) -> u64| {
         writeln!(
             out,
-            "{line:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>14} {:>12}  {name}",
+            "{line:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>12} {:>14} {:>12}  {name}",
             f(|c| c.warps),
             f(|c| c.shared_load_bytes + c.shared_store_bytes),
             f(|c| c.shared_wavefronts),
@@ -141,6 +143,7 @@ fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<
             f(|c| c.ex2_operations),
             f(|c| c.matrix_flops),
             f(|c| c.special_operations),
+            f(|c| c.constant_load_bytes),
         )
     };
     for counters in &stats.counters {

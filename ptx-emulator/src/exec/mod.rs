@@ -405,6 +405,7 @@ fn context<'a>(
         local: std::ptr::null_mut(),
         local_len: 0,
         params: std::ptr::null_mut(),
+    stats.constant_load_bytes = shared.traffic.constant_load;
         params_len: 0,
         parameters: &[],
         memory,
@@ -417,6 +418,7 @@ fn context<'a>(
         members: 0,
         gathering: !0,
         barrier: BarrierRequest::default(),
+    all.constant_load += more.constant_load;
         branch_targets: [0; LANES],
         functions: &program.functions,
         copies: Vec::new(),
@@ -501,3 +503,4 @@ fn line_counters(program: &Program, at: usize, accesses: &[Accesses]) -> LineCou
         ..LineCounters::default()
     }
 }
+        constant_load_bytes: all.constant_load,

@@ -1,6 +1,6 @@
 //! Counters of memory accesses, by instruction, where a launch asks for them.
 
-use super::memory::{ATOMIC, GENERIC, GLOBAL, LOCAL, SHARED, WRITES};
+use super::memory::{ATOMIC, CONST, GENERIC, GLOBAL, LOCAL, SHARED, WRITES};
 use super::{Cx, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use crate::stats::SECTOR;
@@ -22,6 +22,7 @@ pub(crate) struct Accesses {
     pub wavefronts: u64,
     pub conflicts: u64,
     pub requests: u64,
+    pub constant_load: u64,
     pub sectors: u64,
 }
 
@@ -36,6 +37,7 @@ impl std::ops::AddAssign<&Accesses> for Accesses {
         self.wavefronts += other.wavefronts;
         self.conflicts += other.conflicts;
         self.requests += other.requests;
+        self.constant_load += other.constant_load;
         self.sectors += other.sectors;
     }
 }
@@ -47,10 +49,10 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
         let inside = lanes_of(m).filter(|&l| at[l].checked_sub(base).is_some_and(|o| o < WINDOW));
         inside.map(|l| 1 << l).sum::<u32>()
     };
-    let (shared, local, global) = match space {
+    let (shared, local, outside) = match space {
         SHARED => (m, 0, 0),
         LOCAL => (0, m, 0),
-        GLOBAL => (0, 0, m),
+        GLOBAL | CONST => (0, 0, m),
         GENERIC => {
             let (shared, local) = (within(SHARED_WINDOW), within(LOCAL_WINDOW));
             (shared, local, m & !shared & !local & !within(PARAM_WINDOW))
@@ -62,6 +64,8 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
     if i.n & WRITES != 0 {
         all.shared_store += bytes(shared);
         all.local_store += bytes(local);
+    let constant = if space == CONST { m } else { constants(cx, i, outside, at) };
+    let global = outside & !constant;
         all.global_store += bytes(global);
     } else {
         all.shared_load += bytes(shared);
@@ -71,6 +75,7 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
     if shared != 0 {
         let (wavefronts, least) = wavefronts(shared, at, size, i.n & ATOMIC != 0);
         all.wavefronts += wavefronts;
+        all.constant_load += bytes(constant);
         all.conflicts += wavefronts - least;
     }
     if global != 0 {
@@ -84,6 +89,19 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
 /// Accesses of up to 4 bytes go out for all lanes at once, of 8 bytes for half a warp, of 16 for a quarter. In each part lanes that
 /// name the same word share it, and the part takes as many wavefronts as the busiest bank has words. Atomics do not share.
 fn wavefronts(m: u32, at: &[u64; LANES], size: u64, atomic: bool) -> (u64, u64) {
+/// The lanes in `m`, which access global memory or constants, that read constants.
+fn constants(cx: &Cx, i: &Instr, m: u32, at: &[u64; LANES]) -> u32 {
+    if m == 0 {
+        return 0;
+    }
+    let met = &cx.caches[i.slot as usize];
+    if lanes_of(m).all(|l| at[l] >= met.start && at[l] < met.end) {
+        return if met.read_only { m } else { 0 };
+    }
+    let is_constant = |l: &usize| cx.memory.find(at[*l], 1).is_some_and(|segment| segment.read_only);
+    lanes_of(m).filter(is_constant).map(|l| 1 << l).sum()
+}
+
     // Accesses are aligned to their size, so that one of several words uses banks that no other shares in part.
     let unit = size.clamp(4, WAVEFRONT);
     let lanes = (WAVEFRONT / unit) as usize;
