@@ -186,10 +186,105 @@ fn operations_of_matrix_and_special_function_units() {
         false,
     );
     assert_eq!(stats.matrix_flops, 4 * 2 * 16 * 8 * 16);
-    // Guarded instructions count for the lanes that were there, as `thread_instructions` does.
-    assert_eq!(stats.ex2_operations, 128 + 2 * 128 + 128);
+    // Of the last one three lanes a warp are active.
+    assert_eq!(stats.ex2_operations, 128 + 2 * 128 + 4 * 3);
     assert_eq!(stats.special_operations, 128);
     assert!(stats.counters.is_empty());
+}
+
+#[test]
+fn lanes_that_a_guard_keeps_from_acting_are_not_active() {
+    // (instructions, lanes that come to the last one, active ones, warp instructions that act) of a warp.
+    for (body, threads, active, acting) in [
+        ("add.u32 %r4, %r4, 1;", 32, 32, 1),
+        ("setp.lt.u32 %p1, %r1, 3; @%p1 add.u32 %r4, %r4, 1;", 32, 3, 1),
+        ("setp.lt.u32 %p1, %r1, 3; @!%p1 add.u32 %r4, %r4, 1;", 32, 29, 1),
+        ("setp.gt.u32 %p1, %r1, 31; @%p1 ex2.approx.f32 %f1, %f1;", 32, 0, 0),
+        // 12 lanes take the branch, of them 3 are active.
+        (
+            "setp.lt.u32 %p1, %r1, 12; @!%p1 bra L; setp.lt.u32 %p1, %r1, 3; @%p1 sin.approx.f32 %f1, %f1; L:",
+            12,
+            3,
+            1,
+        ),
+        // Lanes 0 to 15 and 24 to 31 come apart; the even ones of the first wait for those of the others, and go on together.
+        (
+            "and.b32 %r4, %r1, 1; setp.eq.u32 %p1, %r4, 0; setp.lt.u32 %p2, %r1, 16; setp.lt.u32 %p3, %r1, 24;
+            @%p2 bra M; @%p3 bra L; M: @%p1 bar.warp.sync 0x55005555; L: not.b32 %r6, %r6;",
+            12,
+            12,
+            1,
+        ),
+    ] {
+        let stats = run(body, true);
+        let last = stats.counters.iter().rfind(|c| !["ret", "not.b32"].contains(&c.mnemonic.as_str())).unwrap();
+        assert_eq!((last.warps, last.threads, last.active), (4, 4 * threads, 4 * active), "{body}");
+        assert_eq!(
+            last.ex2_operations + last.special_operations,
+            match last.mnemonic.as_str() {
+                "ex2.approx.f32" | "sin.approx.f32" => 4 * active,
+                _ => 0,
+            }
+        );
+        let mnemonic = stats.mnemonics.iter().find(|m| m.name == last.mnemonic).unwrap();
+        assert_eq!((mnemonic.warps, mnemonic.acting), (4, 4 * acting), "{body}");
+        assert_eq!(stats.total(|c| c.active), stats.active_thread_instructions, "{body}");
+        // Without counters the same.
+        let plain = run(body, false);
+        assert_eq!(plain.mnemonics, stats.mnemonics, "{body}");
+        assert_eq!(plain.active_thread_instructions, stats.active_thread_instructions, "{body}");
+    }
+}
+
+#[test]
+fn a_guarded_wait_is_counted_once_with_the_lanes_that_waited() {
+    let c = of(
+        "mov.u32 %r5, %tid.x; setp.eq.u32 %p1, %r5, 0; setp.ge.u32 %p2, %r5, 32; setp.eq.u32 %p3, %r5, 63;
+        setp.lt.u32 %p5, %r5, 3; @%p1 mbarrier.init.shared.b64 [%r2], 1; @%p1 mbarrier.init.shared.b64 [%r2+8], 1; bar.sync 0;
+        @%p1 mbarrier.arrive.shared.b64 %rd5, [%r2+8]; @%p2 mbarrier.try_wait.parity.shared.b64 %p4, [%r2+8], 0;
+        @%p3 mbarrier.arrive.shared.b64 %rd5, [%r2]; @%p5 mbarrier.try_wait.parity.shared.b64 %p4, [%r2], 0;",
+        "mbarrier",
+    );
+    // Of each block 3 lanes of the first warp wait, those that do not have gone on; no lane of the second does.
+    assert_eq!((c.warps, c.threads, c.active), (4, 2 * (3 + 32), 2 * 3));
+}
+
+#[test]
+fn instructions_that_no_lane_acts_in_take_an_issue_slot_and_nothing_else() {
+    let stats = run("setp.gt.u32 %p1, %r1, 31; @%p1 ex2.approx.f32 %f1, %f1; rcp.approx.f32 %f1, %f1;", true);
+    let demand = Demand::of_launch(&stats).unwrap();
+    // ld, mov, mov, setp, ex2, rcp, ret of 4 warps.
+    assert_eq!((demand.instructions, demand.special), (4.0 * 7.0, 4));
+}
+
+#[test]
+fn arrivals_at_barriers_are_counted_in_threads() {
+    let stats = run(
+        "mov.u32 %r5, %tid.x; setp.eq.u32 %p1, %r5, 0; setp.lt.u32 %p2, %r1, 3;
+        @%p1 mbarrier.init.shared.b64 [%r2], 5; bar.sync 0; bar.warp.sync -1;
+        barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;
+        @%p2 mbarrier.arrive.shared.b64 %rd5, [%r2]; @%p1 mbarrier.arrive.expect_tx.shared.b64 %rd5, [%r2], 0;
+        @%p2 cp.async.mbarrier.arrive.noinc.shared.b64 [%r2]; mbarrier.test_wait.parity.shared.b64 %p3, [%r2], 0;",
+        true,
+    );
+    let arrivals: Vec<(&str, u64)> = stats
+        .counters
+        .iter()
+        .filter(|c| c.barrier_arrivals > 0)
+        .map(|c| (c.mnemonic.as_str(), c.barrier_arrivals))
+        .collect();
+    // Two blocks of two warps: all threads, three of each warp, one of each block.
+    assert_eq!(
+        arrivals,
+        [
+            ("bar.sync", 128),
+            ("barrier.cluster.arrive.aligned", 128),
+            ("mbarrier.arrive.shared.b64", 12),
+            ("mbarrier.arrive.expect_tx.shared.b64", 2),
+            ("cp.async.mbarrier.arrive.noinc.shared.b64", 12),
+        ]
+    );
+    assert_eq!((stats.barrier_arrivals, stats.total(|c| c.barrier_arrivals)), (282, 282));
 }
 
 #[test]

@@ -104,7 +104,11 @@ fn print_stats(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()>
     writeln!(out, "constant bytes       {} read", stats.constant_load_bytes)?;
     writeln!(out, "matrix flops         {}", stats.matrix_flops)?;
     writeln!(out, "special functions    {} ex2, {} others", stats.ex2_operations, stats.special_operations)?;
-    writeln!(out, "barriers             {}", stats.barriers)?;
+    writeln!(
+        out,
+        "barriers             {} completed, {} arrivals of threads",
+        stats.barriers, stats.barrier_arrivals
+    )?;
     writeln!(out, "seconds              {seconds:.3}")?;
     for m in &stats.mnemonics {
         writeln!(out, "  {:12} {}", m.warps, m.name)?;

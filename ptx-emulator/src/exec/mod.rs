@@ -41,14 +41,39 @@ pub(crate) struct Counts {
     /// Difference arrays: executions, and lanes active in them, begin and end here.
     warps: Vec<i64>,
     lanes: Vec<i64>,
+    /// What guards kept from acting, by place; of most instructions nothing.
+    kept: Vec<Kept>,
     /// Instructions that ran, and those of them that `executed` does not have yet.
     executed: u64,
     unflushed: u64,
 }
 
+/// What the guard of an instruction kept from acting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    /// Executions in which no lane acted.
+    warps: i64,
+    /// Lanes, of all executions.
+    lanes: i64,
+}
+
 impl Counts {
     fn new(length: usize) -> Counts {
-        Counts { warps: vec![0; length + 1], lanes: vec![0; length + 1], executed: 0, unflushed: 0 }
+        let (zeros, kept) = (vec![0; length + 1], vec![Kept::default(); length + 1]);
+        Counts { warps: zeros.clone(), lanes: zeros, kept, executed: 0, unflushed: 0 }
+    }
+
+    /// Of the lanes in `mask` only those in `m` act.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, pc: u32, mask: u32, m: u32) {
+        let kept = &mut self.kept[pc as usize];
+        kept.warps += i64::from(m == 0);
+        kept.lanes += i64::from((mask & !m).count_ones());
+    }
+
+    /// What `keep` was told of an instruction that some lane is going to try again, and that is counted then.
+    pub(crate) fn forget(&mut self, pc: u32, mask: u32, m: u32) {
+        self.kept[pc as usize].lanes -= i64::from((mask & !m).count_ones());
     }
 
     /// The instructions `from..=to` ran once with these lanes.
@@ -66,12 +91,17 @@ impl Counts {
     fn merge(&mut self, other: &Counts) {
         self.warps.iter_mut().zip(&other.warps).for_each(|(a, b)| *a += b);
         self.lanes.iter_mut().zip(&other.lanes).for_each(|(a, b)| *a += b);
+        for (all, more) in self.kept.iter_mut().zip(&other.kept) {
+            all.warps += more.warps;
+            all.lanes += more.lanes;
+        }
     }
 
     /// No instruction ran, but for `executed`.
     fn clear(&mut self) {
         self.warps.fill(0);
         self.lanes.fill(0);
+        self.kept.fill(Kept::default());
     }
 }
 
@@ -440,7 +470,7 @@ fn context<'a>(
 /// Executions by line and mnemonic from the difference arrays; counters where `accesses` is not empty.
 fn statistics(program: &Program, counts: Counts, accesses: &[Accesses]) -> LaunchStats {
     let mut stats = LaunchStats::default();
-    let mut by_mnemonic = vec![(0u64, 0u64); program.mnemonics.len()];
+    let mut by_mnemonic = vec![[0u64; 4]; program.mnemonics.len()];
     let work: Vec<Work> = program.mnemonics.iter().map(|m| Work::of(m)).collect();
     let (mut warps, mut lanes) = (0i64, 0i64);
     for at in 0..program.code.len() {
@@ -449,23 +479,29 @@ fn statistics(program: &Program, counts: Counts, accesses: &[Accesses]) -> Launc
         if program.counted[at + 1] == program.counted[at] || warps == 0 {
             continue;
         }
+        let kept = counts.kept[at];
+        let (acting, active) = ((warps - kept.warps) as u64, (lanes - kept.lanes) as u64);
         let (warps, lanes) = (warps as u64, lanes as u64);
         stats.warp_instructions += warps;
         stats.thread_instructions += lanes;
+        stats.active_thread_instructions += active;
         let mnemonic = program.mnemonic[at] as usize;
-        by_mnemonic[mnemonic].0 += warps;
-        by_mnemonic[mnemonic].1 += lanes;
+        for (all, more) in by_mnemonic[mnemonic].iter_mut().zip([warps, acting, lanes, active]) {
+            *all += more;
+        }
         stats.lines.push((program.lines[at], warps, lanes));
         let work = work[mnemonic];
-        stats.matrix_flops += work.matrix_flops * warps;
-        stats.ex2_operations += work.ex2 * lanes;
-        stats.special_operations += work.special * lanes;
+        stats.matrix_flops += work.matrix_flops * acting;
+        stats.ex2_operations += work.ex2 * active;
+        stats.special_operations += work.special * active;
+        stats.barrier_arrivals += work.arrivals * active;
         if !accesses.is_empty() {
             let mut counters = line_counters(program, at, accesses);
-            (counters.warps, counters.threads) = (warps, lanes);
-            counters.matrix_flops = work.matrix_flops * warps;
-            counters.ex2_operations = work.ex2 * lanes;
-            counters.special_operations = work.special * lanes;
+            (counters.warps, counters.threads, counters.active) = (warps, lanes, active);
+            counters.matrix_flops = work.matrix_flops * acting;
+            counters.ex2_operations = work.ex2 * active;
+            counters.special_operations = work.special * active;
+            counters.barrier_arrivals = work.arrivals * active;
             stats.counters.push(counters);
         }
     }
@@ -473,8 +509,14 @@ fn statistics(program: &Program, counts: Counts, accesses: &[Accesses]) -> Launc
         .mnemonics
         .iter()
         .zip(by_mnemonic)
-        .filter(|(_, (warps, _))| *warps > 0)
-        .map(|(name, (warps, threads))| MnemonicCount { name: name.clone(), warps, threads })
+        .filter(|(_, [warps, ..])| *warps > 0)
+        .map(|(name, [warps, acting, threads, active])| MnemonicCount {
+            name: name.clone(),
+            warps,
+            acting,
+            threads,
+            active,
+        })
         .collect();
     stats.mnemonics.sort_by(|a, b| b.warps.cmp(&a.warps).then(a.name.cmp(&b.name)));
     stats

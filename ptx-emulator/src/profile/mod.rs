@@ -110,7 +110,9 @@ impl Demand {
         if stats.counters.is_empty() {
             return None;
         }
-        let mut demand = Demand::of(stats.mnemonics.iter().map(|m| (m.name.as_str(), m.warps)));
+        // An instruction in which no lane is active takes an issue slot and nothing of its unit.
+        let mut demand = Demand::of(stats.mnemonics.iter().map(|m| (m.name.as_str(), m.acting)));
+        demand.instructions = stats.warp_instructions as f64;
         demand.shared_wavefronts = stats.total(|c| c.shared_wavefronts);
         demand.sector_bytes = SECTOR * stats.total(|c| c.global_sectors);
         Some(demand)
