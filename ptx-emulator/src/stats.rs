@@ -63,28 +63,37 @@ pub struct MnemonicCount {
     pub name: String,
     /// Warp instructions.
     pub warps: u64,
-    /// Thread instructions.
-    pub threads: u64,
     /// Those of them in which at least one lane was active: the others take an issue slot, and nothing of the unit.
     pub acting: u64,
-}
-
+    /// Thread instructions.
+    pub threads: u64,
     /// As `LineCounters::active`.
     pub active: u64,
+}
+
 /// What one instruction of the PTX did in a launch.
 ///
-/// # Shared memory
-/// 32 banks of 4 bytes. Accesses of up to 4 bytes go out for the whole warp, of 8 bytes for each half, of 16 for each quarter; a
 /// # Lanes
 /// A lane comes to an instruction when its path does. It is active there if the instruction has no guard (`@%p`, `@!%p`), or the guard
 /// lets it act; all counters but `warps` and `threads` are of active lanes. Nsight Compute calls the two thread instructions
 /// executed (`smsp__thread_inst_executed`) and not predicated off (`smsp__thread_inst_executed_pred_on`).
 ///
+/// # Shared memory
+/// 32 banks of 4 bytes. Accesses of up to 4 bytes go out for the whole warp, of 8 bytes for each half, of 16 for each quarter; a
 /// row of `ldmatrix` and `stmatrix` is such an access of 16 bytes, so that a tile is a quarter. Lanes that name the same word share
 /// it, except in atomics. `cp.async` writes shared memory as a store of its width does, and is counted where it is issued.
 ///
+/// Bulk copies and operands of `wgmma` in shared memory are no accesses of lanes. Nothing published says how their units go over the banks,
+/// so that they are counted with the fewest wavefronts that their bytes can take, 128 a wavefront, and without conflicts: a bulk copy in
+/// each block whose shared memory it writes or reads, where it is issued; a `wgmma` once for the warpgroup, A (64 rows of 32 bytes, unless it
+/// is in registers) and B (a column of 32 bytes for each of N), as if each byte that the descriptors lead to were read once.
+///
 /// # Global memory
 /// Sectors of 32 bytes; the caches are not modelled.
+///
+/// # Constants
+/// A space of their own, with a cache of its own on a device: what lanes read of `.const` variables, by `ld.const` or by generic
+/// addresses, is counted in bytes, and is no request, sector or byte of global memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LineCounters {
     /// Line of the PTX text, from 1.
@@ -95,20 +104,16 @@ pub struct LineCounters {
     pub warps: u64,
     /// Thread instructions: the lanes that came to it.
     pub threads: u64,
+    /// Thread instructions of active lanes.
+    pub active: u64,
     /// Bytes read from shared memory.
     pub shared_load_bytes: u64,
     /// Bytes written to shared memory.
     pub shared_store_bytes: u64,
-    /// Passes over the banks of shared memory.
+    /// Passes over the banks of shared memory; of `wgmma` and bulk copies the fewest that are possible.
     pub shared_wavefronts: u64,
     /// Wavefronts beyond one for each part of a warp that had an active lane: 0 if no two words of a part share a bank.
     pub shared_conflicts: u64,
-///
-/// # Constants
-/// A space of their own, with a cache of its own on a device: what lanes read of `.const` variables, by `ld.const` or by generic
-    /// Thread instructions of active lanes.
-    pub active: u64,
-/// addresses, is counted in bytes, and is no request, sector or byte of global memory.
     /// Bytes read from global memory.
     pub global_load_bytes: u64,
     /// Bytes written to global memory.
@@ -117,6 +122,8 @@ pub struct LineCounters {
     pub global_requests: u64,
     /// Different sectors of each request, summed.
     pub global_sectors: u64,
+    /// Bytes read from constants.
+    pub constant_load_bytes: u64,
     /// Bytes read from local memory.
     pub local_load_bytes: u64,
     /// Bytes written to local memory.
@@ -127,6 +134,11 @@ pub struct LineCounters {
     pub ex2_operations: u64,
     /// As `LaunchStats::special_operations`.
     pub special_operations: u64,
+    /// Arrivals at barriers, in threads: each active lane of `bar` and `barrier` (`sync`, `arrive`, `red`), of `barrier.cluster.arrive`,
+    /// of `mbarrier.arrive` and `arrive_drop` with all their modifiers, and of `cp.async.mbarrier.arrive`, where it is issued, is
+    /// one, whatever count an operand says. Waits (`barrier.cluster.wait`, `mbarrier.test_wait`, `try_wait`), `complete_tx` and
+    /// `bar.warp.sync` are none.
+    pub barrier_arrivals: u64,
 }
 
 /// What one execution of an instruction computes, by its mnemonic.
@@ -134,24 +146,17 @@ pub struct LineCounters {
 pub(crate) struct Work {
     /// A warp.
     pub matrix_flops: u64,
-    /// Arrivals at barriers, in threads: each active lane of `bar` and `barrier` (`sync`, `arrive`, `red`), of `barrier.cluster.arrive`,
-    /// of `mbarrier.arrive` and `arrive_drop` with all their modifiers, and of `cp.async.mbarrier.arrive`, where it is issued, is
-    /// one, whatever count an operand says. Waits (`barrier.cluster.wait`, `mbarrier.test_wait`, `try_wait`), `complete_tx` and
-    /// `bar.warp.sync` are none.
-    pub barrier_arrivals: u64,
     /// A thread.
     pub ex2: u64,
     /// A thread.
-    /// Bytes read from constants.
-    pub constant_load_bytes: u64,
     pub special: u64,
+    /// A thread.
+    pub arrivals: u64,
 }
 
 impl Work {
     pub(crate) fn of(mnemonic: &str) -> Work {
         let mut parts = mnemonic.split('.');
-    /// A thread.
-    pub arrivals: u64,
         let opcode = parts.next().unwrap_or("");
         let modifiers: Vec<&str> = parts.collect();
         let ty = modifiers.last().copied().unwrap_or("");
@@ -180,20 +185,15 @@ impl Work {
             "lg2" | "sin" | "cos" | "tanh" | "rcp" | "rsqrt" | "sqrt" => {
                 Work { special: values, ..Work::default() }
             }
+            "bar" | "barrier" | "mbarrier" | "cp" => {
+                Work { arrivals: arrivals(opcode, &modifiers), ..Work::default() }
+            }
             "div" if ty == "f32" => Work { special: 1, ..Work::default() },
             _ => Work::default(),
         }
     }
 }
-            "bar" | "barrier" | "mbarrier" | "cp" => {
-                Work { arrivals: arrivals(opcode, &modifiers), ..Work::default() }
-            }
 
-/// `m16n8k16` as numbers.
-fn shape(modifier: &str) -> Option<(u64, u64, u64)> {
-    let (m, rest) = modifier.strip_prefix('m')?.split_once('n')?;
-    let (n, k) = rest.split_once('k')?;
-    Some((m.parse().ok()?, n.parse().ok()?, k.parse().ok()?))
 /// Arrivals at a barrier by a thread that executes this: 1 or 0.
 fn arrivals(opcode: &str, modifiers: &[&str]) -> u64 {
     let arrives = match (opcode, modifiers) {
@@ -207,6 +207,11 @@ fn arrivals(opcode: &str, modifiers: &[&str]) -> u64 {
     arrives.into()
 }
 
+/// `m16n8k16` as numbers.
+fn shape(modifier: &str) -> Option<(u64, u64, u64)> {
+    let (m, rest) = modifier.strip_prefix('m')?.split_once('n')?;
+    let (n, k) = rest.split_once('k')?;
+    Some((m.parse().ok()?, n.parse().ok()?, k.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -233,7 +238,6 @@ mod tests {
         assert_eq!(work("div.s32"), (0, 0, 0));
         assert_eq!(work("fma.rn.f32"), (0, 0, 0));
     }
-}
 
     #[test]
     fn arrivals_are_no_waits() {
@@ -258,3 +262,4 @@ mod tests {
             assert_eq!(Work::of(mnemonic).arrivals, arrivals, "{mnemonic}");
         }
     }
+}

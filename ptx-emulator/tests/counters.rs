@@ -20,8 +20,8 @@ fn run_text(text: &str, counters: bool) -> LaunchStats {
 fn run_shaped(text: &str, grid: u32, block: u32, counters: bool) -> LaunchStats {
     let emulator = emulator();
     let out = emulator.alloc(4096).unwrap();
-    let shape = LaunchConfig { grid: [2, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
-    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+    let shape = LaunchConfig { grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared_bytes: 0 };
+    let module = Module::parse(text).unwrap_or_else(|e| panic!("{e}"));
     let options = LaunchOptions { counters, ..LaunchOptions::default() };
     emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).unwrap()
 }
@@ -324,6 +324,67 @@ fn bulk_copies_and_products_count_what_they_move() {
     let stats = run(&format!("setp.eq.u32 %p1, %r1, 0; {store} @%p1 cp.async.bulk.wait_group 0;"), true);
     let copy = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.async.bulk.global")).unwrap();
     assert_eq!((copy.global_store_bytes, copy.global_sectors, copy.shared_load_bytes), (4 * 32, 4, 4 * 32));
+    assert_eq!((copy.shared_wavefronts, copy.shared_conflicts), (4, 0));
+    // 128 bytes a wavefront: 272 bytes take three.
+    let c = of(&format!("{init} {}", load.replace("48", "272")), "cp");
+    assert_eq!((c.shared_store_bytes, c.shared_wavefronts, c.shared_conflicts), (4 * 272, 4 * 3, 0));
+}
+
+/// Block 0 of a cluster of four fills 144 bytes of blocks 1 and 3.
+#[test]
+fn a_multicast_writes_shared_memory_of_every_block_that_it_names() {
+    let body = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r2, tile; mov.u32 %r3, %cluster_ctarank;
+        setp.eq.u32 %p1, %r1, 0; setp.eq.u32 %p2, %r3, 0; and.pred %p2, %p1, %p2;
+        @%p1 mbarrier.init.shared::cta.b64 [%r2], 1; fence.mbarrier_init.release.cluster;
+        @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], 144;
+        barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned; mov.b16 %h1, 10;
+        @%p2 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r2+64], [%rd1], 144, [%r2], %h1;
+        and.b32 %r4, %r3, 1; setp.eq.u32 %p3, %r4, 1; @%p3 mbarrier.try_wait.parity.shared::cta.b64 %p4, [%r2], 0;
+        barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned; ret;";
+    let text = module(&format!(".shared .align 128 .b8 tile[4096]; {body}"));
+    let stats = run_shaped(&text.replace(") {", ") .reqnctapercluster 4, 1, 1 {"), 4, 32, true);
+    let c = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.")).unwrap();
+    assert_eq!((c.active, c.global_load_bytes, c.shared_store_bytes), (1, 144, 2 * 144));
+    assert_eq!((c.shared_wavefronts, c.shared_load_bytes), (2 * 2, 0));
+    assert_eq!(stats.shared_store_bytes, 2 * 144);
+}
+
+#[test]
+fn operands_of_wgmma_are_read_once_a_warpgroup() {
+    let product = |shape: &str, sums: &str, a: &str, flags: &str| {
+        let body = format!(
+            "mov.u32 %r1, tile; shr.u32 %r1, %r1, 4; cvt.u64.u32 %rd2, %r1; or.b64 %rd2, %rd2, 0x1000080000; setp.ne.u32 %p1, %r1, %r1;
+            wgmma.fence.sync.aligned; wgmma.mma_async.sync.aligned.{shape}.f32.f16.f16 {{{sums}}}, {a}, %rd2, %p1, 1, 1, {flags};
+            wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; ret;"
+        );
+        let stats = run_shaped(&module(&format!(".shared .align 1024 .b8 tile[4096]; {body}")), 3, 128, true);
+        assert_eq!(stats.total(|c| c.shared_load_bytes), stats.shared_load_bytes);
+        let c = stats.counters.into_iter().find(|c| c.mnemonic.starts_with("wgmma.mma")).unwrap();
+        assert_eq!((c.warps, c.shared_conflicts), (3 * 4, 0));
+        (c.shared_load_bytes, c.shared_wavefronts)
+    };
+    let eight = "%f1, %f2, %f3, %f4, %f5, %f6, %f7, %f8";
+    // Of each block A has 64 rows of 32 bytes, B 16 columns.
+    assert_eq!(product("m64n16k16", eight, "%rd2", "0, 0"), (3 * (2048 + 512), 3 * (16 + 4)));
+    // A in registers.
+    let registers = "{%r4, %r5, %r6, %r7}";
+    assert_eq!(product("m64n16k16", eight, registers, "0"), (3 * 512, 3 * 4));
+    assert_eq!(product("m64n8k16", "%f1, %f2, %f3, %f4", registers, "0"), (3 * 256, 3 * 2));
+}
+
+#[test]
+fn arithmetic_of_16_bit_floats_bounds_a_kernel() {
+    let of = |instruction: &str| Demand::of_launch(&run(&instruction.repeat(1000), true)).unwrap();
+    let demand = of("fma.rn.f16x2 %r3, %r3, %r3, %r3; ");
+    assert_eq!((demand.half, demand.bfloat, demand.flops), (4000, 0, 4.0 * 4000.0 * 32.0));
+    // 64 lanes a cycle, of 128 that are issued.
+    let gpu = Gpu::named("RTX 4090").unwrap();
+    let bound = Roofline::new(gpu, &demand).bound();
+    assert_eq!(bound.unit, Unit::Half);
+    assert!((bound.seconds * gpu.cycles() / (4000.0 * 32.0 / 64.0) - 1.0).abs() < 1e-9, "{bound:?}");
+    let demand = of("fma.rn.bf16x2 %r3, %r3, %r3, %r3; ");
+    assert_eq!((demand.half, demand.bfloat), (0, 4000));
+    assert_eq!(Roofline::new(Gpu::named("A100").unwrap(), &demand).bound().unit, Unit::Half);
 }
 
 /// What bounds a kernel that does nothing but one sort of arithmetic.

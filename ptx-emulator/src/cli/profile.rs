@@ -22,7 +22,7 @@ pub struct Profile {
     #[arg(long)]
     bytes: Option<u64>,
     /// Floating-point operations of the algorithm, in which throughput is measured; without it those of the kernel's matrix
-    /// products, or of its f32 arithmetic.
+    /// products, or of its arithmetic of floats.
     #[arg(long)]
     flops: Option<u64>,
     /// Warp instructions that an assembler makes of the PTX, for the issue slots; without it those of the PTX.
@@ -153,7 +153,6 @@ fn classes(stats: &LaunchStats) -> Table {
 /// Each counter of the launch with its name, and a remark.
 fn counted(stats: &LaunchStats) -> Vec<(&'static str, u64, String)> {
     let total = |counter: fn(&LineCounters) -> u64| stats.total(counter);
-        plain("constant bytes read", total(|c| c.constant_load_bytes)),
     let asked = total(|c| c.global_load_bytes + c.global_store_bytes);
     let sectors = total(|c| c.global_sectors);
     let plain = |name, value| (name, value, String::new());
@@ -162,6 +161,7 @@ fn counted(stats: &LaunchStats) -> Vec<(&'static str, u64, String)> {
         plain("global bytes written", total(|c| c.global_store_bytes)),
         plain("global requests", total(|c| c.global_requests)),
         ("global sectors", sectors, format!("{} of their bytes asked for", percent(asked, 32 * sectors))),
+        plain("constant bytes read", total(|c| c.constant_load_bytes)),
         plain("shared bytes read", total(|c| c.shared_load_bytes)),
         plain("shared bytes written", total(|c| c.shared_store_bytes)),
         plain("shared wavefronts", total(|c| c.shared_wavefronts)),
@@ -296,7 +296,6 @@ fn report(options: &Profile, stats: &LaunchStats, demand: &Demand, rooflines: &[
             "active_thread_instructions": m.active,
         })
     });
-        "active_thread_instructions": stats.active_thread_instructions,
     json!({
         "kernel": launch.entry,
         "file": launch.file.display().to_string(),
@@ -306,6 +305,7 @@ fn report(options: &Profile, stats: &LaunchStats, demand: &Demand, rooflines: &[
         "blocks": stats.blocks,
         "warp_instructions": stats.warp_instructions,
         "thread_instructions": stats.thread_instructions,
+        "active_thread_instructions": stats.active_thread_instructions,
         "counters": counted(stats).into_iter().map(|(name, value, _)| (key(name), json!(value)))
             .collect::<serde_json::Map<_, _>>(),
         "classes": classes.collect::<Vec<_>>(),
@@ -322,7 +322,6 @@ fn report(options: &Profile, stats: &LaunchStats, demand: &Demand, rooflines: &[
 /// A counter's name as a key.
 fn key(name: &str) -> String {
     name.replace(['(', ')'], "").replace(' ', "_")
-        "active_thread_instructions": c.active,
 }
 
 fn instruction(c: &LineCounters) -> Value {
@@ -332,6 +331,7 @@ fn instruction(c: &LineCounters) -> Value {
         "class": Class::of(&c.mnemonic).name(),
         "warp_instructions": c.warps,
         "thread_instructions": c.threads,
+        "active_thread_instructions": c.active,
         "global_load_bytes": c.global_load_bytes,
         "global_store_bytes": c.global_store_bytes,
         "global_requests": c.global_requests,
@@ -340,11 +340,11 @@ fn instruction(c: &LineCounters) -> Value {
         "shared_store_bytes": c.shared_store_bytes,
         "shared_wavefronts": c.shared_wavefronts,
         "shared_conflicts": c.shared_conflicts,
+        "constant_load_bytes": c.constant_load_bytes,
         "local_load_bytes": c.local_load_bytes,
         "local_store_bytes": c.local_store_bytes,
         "matrix_operations": c.matrix_flops,
         "ex2": c.ex2_operations,
-        "constant_load_bytes": c.constant_load_bytes,
         "other_special_functions": c.special_operations,
         "barrier_arrivals": c.barrier_arrivals,
     })
@@ -367,6 +367,8 @@ fn gpu(roofline: &Roofline) -> Value {
         "clock_hertz": gpu.clock,
         "issue_per_cycle": gpu.issue,
         "f32_per_cycle": gpu.float,
+        "f16_per_cycle": gpu.half,
+        "bf16_per_cycle": gpu.bfloat,
         "f64_per_cycle": gpu.double,
         "integers_per_cycle": gpu.integer,
         "special_per_cycle": gpu.special,

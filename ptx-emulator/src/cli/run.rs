@@ -127,11 +127,11 @@ fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<
         "conflicts",
         "global B",
         "sectors",
+        "const B",
         "local B",
         "ex2",
         "matrix flops",
         "special"
-        "const B",
     )?;
     let mut row = |line: &str, name: &str, f: &dyn Fn(fn(&LineCounters) -> u64) -> u64| {
         writeln!(
@@ -143,11 +143,11 @@ fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<
             f(|c| c.shared_conflicts),
             f(|c| c.global_load_bytes + c.global_store_bytes),
             f(|c| c.global_sectors),
+            f(|c| c.constant_load_bytes),
             f(|c| c.local_load_bytes + c.local_store_bytes),
             f(|c| c.ex2_operations),
             f(|c| c.matrix_flops),
             f(|c| c.special_operations),
-            f(|c| c.constant_load_bytes),
         )
     };
     for counters in &stats.counters {

@@ -405,6 +405,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let mut stats = statistics(program, counts, &shared.accesses);
     stats.global_load_bytes = shared.traffic.global_load;
     stats.global_store_bytes = shared.traffic.global_store;
+    stats.constant_load_bytes = shared.traffic.constant_load;
     stats.shared_load_bytes = shared.traffic.shared_load;
     stats.shared_store_bytes = shared.traffic.shared_store;
     stats.barriers = shared.barriers;
@@ -417,6 +418,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
 fn add_traffic(all: &mut Traffic, more: &Traffic) {
     all.global_load += more.global_load;
     all.global_store += more.global_store;
+    all.constant_load += more.constant_load;
     all.shared_load += more.shared_load;
     all.shared_store += more.shared_store;
 }
@@ -435,7 +437,6 @@ fn context<'a>(
         local: std::ptr::null_mut(),
         local_len: 0,
         params: std::ptr::null_mut(),
-    stats.constant_load_bytes = shared.traffic.constant_load;
         params_len: 0,
         parameters: &[],
         memory,
@@ -448,7 +449,6 @@ fn context<'a>(
         members: 0,
         gathering: !0,
         barrier: BarrierRequest::default(),
-    all.constant_load += more.constant_load;
         branch_targets: [0; LANES],
         functions: &program.functions,
         copies: Vec::new(),
@@ -540,9 +540,9 @@ fn line_counters(program: &Program, at: usize, accesses: &[Accesses]) -> LineCou
         global_store_bytes: all.global_store,
         global_requests: all.requests,
         global_sectors: all.sectors,
+        constant_load_bytes: all.constant_load,
         local_load_bytes: all.local_load,
         local_store_bytes: all.local_store,
         ..LineCounters::default()
     }
 }
-        constant_load_bytes: all.constant_load,

@@ -10,6 +10,11 @@ const BANKS: usize = 32;
 /// Bytes that a wavefront can move.
 const WAVEFRONT: u64 = 128;
 
+/// Wavefronts that so many bytes of shared memory take at least.
+pub(crate) fn least_wavefronts(bytes: u64) -> u64 {
+    bytes.div_ceil(WAVEFRONT)
+}
+
 /// What one instruction did to memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Accesses {
@@ -17,12 +22,12 @@ pub(crate) struct Accesses {
     pub shared_store: u64,
     pub global_load: u64,
     pub global_store: u64,
+    pub constant_load: u64,
     pub local_load: u64,
     pub local_store: u64,
     pub wavefronts: u64,
     pub conflicts: u64,
     pub requests: u64,
-    pub constant_load: u64,
     pub sectors: u64,
 }
 
@@ -32,12 +37,12 @@ impl std::ops::AddAssign<&Accesses> for Accesses {
         self.shared_store += other.shared_store;
         self.global_load += other.global_load;
         self.global_store += other.global_store;
+        self.constant_load += other.constant_load;
         self.local_load += other.local_load;
         self.local_store += other.local_store;
         self.wavefronts += other.wavefronts;
         self.conflicts += other.conflicts;
         self.requests += other.requests;
-        self.constant_load += other.constant_load;
         self.sectors += other.sectors;
     }
 }
@@ -59,23 +64,23 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
         }
         _ => (0, 0, 0),
     };
+    let constant = if space == CONST { m } else { constants(cx, i, outside, at) };
+    let global = outside & !constant;
     let Some(all) = cx.profile.get_mut(i.at as usize) else { return };
     let bytes = |lanes: u32| u64::from(lanes.count_ones()) * size;
     if i.n & WRITES != 0 {
         all.shared_store += bytes(shared);
         all.local_store += bytes(local);
-    let constant = if space == CONST { m } else { constants(cx, i, outside, at) };
-    let global = outside & !constant;
         all.global_store += bytes(global);
     } else {
         all.shared_load += bytes(shared);
         all.local_load += bytes(local);
+        all.constant_load += bytes(constant);
         all.global_load += bytes(global);
     }
     if shared != 0 {
         let (wavefronts, least) = wavefronts(shared, at, size, i.n & ATOMIC != 0);
         all.wavefronts += wavefronts;
-        all.constant_load += bytes(constant);
         all.conflicts += wavefronts - least;
     }
     if global != 0 {
@@ -84,11 +89,6 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
     }
 }
 
-/// Wavefronts of an access to shared memory, and how many it needs at least.
-///
-/// Accesses of up to 4 bytes go out for all lanes at once, of 8 bytes for half a warp, of 16 for a quarter. In each part lanes that
-/// name the same word share it, and the part takes as many wavefronts as the busiest bank has words. Atomics do not share.
-fn wavefronts(m: u32, at: &[u64; LANES], size: u64, atomic: bool) -> (u64, u64) {
 /// The lanes in `m`, which access global memory or constants, that read constants.
 fn constants(cx: &Cx, i: &Instr, m: u32, at: &[u64; LANES]) -> u32 {
     if m == 0 {
@@ -102,6 +102,11 @@ fn constants(cx: &Cx, i: &Instr, m: u32, at: &[u64; LANES]) -> u32 {
     lanes_of(m).filter(is_constant).map(|l| 1 << l).sum()
 }
 
+/// Wavefronts of an access to shared memory, and how many it needs at least.
+///
+/// Accesses of up to 4 bytes go out for all lanes at once, of 8 bytes for half a warp, of 16 for a quarter. In each part lanes that
+/// name the same word share it, and the part takes as many wavefronts as the busiest bank has words. Atomics do not share.
+fn wavefronts(m: u32, at: &[u64; LANES], size: u64, atomic: bool) -> (u64, u64) {
     // Accesses are aligned to their size, so that one of several words uses banks that no other shares in part.
     let unit = size.clamp(4, WAVEFRONT);
     let lanes = (WAVEFRONT / unit) as usize;
