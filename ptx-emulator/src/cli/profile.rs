@@ -301,6 +301,7 @@ fn report(options: &Profile, stats: &LaunchStats, demand: &Demand, rooflines: &[
         "file": launch.file.display().to_string(),
         "grid": launch.grid,
         "block": launch.block,
+        "cluster": launch.cluster,
         "dynamic_shared_bytes": launch.shared,
         "blocks": stats.blocks,
         "warp_instructions": stats.warp_instructions,
