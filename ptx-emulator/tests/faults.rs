@@ -12,7 +12,7 @@ fn message(body: &str, grid: u32, block: u32) -> String {
 #[test]
 fn faults_name_line_block_thread_and_address() {
     let out = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x;\n";
-    let cases: [(&str, &str, &[&str]); 14] = [
+    let cases: [(&str, &str, &[&str]); 15] = [
         (
             "mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2+32], %r1;",
             "mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2], %r1;",
@@ -65,6 +65,11 @@ fn faults_name_line_block_thread_and_address() {
             "setp.eq.u32 %p1, %r1, 17; @!%p1 bra OK; trap; OK:",
             "setp.eq.u32 %p1, %r1, 64; @!%p1 bra OK; trap; OK:",
             &["trap", "thread (17, 0, 0)"],
+        ),
+        (
+            "setp.eq.u32 %p1, %r1, 17; @!%p1 bra OK; brkpt; OK:",
+            "setp.eq.u32 %p1, %r1, 64; @!%p1 bra OK; brkpt; OK:",
+            &["brkpt: a breakpoint", "thread (17, 0, 0)"],
         ),
         ("bar.sync 16;", "bar.sync 15;", &["barrier 16"]),
         ("bar.sync 1, 33;", "bar.sync 1, 64;", &["count of 33"]),
