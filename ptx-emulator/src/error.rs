@@ -192,5 +192,12 @@ pub enum LaunchError {
     },
     /// The module's variables did not fit.
     #[error("loading the module: {0}")]
-    Memory(#[from] MemoryError),
+    Memory(MemoryError),
+}
+
+/// The sentence above has all that there is to say: no source, which would say it again.
+impl From<MemoryError> for LaunchError {
+    fn from(error: MemoryError) -> LaunchError {
+        LaunchError::Memory(error)
+    }
 }

@@ -279,6 +279,131 @@ fn seeds_show_what_depends_on_the_order_and_pass_what_does_not() {
     assert_eq!(run(&["--seeds", "1"]).status.code(), Some(2));
 }
 
+/// Each block writes its rank in its cluster.
+const RANKS: &str = ".version 8.0
+.target sm_90
+.address_size 64
+.visible .entry ranks(.param .u64 out) {
+    .reg .b64 %rd<4>; .reg .b32 %r<3>;
+    ld.param.u64 %rd1, [out]; mov.u32 %r1, %ctaid.x; mul.wide.u32 %rd2, %r1, 4; add.u64 %rd3, %rd1, %rd2;
+    mov.u32 %r2, %cluster_ctarank; st.global.u32 [%rd3], %r2;
+    ret;
+}
+";
+
+/// The exit code and what went to stderr.
+fn ended(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = command(folder, args);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn clusters_are_as_large_as_is_asked_or_as_the_kernel_says() {
+    let folder = folder();
+    std::fs::write(folder.path().join("ranks.ptx"), RANKS).unwrap();
+    let required = RANKS.replace(") {", ") .reqnctapercluster 2, 1, 1 {");
+    std::fs::write(folder.path().join("pairs.ptx"), required).unwrap();
+    let launch = |verb: &str, file: &str, more: &[&str]| {
+        let args = [
+            verb, file, "--entry", "ranks", "--grid", "4", "--block", "32", "--alloc", "r=u32:4", "--arg",
+            "t:r",
+        ];
+        ended(folder.path(), &[&args, more].concat())
+    };
+    for (file, more, ranks) in [
+        ("ranks.ptx", &[][..], [0, 0, 0, 0]),
+        ("ranks.ptx", &["--cluster", "2"], [0, 1, 0, 1]),
+        ("ranks.ptx", &["--cluster", "4,1,1"], [0, 1, 2, 3]),
+        ("pairs.ptx", &[], [0, 1, 0, 1]),
+        ("pairs.ptx", &["--cluster", "2,1"], [0, 1, 0, 1]),
+    ] {
+        let (code, text) = launch("run", file, &[more, &["-o", "r.safetensors"]].concat());
+        assert_eq!(code, Some(0), "{file} {more:?}: {text}");
+        let bytes = std::fs::read(folder.path().join("r.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let found: Vec<u8> = tensors.tensor("r").unwrap().data().iter().step_by(4).copied().collect();
+        assert_eq!(found, ranks, "{file} {more:?}");
+    }
+    for (file, cluster, part) in [
+        ("ranks.ptx", "3", "grid [4, 1, 1] is no multiple of the clusters of [3, 1, 1] blocks"),
+        ("ranks.ptx", "0", "clusters of [0, 1, 1] blocks; 1 to 16 are possible"),
+        ("ranks.ptx", "two", "`two` is not a number of blocks"),
+        ("pairs.ptx", "4", "clusters of [4, 1, 1] blocks, but `.reqnctapercluster` is [2, 1, 1]"),
+    ] {
+        for verb in ["run", "profile"] {
+            let (code, text) = launch(verb, file, &["--cluster", cluster]);
+            assert!(code == Some(2) && text.contains(part), "{file} {cluster}: {text}");
+        }
+    }
+    assert_eq!(launch("profile", "ranks.ptx", &["--cluster", "2", "--json", "p.json"]).0, Some(0));
+    let json = std::fs::read_to_string(folder.path().join("p.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["cluster"], serde_json::json!([2, 1, 1]));
+}
+
+#[test]
+fn checks_let_a_kernel_read_zeros_that_were_asked_for_and_no_others() {
+    let folder = folder();
+    let text = RANKS.replace("st.global.u32 [%rd3], %r2", "red.global.add.u32 [%rd3], 5");
+    std::fs::write(folder.path().join("add.ptx"), text).unwrap();
+    let launch = |more: &[&str]| {
+        let args = [
+            "run",
+            "add.ptx",
+            "--entry",
+            "ranks",
+            "--grid",
+            "1",
+            "--block",
+            "1",
+            "--arg",
+            "t:r",
+            "-o",
+            "r.safetensors",
+        ];
+        ended(folder.path(), &[&args, more].concat())
+    };
+    let (code, text) = launch(&["--alloc", "r=u32:1", "--check"]);
+    assert!(code == Some(1) && text.contains("never written"), "{text}");
+    for more in [&["--zero", "r=u32:1", "--check"][..], &["--zero", "r=u32:1"], &["--alloc", "r=u32:1"]] {
+        let (code, text) = launch(more);
+        assert_eq!(code, Some(0), "{more:?}: {text}");
+        let bytes = std::fs::read(folder.path().join("r.safetensors")).unwrap();
+        assert_eq!(SafeTensors::deserialize(&bytes).unwrap().tensor("r").unwrap().data(), [5, 0, 0, 0]);
+    }
+    let (code, text) = launch(&["--alloc", "r=u32:1", "--zero", "r=u32:2"]);
+    assert!(code == Some(2) && text.contains("--zero r=u32:2: there is a tensor `r` already"), "{text}");
+    let (code, text) = launch(&["--zero", "r=u32"]);
+    assert!(code == Some(2) && text.contains("--zero r=u32: it should be NAME=DTYPE:SHAPE"), "{text}");
+}
+
+#[test]
+fn limits_of_memory_and_of_instructions_end_a_run_with_their_codes() {
+    let folder = folder();
+    let global = PTX.replace(".visible", ".global .align 4 .b8 big[1000];\n.visible");
+    std::fs::write(folder.path().join("big.ptx"), global).unwrap();
+    let run = |file: &str, more: &[&str]| {
+        let args = with(&[("k.ptx", file)]);
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        ended(folder.path(), &args)
+    };
+    // Two tensors of 400 bytes, and a variable of 1000.
+    assert_eq!(run("k.ptx", &["--max-memory", "800"]).0, Some(0));
+    let (code, text) = run("k.ptx", &["--max-memory", "799"]);
+    assert!(code == Some(2) && text.contains("allocating 400 bytes: 400 of 799 bytes are in use"), "{text}");
+    assert_eq!(run("big.ptx", &["--max-memory", "1800"]).0, Some(0));
+    let (code, text) = run("big.ptx", &["--max-memory", "1799"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(text, "error: loading the module: allocating 1000 bytes: 800 of 1799 bytes are in use\n");
+    // Four warps of 17 instructions; of the last one 28 lanes leave by a `ret` of their own.
+    assert_eq!(run("k.ptx", &["--max-instructions", "69"]).0, Some(0));
+    let (code, text) = run("k.ptx", &["--max-instructions", "68"]);
+    assert!(code == Some(1) && text.contains("kernel `scale` ran more than 68 warp instructions"), "{text}");
+    for option in ["--max-memory", "--max-instructions"] {
+        assert_eq!(run("k.ptx", &[option, "many"]).0, Some(2));
+    }
+}
+
 /// Starts the command on a kernel that never ends, and interrupts it as Ctrl-C does once it runs.
 #[cfg(unix)]
 #[test]

@@ -10,10 +10,18 @@ fn run(body: &str, counters: bool) -> LaunchStats {
     let text = module(&format!(
         ".shared .align 128 .b8 tile[4096]; ld.param.u64 %rd1, [out]; mov.u32 %r1, %laneid; mov.u32 %r2, tile;\n{body}\nret;"
     ));
+    run_text(&text, counters)
+}
+
+fn run_text(text: &str, counters: bool) -> LaunchStats {
+    run_shaped(text, 2, 64, counters)
+}
+
+fn run_shaped(text: &str, grid: u32, block: u32, counters: bool) -> LaunchStats {
     let emulator = emulator();
     let out = emulator.alloc(4096).unwrap();
-    let shape = LaunchConfig { grid: [2, 1, 1], block: [64, 1, 1], dynamic_shared_bytes: 0 };
-    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+    let shape = LaunchConfig { grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared_bytes: 0 };
+    let module = Module::parse(text).unwrap_or_else(|e| panic!("{e}"));
     let options = LaunchOptions { counters, ..LaunchOptions::default() };
     emulator.launch_with(&module, "k", shape, &[&out.to_le_bytes()], &options).unwrap()
 }
@@ -82,6 +90,41 @@ fn generic_addresses_are_counted_where_they_point() {
     assert_eq!((c.local_store_bytes, c.shared_wavefronts, c.global_requests), (512, 0, 0));
 }
 
+/// As `run`, with 32 words of constants, `table`.
+fn run_with_table(body: &str, counters: bool) -> LaunchStats {
+    let text = module(&format!(
+        "ld.param.u64 %rd1, [out]; mov.u32 %r1, %laneid; mul.wide.u32 %rd2, %r1, 4; mov.u64 %rd3, table; add.u64 %rd3, %rd3, %rd2;
+        add.u64 %rd4, %rd1, %rd2; {body} ret;"
+    ));
+    run_text(&text.replace(".visible", ".const .align 128 .b8 table[128];\n.visible"), counters)
+}
+
+#[test]
+fn constants_are_a_space_of_their_own() {
+    let generic = "cvta.const.u64 %rd3, %rd3; ld.u32 %r4, [%rd3];";
+    for body in ["ld.const.u32 %r4, [%rd3];", "ld.const.u32 %r4, [table];", generic, &generic.repeat(2)] {
+        let stats = run_with_table(body, true);
+        // 32 lanes of 4 warps read 4 bytes.
+        let loads = body.matches("ld.").count() as u64;
+        assert_eq!(stats.total(|c| c.constant_load_bytes), 512 * loads, "{body}");
+        assert_eq!(stats.constant_load_bytes, 512 * loads, "{body}");
+        let global = |c: &LineCounters| c.global_load_bytes + c.global_requests + c.global_sectors;
+        assert_eq!((stats.global_load_bytes, stats.total(global)), (0, 0), "{body}");
+        assert_eq!(Demand::of_launch(&stats).unwrap().memory_bytes(), 0, "{body}");
+    }
+    // The first 8 lanes read constants, the others 96 bytes of global memory: sectors 1, 2 and 3.
+    let both = "setp.lt.u32 %p1, %r1, 8; selp.b64 %rd3, %rd3, %rd4, %p1; ld.u32 %r4, [%rd3];";
+    for counters in [true, false] {
+        let stats = run_with_table(both, counters);
+        assert_eq!((stats.constant_load_bytes, stats.global_load_bytes), (4 * 32, 4 * 96));
+        if let Some(c) = stats.counters.iter().find(|c| c.mnemonic == "ld.u32") {
+            assert_eq!((c.constant_load_bytes, c.global_load_bytes), (4 * 32, 4 * 96));
+            assert_eq!((c.global_requests, c.global_sectors), (4, 4 * 3));
+        }
+        assert_eq!(stats.counters.is_empty(), !counters);
+    }
+}
+
 #[test]
 fn matrix_loads_take_a_wavefront_a_tile() {
     let load = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r4, %r5, %r6, %r7}, [%r3];";
@@ -143,10 +186,105 @@ fn operations_of_matrix_and_special_function_units() {
         false,
     );
     assert_eq!(stats.matrix_flops, 4 * 2 * 16 * 8 * 16);
-    // Guarded instructions count for the lanes that were there, as `thread_instructions` does.
-    assert_eq!(stats.ex2_operations, 128 + 2 * 128 + 128);
+    // Of the last one three lanes a warp are active.
+    assert_eq!(stats.ex2_operations, 128 + 2 * 128 + 4 * 3);
     assert_eq!(stats.special_operations, 128);
     assert!(stats.counters.is_empty());
+}
+
+#[test]
+fn lanes_that_a_guard_keeps_from_acting_are_not_active() {
+    // (instructions, lanes that come to the last one, active ones, warp instructions that act) of a warp.
+    for (body, threads, active, acting) in [
+        ("add.u32 %r4, %r4, 1;", 32, 32, 1),
+        ("setp.lt.u32 %p1, %r1, 3; @%p1 add.u32 %r4, %r4, 1;", 32, 3, 1),
+        ("setp.lt.u32 %p1, %r1, 3; @!%p1 add.u32 %r4, %r4, 1;", 32, 29, 1),
+        ("setp.gt.u32 %p1, %r1, 31; @%p1 ex2.approx.f32 %f1, %f1;", 32, 0, 0),
+        // 12 lanes take the branch, of them 3 are active.
+        (
+            "setp.lt.u32 %p1, %r1, 12; @!%p1 bra L; setp.lt.u32 %p1, %r1, 3; @%p1 sin.approx.f32 %f1, %f1; L:",
+            12,
+            3,
+            1,
+        ),
+        // Lanes 0 to 15 and 24 to 31 come apart; the even ones of the first wait for those of the others, and go on together.
+        (
+            "and.b32 %r4, %r1, 1; setp.eq.u32 %p1, %r4, 0; setp.lt.u32 %p2, %r1, 16; setp.lt.u32 %p3, %r1, 24;
+            @%p2 bra M; @%p3 bra L; M: @%p1 bar.warp.sync 0x55005555; L: not.b32 %r6, %r6;",
+            12,
+            12,
+            1,
+        ),
+    ] {
+        let stats = run(body, true);
+        let last = stats.counters.iter().rfind(|c| !["ret", "not.b32"].contains(&c.mnemonic.as_str())).unwrap();
+        assert_eq!((last.warps, last.threads, last.active), (4, 4 * threads, 4 * active), "{body}");
+        assert_eq!(
+            last.ex2_operations + last.special_operations,
+            match last.mnemonic.as_str() {
+                "ex2.approx.f32" | "sin.approx.f32" => 4 * active,
+                _ => 0,
+            }
+        );
+        let mnemonic = stats.mnemonics.iter().find(|m| m.name == last.mnemonic).unwrap();
+        assert_eq!((mnemonic.warps, mnemonic.acting), (4, 4 * acting), "{body}");
+        assert_eq!(stats.total(|c| c.active), stats.active_thread_instructions, "{body}");
+        // Without counters the same.
+        let plain = run(body, false);
+        assert_eq!(plain.mnemonics, stats.mnemonics, "{body}");
+        assert_eq!(plain.active_thread_instructions, stats.active_thread_instructions, "{body}");
+    }
+}
+
+#[test]
+fn a_guarded_wait_is_counted_once_with_the_lanes_that_waited() {
+    let c = of(
+        "mov.u32 %r5, %tid.x; setp.eq.u32 %p1, %r5, 0; setp.ge.u32 %p2, %r5, 32; setp.eq.u32 %p3, %r5, 63;
+        setp.lt.u32 %p5, %r5, 3; @%p1 mbarrier.init.shared.b64 [%r2], 1; @%p1 mbarrier.init.shared.b64 [%r2+8], 1; bar.sync 0;
+        @%p1 mbarrier.arrive.shared.b64 %rd5, [%r2+8]; @%p2 mbarrier.try_wait.parity.shared.b64 %p4, [%r2+8], 0;
+        @%p3 mbarrier.arrive.shared.b64 %rd5, [%r2]; @%p5 mbarrier.try_wait.parity.shared.b64 %p4, [%r2], 0;",
+        "mbarrier",
+    );
+    // Of each block 3 lanes of the first warp wait, those that do not have gone on; no lane of the second does.
+    assert_eq!((c.warps, c.threads, c.active), (4, 2 * (3 + 32), 2 * 3));
+}
+
+#[test]
+fn instructions_that_no_lane_acts_in_take_an_issue_slot_and_nothing_else() {
+    let stats = run("setp.gt.u32 %p1, %r1, 31; @%p1 ex2.approx.f32 %f1, %f1; rcp.approx.f32 %f1, %f1;", true);
+    let demand = Demand::of_launch(&stats).unwrap();
+    // ld, mov, mov, setp, ex2, rcp, ret of 4 warps.
+    assert_eq!((demand.instructions, demand.special), (4.0 * 7.0, 4));
+}
+
+#[test]
+fn arrivals_at_barriers_are_counted_in_threads() {
+    let stats = run(
+        "mov.u32 %r5, %tid.x; setp.eq.u32 %p1, %r5, 0; setp.lt.u32 %p2, %r1, 3;
+        @%p1 mbarrier.init.shared.b64 [%r2], 5; bar.sync 0; bar.warp.sync -1;
+        barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;
+        @%p2 mbarrier.arrive.shared.b64 %rd5, [%r2]; @%p1 mbarrier.arrive.expect_tx.shared.b64 %rd5, [%r2], 0;
+        @%p2 cp.async.mbarrier.arrive.noinc.shared.b64 [%r2]; mbarrier.test_wait.parity.shared.b64 %p3, [%r2], 0;",
+        true,
+    );
+    let arrivals: Vec<(&str, u64)> = stats
+        .counters
+        .iter()
+        .filter(|c| c.barrier_arrivals > 0)
+        .map(|c| (c.mnemonic.as_str(), c.barrier_arrivals))
+        .collect();
+    // Two blocks of two warps: all threads, three of each warp, one of each block.
+    assert_eq!(
+        arrivals,
+        [
+            ("bar.sync", 128),
+            ("barrier.cluster.arrive.aligned", 128),
+            ("mbarrier.arrive.shared.b64", 12),
+            ("mbarrier.arrive.expect_tx.shared.b64", 2),
+            ("cp.async.mbarrier.arrive.noinc.shared.b64", 12),
+        ]
+    );
+    assert_eq!((stats.barrier_arrivals, stats.total(|c| c.barrier_arrivals)), (282, 282));
 }
 
 #[test]
@@ -186,6 +324,67 @@ fn bulk_copies_and_products_count_what_they_move() {
     let stats = run(&format!("setp.eq.u32 %p1, %r1, 0; {store} @%p1 cp.async.bulk.wait_group 0;"), true);
     let copy = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.async.bulk.global")).unwrap();
     assert_eq!((copy.global_store_bytes, copy.global_sectors, copy.shared_load_bytes), (4 * 32, 4, 4 * 32));
+    assert_eq!((copy.shared_wavefronts, copy.shared_conflicts), (4, 0));
+    // 128 bytes a wavefront: 272 bytes take three.
+    let c = of(&format!("{init} {}", load.replace("48", "272")), "cp");
+    assert_eq!((c.shared_store_bytes, c.shared_wavefronts, c.shared_conflicts), (4 * 272, 4 * 3, 0));
+}
+
+/// Block 0 of a cluster of four fills 144 bytes of blocks 1 and 3.
+#[test]
+fn a_multicast_writes_shared_memory_of_every_block_that_it_names() {
+    let body = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r2, tile; mov.u32 %r3, %cluster_ctarank;
+        setp.eq.u32 %p1, %r1, 0; setp.eq.u32 %p2, %r3, 0; and.pred %p2, %p1, %p2;
+        @%p1 mbarrier.init.shared::cta.b64 [%r2], 1; fence.mbarrier_init.release.cluster;
+        @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], 144;
+        barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned; mov.b16 %h1, 10;
+        @%p2 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r2+64], [%rd1], 144, [%r2], %h1;
+        and.b32 %r4, %r3, 1; setp.eq.u32 %p3, %r4, 1; @%p3 mbarrier.try_wait.parity.shared::cta.b64 %p4, [%r2], 0;
+        barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned; ret;";
+    let text = module(&format!(".shared .align 128 .b8 tile[4096]; {body}"));
+    let stats = run_shaped(&text.replace(") {", ") .reqnctapercluster 4, 1, 1 {"), 4, 32, true);
+    let c = stats.counters.iter().find(|c| c.mnemonic.starts_with("cp.")).unwrap();
+    assert_eq!((c.active, c.global_load_bytes, c.shared_store_bytes), (1, 144, 2 * 144));
+    assert_eq!((c.shared_wavefronts, c.shared_load_bytes), (2 * 2, 0));
+    assert_eq!(stats.shared_store_bytes, 2 * 144);
+}
+
+#[test]
+fn operands_of_wgmma_are_read_once_a_warpgroup() {
+    let product = |shape: &str, sums: &str, a: &str, flags: &str| {
+        let body = format!(
+            "mov.u32 %r1, tile; shr.u32 %r1, %r1, 4; cvt.u64.u32 %rd2, %r1; or.b64 %rd2, %rd2, 0x1000080000; setp.ne.u32 %p1, %r1, %r1;
+            wgmma.fence.sync.aligned; wgmma.mma_async.sync.aligned.{shape}.f32.f16.f16 {{{sums}}}, {a}, %rd2, %p1, 1, 1, {flags};
+            wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; ret;"
+        );
+        let stats = run_shaped(&module(&format!(".shared .align 1024 .b8 tile[4096]; {body}")), 3, 128, true);
+        assert_eq!(stats.total(|c| c.shared_load_bytes), stats.shared_load_bytes);
+        let c = stats.counters.into_iter().find(|c| c.mnemonic.starts_with("wgmma.mma")).unwrap();
+        assert_eq!((c.warps, c.shared_conflicts), (3 * 4, 0));
+        (c.shared_load_bytes, c.shared_wavefronts)
+    };
+    let eight = "%f1, %f2, %f3, %f4, %f5, %f6, %f7, %f8";
+    // Of each block A has 64 rows of 32 bytes, B 16 columns.
+    assert_eq!(product("m64n16k16", eight, "%rd2", "0, 0"), (3 * (2048 + 512), 3 * (16 + 4)));
+    // A in registers.
+    let registers = "{%r4, %r5, %r6, %r7}";
+    assert_eq!(product("m64n16k16", eight, registers, "0"), (3 * 512, 3 * 4));
+    assert_eq!(product("m64n8k16", "%f1, %f2, %f3, %f4", registers, "0"), (3 * 256, 3 * 2));
+}
+
+#[test]
+fn arithmetic_of_16_bit_floats_bounds_a_kernel() {
+    let of = |instruction: &str| Demand::of_launch(&run(&instruction.repeat(1000), true)).unwrap();
+    let demand = of("fma.rn.f16x2 %r3, %r3, %r3, %r3; ");
+    assert_eq!((demand.half, demand.bfloat, demand.flops), (4000, 0, 4.0 * 4000.0 * 32.0));
+    // 64 lanes a cycle, of 128 that are issued.
+    let gpu = Gpu::named("RTX 4090").unwrap();
+    let bound = Roofline::new(gpu, &demand).bound();
+    assert_eq!(bound.unit, Unit::Half);
+    assert!((bound.seconds * gpu.cycles() / (4000.0 * 32.0 / 64.0) - 1.0).abs() < 1e-9, "{bound:?}");
+    let demand = of("fma.rn.bf16x2 %r3, %r3, %r3, %r3; ");
+    assert_eq!((demand.half, demand.bfloat), (0, 4000));
+    assert_eq!(Roofline::new(Gpu::named("A100").unwrap(), &demand).bound().unit, Unit::Half);
 }
 
 /// What bounds a kernel that does nothing but one sort of arithmetic.

@@ -12,7 +12,7 @@ fn message(body: &str, grid: u32, block: u32) -> String {
 #[test]
 fn faults_name_line_block_thread_and_address() {
     let out = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x;\n";
-    let cases: [(&str, &str, &[&str]); 14] = [
+    let cases: [(&str, &str, &[&str]); 15] = [
         (
             "mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2+32], %r1;",
             "mad.wide.u32 %rd2, %r1, 4, %rd1;\nst.global.u32 [%rd2], %r1;",
@@ -66,6 +66,11 @@ fn faults_name_line_block_thread_and_address() {
             "setp.eq.u32 %p1, %r1, 64; @!%p1 bra OK; trap; OK:",
             &["trap", "thread (17, 0, 0)"],
         ),
+        (
+            "setp.eq.u32 %p1, %r1, 17; @!%p1 bra OK; brkpt; OK:",
+            "setp.eq.u32 %p1, %r1, 64; @!%p1 bra OK; brkpt; OK:",
+            &["brkpt: a breakpoint", "thread (17, 0, 0)"],
+        ),
         ("bar.sync 16;", "bar.sync 15;", &["barrier 16"]),
         ("bar.sync 1, 33;", "bar.sync 1, 64;", &["count of 33"]),
         (
@@ -95,6 +100,19 @@ fn faults_name_line_block_thread_and_address() {
 
 #[test]
 fn constant_memory_cannot_be_written_through_a_generic_pointer() {
+    let constant = |body: &str| module(body).replace(".visible", ".const .align 4 .u32 c = 3;\n.visible");
+    let failure = |text: &str| {
+        let emulator = emulator();
+        launch(text, "k", 1, 1, 0, &emulator, &[&0u64.to_le_bytes()]).unwrap_err().to_string()
+    };
+    let beyond = failure(&constant("mov.u64 %rd1, c; ld.const.u32 %r1, [%rd1+4]; ret;"));
+    assert!(
+        beyond.contains("read of 4 bytes at const address") && beyond.contains("0 bytes past the end"),
+        "{beyond}"
+    );
+    let variable = constant("mov.u64 %rd1, g; ld.const.u32 %r1, [%rd1]; ret;");
+    let other = failure(&variable.replace(".const .align", ".global .align 4 .u32 g = 4;\n.const .align"));
+    assert!(other.contains("const address") && other.contains("which is global memory"), "{other}");
     let text = module("mov.u64 %rd1, c; cvta.const.u64 %rd1, %rd1; st.u32 [%rd1], 1; ret;")
         .replace(".visible", ".const .align 4 .u32 c = 3;\n.visible");
     let error = launch(&text, "k", 1, 1, 0, &emulator(), &[&0u64.to_le_bytes()]).unwrap_err();

@@ -9,6 +9,21 @@ const HEAD: &str = ".version 8.3\n.target sm_90a\n.address_size 64\n";
 
 /// As nvcc writes a packed structure that holds a pointer.
 #[test]
+fn registers_that_have_no_room_are_refused_where_they_are_declared() {
+    // 16 MiB are 65536 registers of 64 bits for 32 lanes.
+    let body = |count: u32| (0..count).map(|k| format!("mov.u64 %big{k}, 0;\n")).collect::<String>();
+    let text = |count| {
+        format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k() {{\n.reg .b32 %r<4>;\n.reg .b64 %big<70000>;\n{}ret; }}",
+            body(count)
+        )
+    };
+    let error = Module::parse(&text(65_600)).unwrap_err().to_string();
+    assert_eq!(error, "line 6: more than 16 MiB of registers a warp in `.reg .b64 %big<70000>;`");
+    assert!(Module::parse(&text(65_000)).is_ok());
+}
+
+#[test]
 fn an_address_may_be_initialised_byte_by_byte() {
     let bytes: Vec<_> =
         (0..8).map(|k| format!("0x{}(generic(numbers)+4)", "FF".to_string() + &"00".repeat(k))).collect();

@@ -23,20 +23,27 @@ pub struct Launch {
     /// Threads a block: X, X,Y or X,Y,Z.
     #[arg(long, value_parser = args::dimensions)]
     pub block: [u32; 3],
+    /// Blocks of a cluster: X, X,Y or X,Y,Z, which divide the grid. Without it those of the kernel's `.reqnctapercluster`, or 1; with both
+    /// they must be the same.
+    #[arg(long, value_parser = args::dimensions)]
+    pub cluster: Option<[u32; 3]>,
     /// Bytes of dynamic shared memory a block.
     #[arg(long, default_value_t = 0)]
     pub shared: u32,
-    /// A safetensors file; each tensor is copied to global memory.
+    /// A safetensors file; each tensor is copied to global memory, and counts as written.
     #[arg(long)]
     pub tensors: Option<PathBuf>,
     /// A kernel argument, in order: t:NAME (a tensor's address), i32:5, u32, i64, u64, i16, u16, i8, u8, f32, f64, f16, bf16, or
     /// hex:00ff… (the bytes of a struct).
     #[arg(long = "arg", allow_hyphen_values = true)]
     pub args: Vec<String>,
-    /// A zeroed tensor NAME=DTYPE:SHAPE, such as out=f32:2,128.
+    /// A tensor that nobody has written, NAME=DTYPE:SHAPE, such as out=f32:2,128. It holds zeros, which --check does not let a kernel read.
     #[arg(long = "alloc")]
     pub allocations: Vec<String>,
-    /// Looks for races, reads of memory that nobody wrote and barriers that not all threads reach.
+    /// A tensor of zeros that count as written, NAME=DTYPE:SHAPE: for what a kernel adds to.
+    #[arg(long = "zero")]
+    pub zeros: Vec<String>,
+    /// Looks for races, reads of memory that nobody wrote (that of --alloc too) and barriers that not all threads reach.
     #[arg(long)]
     pub check: bool,
     /// Runs blocks and warps in an order drawn from this seed, on one host thread, instead of one after another.
@@ -107,16 +114,26 @@ impl Launch {
             tensors.load(path, &emulator)?;
         }
         for allocation in &self.allocations {
-            tensors.allocate(allocation, &emulator)?;
+            tensors.allocate(("--alloc", allocation), false, &emulator)?;
+        }
+        for allocation in &self.zeros {
+            tensors.allocate(("--zero", allocation), true, &emulator)?;
         }
         let values =
             self.args.iter().map(|a| args::argument(a, &tensors)).collect::<anyhow::Result<Vec<_>>>()?;
         let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let schedule = seed.map_or(Schedule::InOrder, Schedule::Seeded);
         let cancel = Some(interrupt::flag());
-        let (checks, cooperative) = (self.check, self.cooperative);
-        let options =
-            LaunchOptions { counters, checks, cooperative, schedule, cancel, ..LaunchOptions::default() };
+        let (checks, cooperative, cluster) = (self.check, self.cooperative, self.cluster);
+        let options = LaunchOptions {
+            counters,
+            checks,
+            cooperative,
+            cluster,
+            schedule,
+            cancel,
+            ..LaunchOptions::default()
+        };
         let stats = self.launch(&emulator, module, &slices, options)?;
         Ok(Launched { emulator, tensors, stats })
     }

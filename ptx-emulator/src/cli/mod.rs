@@ -27,6 +27,9 @@ enum Command {
     /// Runs one kernel of a PTX file.
     Run(Box<run::Run>),
     /// Runs one kernel with counters: what each instruction does, and what bounds the kernel on GPUs.
+    ///
+    /// What is counted is one run, in the order of --seed or one warp after another. There is no --seeds: what a kernel does that does not
+    /// wait for other warps is the same in every order, and whether results depend on the order is what `run --seeds` says.
     Profile(Box<profile::Profile>),
     /// Lists the kernels of a PTX file with their parameters.
     List {

@@ -22,7 +22,7 @@ pub struct Profile {
     #[arg(long)]
     bytes: Option<u64>,
     /// Floating-point operations of the algorithm, in which throughput is measured; without it those of the kernel's matrix
-    /// products, or of its f32 arithmetic.
+    /// products, or of its arithmetic of floats.
     #[arg(long)]
     flops: Option<u64>,
     /// Warp instructions that an assembler makes of the PTX, for the issue slots; without it those of the PTX.
@@ -115,14 +115,15 @@ fn table(heading: &[&str], words: usize) -> Table {
     table
 }
 
-/// Warp and thread instructions by class, most frequent first.
-fn by_class(stats: &LaunchStats) -> Vec<(Class, u64, u64)> {
-    let mut all: Vec<(Class, u64, u64)> = Class::ALL.map(|class| (class, 0, 0)).to_vec();
+/// Warp instructions, thread instructions and those of active lanes, by class, most frequent first.
+fn by_class(stats: &LaunchStats) -> Vec<(Class, u64, [u64; 2])> {
+    let mut all: Vec<(Class, u64, [u64; 2])> = Class::ALL.map(|class| (class, 0, [0; 2])).to_vec();
     for mnemonic in &stats.mnemonics {
         let class = Class::of(&mnemonic.name);
         for entry in all.iter_mut().filter(|entry| entry.0 == class) {
             entry.1 += mnemonic.warps;
-            entry.2 += mnemonic.threads;
+            entry.2[0] += mnemonic.threads;
+            entry.2[1] += mnemonic.active;
         }
     }
     all.retain(|entry| entry.1 > 0);
@@ -130,8 +131,8 @@ fn by_class(stats: &LaunchStats) -> Vec<(Class, u64, u64)> {
     all
 }
 
-fn active(warps: u64, threads: u64) -> String {
-    if warps == 0 { "-".into() } else { format!("{:.1}", threads as f64 / warps as f64) }
+fn active(warps: u64, lanes: u64) -> String {
+    if warps == 0 { "-".into() } else { format!("{:.1}", lanes as f64 / warps as f64) }
 }
 
 fn percent(part: u64, all: u64) -> String {
@@ -140,22 +141,13 @@ fn percent(part: u64, all: u64) -> String {
 
 fn classes(stats: &LaunchStats) -> Table {
     let mut rows = table(&["class", "warp instructions", "share", "active lanes"], 1);
-    for (class, warps, threads) in by_class(stats) {
+    for (class, warps, [_, lanes]) in by_class(stats) {
         let share = percent(warps, stats.warp_instructions);
-        rows.add_row([class.name().into(), warps.to_string(), share, active(warps, threads)]);
+        rows.add_row([class.name().into(), warps.to_string(), share, active(warps, lanes)]);
     }
-    let lanes = active(stats.warp_instructions, stats.thread_instructions);
+    let lanes = active(stats.warp_instructions, stats.active_thread_instructions);
     rows.add_row(["all".into(), stats.warp_instructions.to_string(), "100.0 %".into(), lanes]);
     rows
-}
-
-/// Warps that arrived at barriers of the block.
-fn arrivals(stats: &LaunchStats) -> u64 {
-    let barriers = stats.mnemonics.iter().filter(|m| {
-        let mut parts = m.name.split('.');
-        matches!(parts.next(), Some("bar" | "barrier")) && parts.next() != Some("warp")
-    });
-    barriers.map(|m| m.warps).sum()
 }
 
 /// Each counter of the launch with its name, and a remark.
@@ -169,6 +161,7 @@ fn counted(stats: &LaunchStats) -> Vec<(&'static str, u64, String)> {
         plain("global bytes written", total(|c| c.global_store_bytes)),
         plain("global requests", total(|c| c.global_requests)),
         ("global sectors", sectors, format!("{} of their bytes asked for", percent(asked, 32 * sectors))),
+        plain("constant bytes read", total(|c| c.constant_load_bytes)),
         plain("shared bytes read", total(|c| c.shared_load_bytes)),
         plain("shared bytes written", total(|c| c.shared_store_bytes)),
         plain("shared wavefronts", total(|c| c.shared_wavefronts)),
@@ -178,8 +171,8 @@ fn counted(stats: &LaunchStats) -> Vec<(&'static str, u64, String)> {
         plain("matrix operations", stats.matrix_flops),
         plain("exponentials (ex2)", stats.ex2_operations),
         plain("other special functions", stats.special_operations),
-        plain("barrier arrivals of warps", arrivals(stats)),
-        plain("barriers completed", stats.barriers),
+        plain("barrier arrivals of threads", stats.barrier_arrivals),
+        plain("barriers of blocks completed", stats.barriers),
     ]
 }
 
@@ -213,7 +206,7 @@ fn lines(stats: &LaunchStats, top: usize) -> Table {
             c.mnemonic.clone(),
             c.warps.to_string(),
             percent(c.warps, stats.warp_instructions),
-            active(c.warps, c.threads),
+            active(c.warps, c.active),
             c.global_sectors.to_string(),
             c.shared_wavefronts.to_string(),
             c.shared_conflicts.to_string(),
@@ -286,22 +279,34 @@ fn sentences(launch: &Launch, stats: &LaunchStats, demand: &Demand, rooflines: &
 
 fn report(options: &Profile, stats: &LaunchStats, demand: &Demand, rooflines: &[Roofline]) -> Value {
     let launch = &options.launch;
-    let classes = by_class(stats).into_iter().map(|(class, warps, threads)| {
-        json!({ "class": class.name(), "warp_instructions": warps, "thread_instructions": threads })
+    let classes = by_class(stats).into_iter().map(|(class, warps, [threads, active])| {
+        json!({
+            "class": class.name(),
+            "warp_instructions": warps,
+            "thread_instructions": threads,
+            "active_thread_instructions": active,
+        })
     });
-    let mnemonics = stats
-        .mnemonics
-        .iter()
-        .map(|m| json!({ "name": m.name, "warp_instructions": m.warps, "thread_instructions": m.threads }));
+    let mnemonics = stats.mnemonics.iter().map(|m| {
+        json!({
+            "name": m.name,
+            "warp_instructions": m.warps,
+            "acting_warp_instructions": m.acting,
+            "thread_instructions": m.threads,
+            "active_thread_instructions": m.active,
+        })
+    });
     json!({
         "kernel": launch.entry,
         "file": launch.file.display().to_string(),
         "grid": launch.grid,
         "block": launch.block,
+        "cluster": launch.cluster,
         "dynamic_shared_bytes": launch.shared,
         "blocks": stats.blocks,
         "warp_instructions": stats.warp_instructions,
         "thread_instructions": stats.thread_instructions,
+        "active_thread_instructions": stats.active_thread_instructions,
         "counters": counted(stats).into_iter().map(|(name, value, _)| (key(name), json!(value)))
             .collect::<serde_json::Map<_, _>>(),
         "classes": classes.collect::<Vec<_>>(),
@@ -327,6 +332,7 @@ fn instruction(c: &LineCounters) -> Value {
         "class": Class::of(&c.mnemonic).name(),
         "warp_instructions": c.warps,
         "thread_instructions": c.threads,
+        "active_thread_instructions": c.active,
         "global_load_bytes": c.global_load_bytes,
         "global_store_bytes": c.global_store_bytes,
         "global_requests": c.global_requests,
@@ -335,11 +341,13 @@ fn instruction(c: &LineCounters) -> Value {
         "shared_store_bytes": c.shared_store_bytes,
         "shared_wavefronts": c.shared_wavefronts,
         "shared_conflicts": c.shared_conflicts,
+        "constant_load_bytes": c.constant_load_bytes,
         "local_load_bytes": c.local_load_bytes,
         "local_store_bytes": c.local_store_bytes,
         "matrix_operations": c.matrix_flops,
         "ex2": c.ex2_operations,
         "other_special_functions": c.special_operations,
+        "barrier_arrivals": c.barrier_arrivals,
     })
 }
 
@@ -360,6 +368,8 @@ fn gpu(roofline: &Roofline) -> Value {
         "clock_hertz": gpu.clock,
         "issue_per_cycle": gpu.issue,
         "f32_per_cycle": gpu.float,
+        "f16_per_cycle": gpu.half,
+        "bf16_per_cycle": gpu.bfloat,
         "f64_per_cycle": gpu.double,
         "integers_per_cycle": gpu.integer,
         "special_per_cycle": gpu.special,
@@ -379,16 +389,6 @@ fn gpu(roofline: &Roofline) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ptx_emulator::MnemonicCount;
-
-    #[test]
-    fn arrivals_are_those_at_barriers_of_the_block() {
-        let mnemonics = [("bar.sync", 8), ("barrier.cta.arrive", 4), ("bar.warp.sync", 2), ("bra", 1)];
-        let count =
-            |(name, warps): (&str, u64)| MnemonicCount { name: name.into(), warps, threads: 32 * warps };
-        let stats = LaunchStats { mnemonics: mnemonics.map(count).to_vec(), ..LaunchStats::default() };
-        assert_eq!(arrivals(&stats), 12);
-    }
 
     #[test]
     fn times_have_four_digits() {

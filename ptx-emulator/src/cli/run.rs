@@ -101,9 +101,14 @@ fn print_stats(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()>
         "shared bytes         {} read, {} written",
         stats.shared_load_bytes, stats.shared_store_bytes
     )?;
+    writeln!(out, "constant bytes       {} read", stats.constant_load_bytes)?;
     writeln!(out, "matrix flops         {}", stats.matrix_flops)?;
     writeln!(out, "special functions    {} ex2, {} others", stats.ex2_operations, stats.special_operations)?;
-    writeln!(out, "barriers             {}", stats.barriers)?;
+    writeln!(
+        out,
+        "barriers             {} completed, {} arrivals of threads",
+        stats.barriers, stats.barrier_arrivals
+    )?;
     writeln!(out, "seconds              {seconds:.3}")?;
     for m in &stats.mnemonics {
         writeln!(out, "  {:12} {}", m.warps, m.name)?;
@@ -114,7 +119,7 @@ fn print_stats(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()>
 fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>14} {:>12}  instruction",
+        "{:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>12} {:>14} {:>12}  instruction",
         "line",
         "warps",
         "shared B",
@@ -122,6 +127,7 @@ fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<
         "conflicts",
         "global B",
         "sectors",
+        "const B",
         "local B",
         "ex2",
         "matrix flops",
@@ -130,13 +136,14 @@ fn print_counters(out: &mut impl Write, stats: &LaunchStats) -> std::io::Result<
     let mut row = |line: &str, name: &str, f: &dyn Fn(fn(&LineCounters) -> u64) -> u64| {
         writeln!(
             out,
-            "{line:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>14} {:>12}  {name}",
+            "{line:>6} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14} {:>12} {:>12} {:>12} {:>14} {:>12}  {name}",
             f(|c| c.warps),
             f(|c| c.shared_load_bytes + c.shared_store_bytes),
             f(|c| c.shared_wavefronts),
             f(|c| c.shared_conflicts),
             f(|c| c.global_load_bytes + c.global_store_bytes),
             f(|c| c.global_sectors),
+            f(|c| c.constant_load_bytes),
             f(|c| c.local_load_bytes + c.local_store_bytes),
             f(|c| c.ex2_operations),
             f(|c| c.matrix_flops),

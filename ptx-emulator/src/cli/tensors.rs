@@ -37,32 +37,39 @@ impl Tensors {
         Ok(())
     }
 
-    /// `NAME=DTYPE:SHAPE`.
-    pub fn allocate(&mut self, text: &str, emulator: &Emulator) -> anyhow::Result<()> {
+    /// `NAME=DTYPE:SHAPE`, a tensor of zeros, and the option that it came with. Where it is `written` a kernel may read it.
+    pub fn allocate(
+        &mut self,
+        (option, text): (&str, &str),
+        written: bool,
+        emulator: &Emulator,
+    ) -> anyhow::Result<()> {
         let parts = text
             .split_once('=')
             .and_then(|(name, rest)| rest.split_once(':').map(|(dtype, shape)| (name, dtype, shape)));
         let Some((name, dtype, shape)) = parts else {
-            bail!("--alloc {text}: it should be NAME=DTYPE:SHAPE, such as out=f32:2,128")
+            bail!("{option} {text}: it should be NAME=DTYPE:SHAPE, such as out=f32:2,128")
         };
         if self.all.contains_key(name) {
-            bail!("--alloc {text}: there is a tensor `{name}` already");
+            bail!("{option} {text}: there is a tensor `{name}` already");
         }
         let (dtype, size) =
-            dtype_of(dtype).with_context(|| format!("--alloc {text}: unknown dtype `{dtype}`"))?;
+            dtype_of(dtype).with_context(|| format!("{option} {text}: unknown dtype `{dtype}`"))?;
         let shape = shape
             .split([',', 'x'])
             .filter(|n| !n.is_empty())
             .map(|n| {
-                n.trim().parse::<usize>().with_context(|| format!("--alloc {text}: `{n}` is not a length"))
+                n.trim().parse::<usize>().with_context(|| format!("{option} {text}: `{n}` is not a length"))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let bytes = shape
             .iter()
             .try_fold(size, |a, &b| a.checked_mul(b))
-            .with_context(|| format!("--alloc {text}: too large"))?;
-        let address = emulator.alloc(bytes as u64).with_context(|| format!("--alloc {text}"))?;
-        emulator.fill(address, 0, bytes as u64)?;
+            .with_context(|| format!("{option} {text}: too large"))?;
+        let address = emulator.alloc(bytes as u64).with_context(|| format!("{option} {text}"))?;
+        if written {
+            emulator.fill(address, 0, bytes as u64)?;
+        }
         self.all.insert(name.into(), Tensor { dtype, shape, bytes, address });
         Ok(())
     }

@@ -25,7 +25,8 @@ impl FunctionDecoder<'_, '_> {
                 self.emit_edge(instr, Edge::End);
             }
             "trap" | "brkpt" => {
-                let instr = self.blank(pick::<control::Trap>());
+                let mut instr = self.blank(pick::<control::Trap>());
+                instr.n = u32::from(s.opcode == "brkpt");
                 self.emit_edge(instr, Edge::Dead);
             }
             "call" => self.call(s)?,

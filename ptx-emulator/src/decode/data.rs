@@ -19,7 +19,8 @@ macro_rules! in_space {
     ($kind:ident, $element:ident, $space:expr) => {
         match $space {
             Space::Generic => pick::<$kind<mem::$element, { mem::GENERIC }>>(),
-            Space::Global | Space::Const => pick::<$kind<mem::$element, { mem::GLOBAL }>>(),
+            Space::Global => pick::<$kind<mem::$element, { mem::GLOBAL }>>(),
+            Space::Const => pick::<$kind<mem::$element, { mem::CONST }>>(),
             Space::Shared => pick::<$kind<mem::$element, { mem::SHARED }>>(),
             Space::Local => pick::<$kind<mem::$element, { mem::LOCAL }>>(),
             Space::Param => pick::<$kind<mem::$element, { mem::PARAM }>>(),

@@ -67,6 +67,9 @@ pub(crate) enum Special {
     },
 }
 
+/// Bytes of registers that a warp may have.
+pub(crate) const MOST_BYTES: u32 = 1 << 24;
+
 /// The layout, as it grows during decoding.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frame {

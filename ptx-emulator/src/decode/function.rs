@@ -1,6 +1,6 @@
 //! One function: its items in order, each statement handed to the part of the decoder that knows its opcode.
 
-use super::frame::Class;
+use super::frame::{Class, MOST_BYTES};
 use super::scope::{Scopes, Symbol, class_of, labels};
 use super::{EntryContext, Formals};
 use crate::error::Problem;
@@ -175,7 +175,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             } else if variable.ty == Type::Pred || class_of(variable.ty).is_none() {
                 return Err(format!("`{}`: registers of 8 to 64 bits can be parameters", variable.name));
             } else {
-                self.scopes.declare(variable.ty, &variable.name, None);
+                self.scopes.declare(variable.ty, &variable.name, None, variable.line);
             }
         }
         for (variable, &(at, size)) in function.params.iter().zip(&formals.params).filter(|(v, _)| v.register)
@@ -219,7 +219,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
                     return Err(format!("registers of {} bits are not supported", ty.bits()));
                 }
                 for (name, count) in names {
-                    self.scopes.declare(*ty, name, *count);
+                    self.scopes.declare(*ty, name, *count, *line);
                 }
             }
             Item::Variable(variable) => self.variable(variable)?,
@@ -280,6 +280,9 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         self.touched.clear();
         let before = self.code.len();
         self.dispatch(s)?;
+        if self.context.frame.bytes > MOST_BYTES {
+            self.context.overflow.get_or_insert(s.line);
+        }
         if self.code.len() == before {
             // So that every statement is counted and can be a target.
             let nothing = self.blank(pick::<ops::control::Next>());
@@ -384,10 +387,15 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
     /// Looks a name up: register or variable of the function, then of the module.
     pub(super) fn symbol(&mut self, name: &str) -> Option<Symbol> {
         let context = &mut *self.context;
-        let (frame, registers) = (&mut context.frame, &mut context.registers);
-        self.scopes.find(name, |class| {
+        let (frame, registers, overflow) =
+            (&mut context.frame, &mut context.registers, &mut context.overflow);
+        self.scopes.find(name, |class, line| {
             *registers += if class == Class::Long { 2 } else { u32::from(class == Class::Word) };
-            frame.register(class)
+            let offset = frame.register(class);
+            if frame.bytes > MOST_BYTES {
+                overflow.get_or_insert(line);
+            }
+            offset
         })
     }
 

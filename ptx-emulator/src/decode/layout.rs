@@ -1,5 +1,6 @@
 //! Pass 6: functions one after another, meeting places put in, jumps resolved.
 
+use super::frame::MOST_BYTES;
 use super::function::{Body, Edge, Emitted};
 use super::{EntryContext, NO_CODE, Program};
 use crate::cfg::Graph;
@@ -74,8 +75,11 @@ pub(super) fn program(
     numbers: &[u32],
     problems: &mut Vec<Problem>,
 ) -> Program {
-    if context.frame.bytes > 1 << 24 {
-        problems.push(Problem { line: 1, what: "more than 16 MiB of registers a warp".into() });
+    if context.frame.bytes > MOST_BYTES {
+        problems.push(Problem {
+            line: context.overflow.unwrap_or(1),
+            what: "more than 16 MiB of registers a warp".into(),
+        });
     }
     let mut program = Program {
         code: Vec::new(),

@@ -82,6 +82,8 @@ pub(crate) struct EntryContext<'m> {
     /// Numbers of the reachable functions: their places in the module.
     pub numbers: HashMap<String, u32>,
     pub frame: Frame,
+    /// The line that declares the register for which there was no room, or that wanted another one.
+    pub overflow: Option<u32>,
     pub extra: Vec<u32>,
     pub caches: u32,
     pub shared: HashMap<String, u64>,
@@ -169,6 +171,7 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         module,
         numbers: reachable.iter().map(|f| (f.name.clone(), number_of(module, f))).collect(),
         frame: Frame::default(),
+        overflow: None,
         extra: Vec::new(),
         caches: 0,
         shared: HashMap::new(),

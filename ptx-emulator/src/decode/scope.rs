@@ -18,13 +18,14 @@ struct Range {
     prefix: String,
     count: u32,
     ty: Type,
+    line: u32,
 }
 
 #[derive(Debug, Default)]
 struct Level {
     symbols: HashMap<String, Symbol>,
     ranges: Vec<Range>,
-    declared: HashMap<String, Type>,
+    declared: HashMap<String, (Type, u32)>,
     id: usize,
 }
 
@@ -66,11 +67,12 @@ impl Scopes {
         self.levels.iter().rev().map(|l| l.id)
     }
 
-    pub(crate) fn declare(&mut self, ty: Type, name: &str, count: Option<u32>) {
+    /// Registers of this name, or so many, declared on this line.
+    pub(crate) fn declare(&mut self, ty: Type, name: &str, count: Option<u32>, line: u32) {
         if let Some(level) = self.levels.last_mut() {
             match count {
-                Some(count) => level.ranges.push(Range { prefix: name.into(), count, ty }),
-                None => drop(level.declared.insert(name.into(), ty)),
+                Some(count) => level.ranges.push(Range { prefix: name.into(), count, ty, line }),
+                None => drop(level.declared.insert(name.into(), (ty, line))),
             }
         }
     }
@@ -81,26 +83,26 @@ impl Scopes {
         }
     }
 
-    /// Finds a name; `make` gives a register its place on first use.
-    pub(crate) fn find(&mut self, name: &str, mut make: impl FnMut(Class) -> u32) -> Option<Symbol> {
+    /// Finds a name; `make` gives a register its place on first use, and is told the line that declares it.
+    pub(crate) fn find(&mut self, name: &str, mut make: impl FnMut(Class, u32) -> u32) -> Option<Symbol> {
         for level in self.levels.iter_mut().rev() {
             if let Some(&symbol) = level.symbols.get(name) {
                 return Some(symbol);
             }
-            let ty = level.declared.get(name).copied().or_else(|| {
+            let declared = level.declared.get(name).copied().or_else(|| {
                 let range = level.ranges.iter().find(|r| {
                     let number = name.strip_prefix(r.prefix.as_str());
                     let canonical = number.filter(|n| *n == "0" || !n.starts_with('0'));
                     canonical.and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n < r.count)
                 });
-                range.map(|r| r.ty)
+                range.map(|r| (r.ty, r.line))
             });
-            if let Some(ty) = ty {
+            if let Some((ty, line)) = declared {
                 // One of 128 bits is two of 64, one after the other.
                 let class = if ty == Type::B128 { Class::Long } else { class_of(ty)? };
-                let offset = make(class);
+                let offset = make(class, line);
                 if ty == Type::B128 {
-                    make(class);
+                    make(class, line);
                 }
                 let symbol = Symbol::Register { ty, offset };
                 level.symbols.insert(name.into(), symbol);

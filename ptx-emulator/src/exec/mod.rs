@@ -2,12 +2,14 @@
 
 mod block;
 mod cluster;
+mod counts;
 mod limits;
 pub(crate) mod printf;
 mod resident;
 mod schedule;
 mod warp;
 
+pub(crate) use counts::Counts;
 pub(crate) use limits::check;
 pub use schedule::Schedule;
 
@@ -21,9 +23,10 @@ use crate::ops::cluster::Cluster;
 use crate::ops::control::MOST_PRINTED;
 use crate::ops::profile::Accesses;
 use crate::ops::{BarrierRequest, Cx, LANES, Traffic};
-use crate::stats::{LaunchStats, LineCounters, MnemonicCount, Work};
+use crate::stats::LaunchStats;
 use crate::{Config, LaunchConfig, LaunchOptions};
 use block::Line;
+use counts::statistics;
 use limits::{cluster_of, count, registers_of, resident_clusters, shared_bytes, warps_of};
 use resident::{Looks, Worker};
 use schedule::BlockOrder;
@@ -34,46 +37,6 @@ use std::time::Instant;
 /// What registers and memory hold that nobody wrote.
 pub(crate) const PATTERN: u32 = 0xdead_beef;
 const PATTERN64: u64 = 0xdead_beef_dead_beef;
-
-/// How often each instruction ran. Runs of instructions are entered at their ends only.
-#[derive(Clone, Debug)]
-pub(crate) struct Counts {
-    /// Difference arrays: executions, and lanes active in them, begin and end here.
-    warps: Vec<i64>,
-    lanes: Vec<i64>,
-    /// Instructions that ran, and those of them that `executed` does not have yet.
-    executed: u64,
-    unflushed: u64,
-}
-
-impl Counts {
-    fn new(length: usize) -> Counts {
-        Counts { warps: vec![0; length + 1], lanes: vec![0; length + 1], executed: 0, unflushed: 0 }
-    }
-
-    /// The instructions `from..=to` ran once with these lanes.
-    #[inline(always)]
-    pub(crate) fn add(&mut self, program: &Program, from: u32, to: u32, mask: u32) {
-        let lanes = i64::from(mask.count_ones());
-        let (from, to) = (from as usize, to as usize + 1);
-        self.warps[from] += 1;
-        self.warps[to] -= 1;
-        self.lanes[from] += lanes;
-        self.lanes[to] -= lanes;
-        self.unflushed += u64::from(program.counted[to] - program.counted[from]);
-    }
-
-    fn merge(&mut self, other: &Counts) {
-        self.warps.iter_mut().zip(&other.warps).for_each(|(a, b)| *a += b);
-        self.lanes.iter_mut().zip(&other.lanes).for_each(|(a, b)| *a += b);
-    }
-
-    /// No instruction ran, but for `executed`.
-    fn clear(&mut self) {
-        self.warps.fill(0);
-        self.lanes.fill(0);
-    }
-}
 
 /// A launch under way, shared by the host threads.
 pub(crate) struct Launch<'a> {
@@ -375,6 +338,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
     let mut stats = statistics(program, counts, &shared.accesses);
     stats.global_load_bytes = shared.traffic.global_load;
     stats.global_store_bytes = shared.traffic.global_store;
+    stats.constant_load_bytes = shared.traffic.constant_load;
     stats.shared_load_bytes = shared.traffic.shared_load;
     stats.shared_store_bytes = shared.traffic.shared_store;
     stats.barriers = shared.barriers;
@@ -387,6 +351,7 @@ pub(crate) fn run(setup: Setup, address: impl Fn(&str) -> u64) -> Result<LaunchS
 fn add_traffic(all: &mut Traffic, more: &Traffic) {
     all.global_load += more.global_load;
     all.global_store += more.global_store;
+    all.constant_load += more.constant_load;
     all.shared_load += more.shared_load;
     all.shared_store += more.shared_store;
 }
@@ -432,72 +397,5 @@ fn context<'a>(
         warp_in_cluster: 0,
         printed: String::new(),
         printable,
-    }
-}
-
-/// Executions by line and mnemonic from the difference arrays; counters where `accesses` is not empty.
-fn statistics(program: &Program, counts: Counts, accesses: &[Accesses]) -> LaunchStats {
-    let mut stats = LaunchStats::default();
-    let mut by_mnemonic = vec![(0u64, 0u64); program.mnemonics.len()];
-    let work: Vec<Work> = program.mnemonics.iter().map(|m| Work::of(m)).collect();
-    let (mut warps, mut lanes) = (0i64, 0i64);
-    for at in 0..program.code.len() {
-        warps += counts.warps[at];
-        lanes += counts.lanes[at];
-        if program.counted[at + 1] == program.counted[at] || warps == 0 {
-            continue;
-        }
-        let (warps, lanes) = (warps as u64, lanes as u64);
-        stats.warp_instructions += warps;
-        stats.thread_instructions += lanes;
-        let mnemonic = program.mnemonic[at] as usize;
-        by_mnemonic[mnemonic].0 += warps;
-        by_mnemonic[mnemonic].1 += lanes;
-        stats.lines.push((program.lines[at], warps, lanes));
-        let work = work[mnemonic];
-        stats.matrix_flops += work.matrix_flops * warps;
-        stats.ex2_operations += work.ex2 * lanes;
-        stats.special_operations += work.special * lanes;
-        if !accesses.is_empty() {
-            let mut counters = line_counters(program, at, accesses);
-            (counters.warps, counters.threads) = (warps, lanes);
-            counters.matrix_flops = work.matrix_flops * warps;
-            counters.ex2_operations = work.ex2 * lanes;
-            counters.special_operations = work.special * lanes;
-            stats.counters.push(counters);
-        }
-    }
-    stats.mnemonics = program
-        .mnemonics
-        .iter()
-        .zip(by_mnemonic)
-        .filter(|(_, (warps, _))| *warps > 0)
-        .map(|(name, (warps, threads))| MnemonicCount { name: name.clone(), warps, threads })
-        .collect();
-    stats.mnemonics.sort_by(|a, b| b.warps.cmp(&a.warps).then(a.name.cmp(&b.name)));
-    stats
-}
-
-/// What the instruction at a place and those that decoding put after it did to memory.
-fn line_counters(program: &Program, at: usize, accesses: &[Accesses]) -> LineCounters {
-    let mut all = accesses[at];
-    let added = (at + 1..program.code.len()).take_while(|&k| program.counted[k + 1] == program.counted[k]);
-    for k in added {
-        all += &accesses[k];
-    }
-    LineCounters {
-        line: program.lines[at],
-        mnemonic: program.mnemonics[program.mnemonic[at] as usize].clone(),
-        shared_load_bytes: all.shared_load,
-        shared_store_bytes: all.shared_store,
-        shared_wavefronts: all.wavefronts,
-        shared_conflicts: all.conflicts,
-        global_load_bytes: all.global_load,
-        global_store_bytes: all.global_store,
-        global_requests: all.requests,
-        global_sectors: all.sectors,
-        local_load_bytes: all.local_load,
-        local_store_bytes: all.local_store,
-        ..LineCounters::default()
     }
 }

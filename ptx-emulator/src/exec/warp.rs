@@ -272,9 +272,12 @@ impl Warp {
             let i = unsafe { program.code.get_unchecked(pc as usize) };
             // SAFETY: the decoder gave the offset of a predicate.
             let m = mask & (unsafe { cx.pred(i.guard) } ^ i.guard_not);
-            if m == 0 {
-                pc += 1;
-                continue;
+            if m != mask {
+                counts.keep(pc, mask, m);
+                if m == 0 {
+                    pc += 1;
+                    continue;
+                }
             }
             if WATCHED
                 && let Some(touched) = program.watch.get(pc as usize)
@@ -328,8 +331,11 @@ impl Warp {
                     // A collective is counted when it runs, with all its lanes, a wait when it is over.
                     if !matches!(flow, Flow::Collective | Flow::Wait) {
                         counts.add(program, from, pc, mask);
-                    } else if pc > from {
-                        counts.add(program, from, pc - 1, mask);
+                    } else {
+                        counts.forget(pc, mask, m);
+                        if pc > from {
+                            counts.add(program, from, pc - 1, mask);
+                        }
                     }
                     self.paths[at].pc = pc;
                     self.leave(at, flow, m, cx, program);

@@ -11,6 +11,7 @@ use super::mbarrier_ops::{barrier, locate};
 use super::memory::{GLOBAL, SHARED, place};
 use super::observe::{check_shared, in_words};
 use super::observe_global::check_range;
+use super::profile::least_wavefronts;
 use super::tensor::{map_at, rows};
 use super::transfer::{Row, Transfer};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
@@ -243,9 +244,9 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
     if i.n & PREFETCHES != 0 {
         return Ok(());
     }
-    count(cx, i, &transfer);
     // SAFETY: by contract.
-    let shared = unsafe { listed(cx, i, LIST_SHARED, l) };
+    let (shared, copies) = unsafe { (listed(cx, i, LIST_SHARED, l), copies(cx, i, l)) };
+    count(cx, i, &transfer, copies);
     let (rank, at) = cx.cluster.split(in_window(SHARED, shared)?)?;
     if rank != cx.cluster.rank && i.n & TO_CLUSTER == 0 {
         return Err(format!(
@@ -261,7 +262,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
         ));
     }
     if i.n & TO_SHARED != 0 {
-        cx.traffic.shared_store += u64::from(transfer.bytes);
+        cx.traffic.shared_store += u64::from(transfer.bytes) * copies;
         if i.n & FROM_SHARED != 0 && size != 0 {
             let (own, at) = cx.cluster.split(other)?;
             let mut source = Transfer { rank: own, at: at as u32, rows: Vec::new(), ..transfer };
@@ -279,8 +280,21 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Counts what the copy moves, for the profile.
-fn count(cx: &mut Cx, i: &Instr, transfer: &Transfer) {
+/// Blocks whose shared memory a copy writes.
+///
+/// # Safety
+/// As for `report_to_barrier`.
+unsafe fn copies(cx: &Cx, i: &Instr, l: usize) -> u64 {
+    if i.n & MULTICAST == 0 {
+        return 1;
+    }
+    // SAFETY: by contract.
+    let mask = unsafe { cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE + 1))[l] & 0xffff };
+    mask.count_ones().into()
+}
+
+/// Counts what a copy that so many blocks receive moves, for the profile.
+fn count(cx: &mut Cx, i: &Instr, transfer: &Transfer, copies: u64) {
     let Some(all) = cx.profile.get_mut(i.at as usize) else { return };
     let shared = u64::from(transfer.bytes);
     let rows = || transfer.rows.iter().filter(|r| r.length > 0);
@@ -289,9 +303,11 @@ fn count(cx: &mut Cx, i: &Instr, transfer: &Transfer) {
     let sectors =
         |r: &Row| (r.global as u64 + u64::from(r.length)).div_ceil(SECTOR) - r.global as u64 / SECTOR;
     let to_shared = i.n & TO_SHARED != 0;
-    *(if to_shared { &mut all.shared_store } else { &mut all.shared_load }) += shared;
+    *(if to_shared { &mut all.shared_store } else { &mut all.shared_load }) += shared * copies;
+    all.wavefronts += least_wavefronts(shared) * copies;
     if i.n & FROM_SHARED != 0 {
         all.shared_load += shared;
+        all.wavefronts += least_wavefronts(shared);
         return;
     }
     *(if to_shared { &mut all.global_load } else { &mut all.global_store }) += bytes;

@@ -31,13 +31,13 @@ plain_flow! {
     Next
 }
 
-/// `trap`, `brkpt` and a body that ends without `ret`.
+/// `trap`, and `brkpt` where `n` is 1.
 pub(crate) struct Trap;
 
 impl Handler for Trap {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        let what = if i.n == 0 { "trap" } else { "the function ends without `ret`" };
+        let what = if i.n == 0 { "trap" } else { "brkpt: a breakpoint, and no debugger to go on from it" };
         cx.fail(m.trailing_zeros(), what.into())
     }
 }

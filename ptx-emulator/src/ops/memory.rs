@@ -150,11 +150,11 @@ pub(crate) unsafe fn places<const SPACE: u8>(
         } else {
             None
         }
-    } else if SPACE == GENERIC || SPACE == GLOBAL {
+    } else if SPACE == GENERIC || SPACE == GLOBAL || SPACE == CONST {
         // SAFETY: slots are dealt out by the decoder, one per memory instruction.
         let segment = unsafe { *cx.caches.get_unchecked(i.slot as usize) };
         if aligned && low >= segment.start && high.wrapping_add(size) <= segment.end && high < segment.end {
-            count_global(cx, i, traffic);
+            count_global(cx, i, traffic, segment.read_only);
             Some((segment.host as usize).wrapping_sub(segment.start as usize))
         } else if SPACE == GENERIC
             && aligned
@@ -190,9 +190,16 @@ fn count_shared(cx: &mut Cx, i: &Instr, bytes: u64) {
     if i.n & WRITES != 0 { cx.traffic.shared_store += bytes } else { cx.traffic.shared_load += bytes }
 }
 
+/// Counts an access to global memory, or to constants, which lie beside it.
 #[inline(always)]
-fn count_global(cx: &mut Cx, i: &Instr, bytes: u64) {
-    if i.n & WRITES != 0 { cx.traffic.global_store += bytes } else { cx.traffic.global_load += bytes }
+fn count_global(cx: &mut Cx, i: &Instr, bytes: u64, constant: bool) {
+    if constant {
+        cx.traffic.constant_load += bytes;
+    } else if i.n & WRITES != 0 {
+        cx.traffic.global_store += bytes;
+    } else {
+        cx.traffic.global_load += bytes;
+    }
 }
 
 #[inline(never)]
@@ -298,7 +305,12 @@ pub(crate) fn place(
                     "write of {size} bytes at address {address:#x}, which is constant memory"
                 ));
             }
-            count_global(cx, i, size);
+            if space == CONST && !segment.read_only {
+                return Err(format!(
+                    "{verb} of {size} bytes at const address {address:#x}, which is global memory"
+                ));
+            }
+            count_global(cx, i, size, segment.read_only);
             if segment.is_heap {
                 // What `malloc` gives and `free` takes back meanwhile is never in a cache.
                 check_heap(cx, address, size).map_err(|near| {

@@ -119,6 +119,7 @@ pub(crate) struct BarrierRequest {
 pub(crate) struct Traffic {
     pub global_load: u64,
     pub global_store: u64,
+    pub constant_load: u64,
     pub shared_load: u64,
     pub shared_store: u64,
 }

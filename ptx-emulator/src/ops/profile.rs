@@ -1,6 +1,6 @@
 //! Counters of memory accesses, by instruction, where a launch asks for them.
 
-use super::memory::{ATOMIC, GENERIC, GLOBAL, LOCAL, SHARED, WRITES};
+use super::memory::{ATOMIC, CONST, GENERIC, GLOBAL, LOCAL, SHARED, WRITES};
 use super::{Cx, Instr, LANES, lanes_of};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use crate::stats::SECTOR;
@@ -10,6 +10,11 @@ const BANKS: usize = 32;
 /// Bytes that a wavefront can move.
 const WAVEFRONT: u64 = 128;
 
+/// Wavefronts that so many bytes of shared memory take at least.
+pub(crate) fn least_wavefronts(bytes: u64) -> u64 {
+    bytes.div_ceil(WAVEFRONT)
+}
+
 /// What one instruction did to memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Accesses {
@@ -17,6 +22,7 @@ pub(crate) struct Accesses {
     pub shared_store: u64,
     pub global_load: u64,
     pub global_store: u64,
+    pub constant_load: u64,
     pub local_load: u64,
     pub local_store: u64,
     pub wavefronts: u64,
@@ -31,6 +37,7 @@ impl std::ops::AddAssign<&Accesses> for Accesses {
         self.shared_store += other.shared_store;
         self.global_load += other.global_load;
         self.global_store += other.global_store;
+        self.constant_load += other.constant_load;
         self.local_load += other.local_load;
         self.local_store += other.local_store;
         self.wavefronts += other.wavefronts;
@@ -47,16 +54,18 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
         let inside = lanes_of(m).filter(|&l| at[l].checked_sub(base).is_some_and(|o| o < WINDOW));
         inside.map(|l| 1 << l).sum::<u32>()
     };
-    let (shared, local, global) = match space {
+    let (shared, local, outside) = match space {
         SHARED => (m, 0, 0),
         LOCAL => (0, m, 0),
-        GLOBAL => (0, 0, m),
+        GLOBAL | CONST => (0, 0, m),
         GENERIC => {
             let (shared, local) = (within(SHARED_WINDOW), within(LOCAL_WINDOW));
             (shared, local, m & !shared & !local & !within(PARAM_WINDOW))
         }
         _ => (0, 0, 0),
     };
+    let constant = if space == CONST { m } else { constants(cx, i, outside, at) };
+    let global = outside & !constant;
     let Some(all) = cx.profile.get_mut(i.at as usize) else { return };
     let bytes = |lanes: u32| u64::from(lanes.count_ones()) * size;
     if i.n & WRITES != 0 {
@@ -66,6 +75,7 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
     } else {
         all.shared_load += bytes(shared);
         all.local_load += bytes(local);
+        all.constant_load += bytes(constant);
         all.global_load += bytes(global);
     }
     if shared != 0 {
@@ -77,6 +87,19 @@ pub(crate) fn record(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u6
         all.requests += 1;
         all.sectors += sectors(global, at, size);
     }
+}
+
+/// The lanes in `m`, which access global memory or constants, that read constants.
+fn constants(cx: &Cx, i: &Instr, m: u32, at: &[u64; LANES]) -> u32 {
+    if m == 0 {
+        return 0;
+    }
+    let met = &cx.caches[i.slot as usize];
+    if lanes_of(m).all(|l| at[l] >= met.start && at[l] < met.end) {
+        return if met.read_only { m } else { 0 };
+    }
+    let is_constant = |l: &usize| cx.memory.find(at[*l], 1).is_some_and(|segment| segment.read_only);
+    lanes_of(m).filter(is_constant).map(|l| 1 << l).sum()
 }
 
 /// Wavefronts of an access to shared memory, and how many it needs at least.

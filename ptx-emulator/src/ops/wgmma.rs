@@ -17,6 +17,7 @@ use super::mma::{
     add_integers, columns_of_b, integers_of_a, integers_of_b, load_sums, rows_of_a, store_sums, whole_warp,
 };
 use super::observe::in_words;
+use super::profile::least_wavefronts;
 use super::{Cx, Flow, Handler, Instr, LANES, Run, pick};
 use crate::checks::{Access, Pieces, READS};
 use crate::error::Fault;
@@ -69,6 +70,9 @@ pub(crate) struct Products {
     /// For the checks: what instructions read, by place in the program and descriptors, which loops repeat.
     reads: HashMap<(u32, u64, u64), Pieces>,
 }
+
+/// Bytes of a row of A or of a column of B.
+const ROW: u64 = 32;
 
 /// How many of these a warp keeps.
 const READS_KEPT: usize = 1024;
@@ -173,17 +177,25 @@ impl Handler for Issue {
                 return Flow::Fault;
             }
         };
-        // Four warps share the reading of B.
-        let bytes = (if i.n & A_SHARED != 0 { 16 * 32 } else { 0 }) + i.imm as u64 * 8;
-        cx.traffic.shared_load += bytes;
-        if let Some(all) = cx.profile.get_mut(i.at as usize) {
-            all.shared_load += bytes;
-        }
+        count(cx, i);
         let own = &mut cx.products[cx.warp_in_cluster as usize];
         own.pending.push_back((own.committed, *i, product, reading));
         own.issued += 1;
         cx.cluster.events += 1;
         Flow::Next
+    }
+}
+
+/// Counts what the operands of a product are in shared memory. Every warp reads its own 16 rows of A; B is read once for the four
+/// warps, a quarter of it for each, and its wavefronts, which cannot be divided, with the first warp.
+fn count(cx: &mut Cx, i: &Instr) {
+    let a = if i.n & A_SHARED != 0 { 16 * ROW } else { 0 };
+    let b = i.imm as u64 * ROW;
+    cx.traffic.shared_load += a + b / 4;
+    let first = cx.warp_in_block.is_multiple_of(4);
+    if let Some(all) = cx.profile.get_mut(i.at as usize) {
+        all.shared_load += a + b / 4;
+        all.wavefronts += least_wavefronts(a) + if first { least_wavefronts(b) } else { 0 };
     }
 }
 

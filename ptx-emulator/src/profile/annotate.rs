@@ -9,7 +9,7 @@ type Column = (&'static str, usize, fn(&LineCounters) -> Option<String>);
 
 const COLUMNS: [Column; 6] = [
     ("warps", 10, |c| Some(c.warps.to_string())),
-    ("lanes", 5, |c| (c.warps > 0).then(|| format!("{:.1}", c.threads as f64 / c.warps as f64))),
+    ("lanes", 5, |c| (c.warps > 0).then(|| format!("{:.1}", c.active as f64 / c.warps as f64))),
     ("sectors", 9, |c| some(c.global_sectors)),
     ("asked for", 9, |c| (c.global_sectors > 0).then(|| share(c))),
     ("wavefronts", 10, |c| some(c.shared_wavefronts)),
@@ -26,7 +26,7 @@ fn share(c: &LineCounters) -> String {
     format!("{:.0} %", 100.0 * asked / (crate::stats::SECTOR * c.global_sectors) as f64)
 }
 
-/// The text of a module with what a launch with counters did in the margin: warp instructions, active lanes of each on average,
+/// The text of a module with what a launch with counters did in the margin: warp instructions, active lanes of each on average (see [`LineCounters`]),
 /// sectors of global memory and the share of their bytes that was asked for, wavefronts and conflicts of shared memory. Lines
 /// with several instructions show their sums.
 pub fn annotate(text: &str, stats: &LaunchStats) -> String {
@@ -34,7 +34,7 @@ pub fn annotate(text: &str, stats: &LaunchStats) -> String {
     for counters in &stats.counters {
         let sum = lines.entry(counters.line).or_default();
         sum.warps += counters.warps;
-        sum.threads += counters.threads;
+        sum.active += counters.active;
         sum.global_load_bytes += counters.global_load_bytes;
         sum.global_store_bytes += counters.global_store_bytes;
         sum.global_sectors += counters.global_sectors;
@@ -63,10 +63,10 @@ mod tests {
 
     #[test]
     fn counts_stand_beside_their_line() {
-        let line = |line, warps, threads, sectors| LineCounters {
+        let line = |line, warps, active, sectors| LineCounters {
             line,
             warps,
-            threads,
+            active,
             global_load_bytes: 16 * sectors,
             global_sectors: sectors,
             ..LineCounters::default()

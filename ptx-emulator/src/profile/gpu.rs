@@ -31,6 +31,10 @@ pub struct Gpu {
     pub issue: u32,
     /// f32 operations of a multiprocessor in a cycle (an FMA is one).
     pub float: u32,
+    /// f16 operations of a multiprocessor in a cycle (an FMA is one, and so is one of a pair).
+    pub half: u32,
+    /// bf16 operations of a multiprocessor in a cycle, counted in the same way.
+    pub bfloat: u32,
     /// f64 operations of a multiprocessor in a cycle (an FMA is one).
     pub double: u32,
     /// 32-bit integer operations of a multiprocessor in a cycle, by its units for integers.
@@ -90,6 +94,8 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.41e9,
         issue: 4,
         float: 64,
+        half: 128,
+        bfloat: 64,
         double: 32,
         integer: 64,
         special: 16,
@@ -101,6 +107,10 @@ pub const GPUS: [Gpu; 5] = [
             source(
                 "multiprocessors, clock, float, double, integer, matrix",
                 "NVIDIA A100 Tensor Core GPU Architecture whitepaper, V1.0, tables 2 and 4: 108 SMs of 64 FP32, 64 INT32 and 32 FP64 cores (9.7 TFLOP/s of FP64), 1410 MHz, 312 TFLOP/s of FP16 (1024 FMA a cycle and SM), 156 of TF32, 624 TOP/s of INT8",
+            ),
+            source(
+                "half, bfloat",
+                "NVIDIA A100 Tensor Core GPU Architecture whitepaper, V1.0, table 1: outside the matrix units 78 TFLOP/s of FP16 and 39 of BF16, which is 128 and 64 FMA of pairs a cycle and SM",
             ),
             source("memory_bandwidth", "NVIDIA A100 data sheet, 80 GB SXM: 2039 GB/s"),
             SCHEDULERS,
@@ -115,6 +125,8 @@ pub const GPUS: [Gpu; 5] = [
         clock: 2.52e9,
         issue: 4,
         float: 128,
+        half: 64,
+        bfloat: 64,
         double: 2,
         integer: 64,
         special: 16,
@@ -126,6 +138,10 @@ pub const GPUS: [Gpu; 5] = [
             source(
                 "double, integer",
                 "NVIDIA Ada GPU Architecture whitepaper, V2.01, section Ada SM: 2 FP64 cores an SM (1/64 of FP32: 1.29 TFLOP/s), and 64 of its 128 FP32 cores do INT32 as well",
+            ),
+            source(
+                "half, bfloat",
+                "NVIDIA Ada GPU Architecture whitepaper, V2.01, table 2: outside the matrix units 82.6 TFLOP/s of FP16 and of BF16, as of FP32, which is 64 FMA of pairs a cycle and SM",
             ),
             source(
                 "multiprocessors, clock, float, matrix, memory_bandwidth",
@@ -143,6 +159,8 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.83e9,
         issue: 4,
         float: 128,
+        half: 128,
+        bfloat: 128,
         double: 64,
         integer: 64,
         special: 16,
@@ -154,6 +172,10 @@ pub const GPUS: [Gpu; 5] = [
             source(
                 "multiprocessors, clock, float, double, integer, matrix",
                 "NVIDIA H100 Tensor Core GPU Architecture whitepaper, V1.04, tables 2 and 3, SXM5: 132 SMs of 128 FP32, 64 INT32 and 64 FP64 cores, 989.4 TFLOP/s of FP16, 494.7 of TF32, 1978.9 of FP8 and INT8, at 1830 MHz; without matrix products the clock may rise to 1980 MHz (66.9 TFLOP/s of FP32), and other units' limits fall by 8 %",
+            ),
+            source(
+                "half, bfloat",
+                "NVIDIA H100 Tensor Core GPU Architecture whitepaper, V1.04, table 2, SXM5: outside the matrix units 133.8 TFLOP/s of FP16 and of BF16, twice those of FP32, which is 128 FMA of pairs a cycle and SM at 1980 MHz",
             ),
             source("memory_bandwidth", "NVIDIA H100 data sheet, SXM: 3.35 TB/s"),
             MMA_ON_HOPPER,
@@ -169,6 +191,8 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.83e9,
         issue: 4,
         float: 128,
+        half: 128,
+        bfloat: 128,
         double: 64,
         integer: 64,
         special: 16,
@@ -181,6 +205,7 @@ pub const GPUS: [Gpu; 5] = [
                 "multiprocessors, clock, float, double, integer, matrix",
                 "NVIDIA H200 data sheet, SXM: 989 TFLOP/s of FP16 (its table has 1979, with sparsity) and 34 of FP64 (64 FMA a cycle and SM at 1980 MHz), as H100, whose chip it has (GH100, 132 SMs)",
             ),
+            source("half, bfloat", "As H100, whose chip it has (GH100): its data sheet does not have them"),
             source("memory_bandwidth", "NVIDIA H200 data sheet: 4.8 TB/s"),
             MMA_ON_HOPPER,
             SCHEDULERS,
@@ -195,6 +220,9 @@ pub const GPUS: [Gpu; 5] = [
         clock: 1.856e9,
         issue: 4,
         float: 128,
+        // Nothing published says that it is as on H100; certainly not more than is issued.
+        half: 128,
+        bfloat: 128,
         double: 64,
         // Nothing published says that it is as on H100; certainly not more than f32.
         integer: 128,
@@ -212,6 +240,10 @@ pub const GPUS: [Gpu; 5] = [
             source(
                 "double",
                 "NVIDIA HGX B200 data sheet: 296 TFLOP/s of FP64 for 8 GPUs, 37 for one, which is 64 FMA a cycle and SM at 1965 MHz",
+            ),
+            source(
+                "half, bfloat",
+                "No document of its maker has them: at most an operation, or one of a pair, for each lane of the 4 warps that are issued in a cycle, which is taken here",
             ),
             source(
                 "integer",
@@ -252,6 +284,11 @@ impl Gpu {
     /// Operations a second of f32, an FMA counted as two.
     pub fn float_flops(&self) -> f64 {
         2.0 * f64::from(self.float) * self.cycles()
+    }
+
+    /// Operations a second of f16 and of bf16 in pairs, an FMA of a pair counted as four.
+    pub fn half_flops(&self) -> [f64; 2] {
+        [self.half, self.bfloat].map(|rate| 4.0 * f64::from(rate) * self.cycles())
     }
 
     /// Operations a second of f64, an FMA counted as two.
@@ -330,6 +367,27 @@ mod tests {
         }
     }
 
+    /// Outside the matrix units, in TFLOP/s; H100 reaches its at the clock that it may rise to.
+    #[test]
+    fn rates_of_16_bit_floats_are_the_published_peaks() {
+        for (name, half, bfloat, clock) in [
+            ("A100", 78.0, 39.0, 1.41),
+            ("RTX 4090", 82.6, 82.6, 2.52),
+            ("H100", 133.8, 133.8, 1.98),
+            ("H200", 133.8, 133.8, 1.98),
+        ] {
+            let gpu = Gpu::named(name).unwrap();
+            let peaks = gpu.half_flops().map(|flops| flops / gpu.clock * clock * 1e9 / 1e12);
+            for (peak, published) in peaks.into_iter().zip([half, bfloat]) {
+                assert!((peak / published - 1.0).abs() < 2e-3, "{name}: {peak}");
+            }
+        }
+        // Nothing is faster than what is issued.
+        for gpu in &GPUS {
+            assert!(gpu.half.max(gpu.bfloat) <= 32 * gpu.issue, "{}", gpu.name);
+        }
+    }
+
     #[test]
     fn every_number_has_a_source() {
         let fields = [
@@ -337,6 +395,8 @@ mod tests {
             "clock",
             "issue",
             "float",
+            "half",
+            "bfloat",
             "double",
             "integer",
             "special",

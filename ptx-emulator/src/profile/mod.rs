@@ -48,6 +48,10 @@ pub struct Demand {
     pub instructions: f64,
     /// Warp instructions of f32 arithmetic.
     pub float: u64,
+    /// Warp instructions of f16 arithmetic, of single values or of pairs.
+    pub half: u64,
+    /// Warp instructions of bf16 arithmetic, of single values or of pairs.
+    pub bfloat: u64,
     /// Warp instructions of f64 arithmetic.
     pub double: u64,
     /// Warp instructions of integer arithmetic, those of 64 bits counted as two of 32.
@@ -70,7 +74,7 @@ pub struct Demand {
 
 impl Demand {
     /// What these instructions ask: mnemonics with their warp instructions. Throughput is measured in operations of matrix
-    /// products, or of f32 and f64 where there are none. Memory is left at 0.
+    /// products, or of floats of any width where there are none. Memory is left at 0.
     pub fn of<'a>(mnemonics: impl IntoIterator<Item = (&'a str, u64)>) -> Demand {
         let mut demand = Demand::default();
         let mut float_flops = 0;
@@ -88,6 +92,11 @@ impl Demand {
                     let values = if mnemonic.ends_with("f32x2") { 2 } else { 1 };
                     demand.float += values * warps;
                     float_flops += flops * values * warps;
+                }
+                Class::Half => {
+                    let all = if mnemonic.contains(".bf16") { &mut demand.bfloat } else { &mut demand.half };
+                    *all += warps;
+                    float_flops += flops * if mnemonic.ends_with("x2") { 2 } else { 1 } * warps;
                 }
                 Class::Double => {
                     demand.double += warps;
@@ -110,7 +119,9 @@ impl Demand {
         if stats.counters.is_empty() {
             return None;
         }
-        let mut demand = Demand::of(stats.mnemonics.iter().map(|m| (m.name.as_str(), m.warps)));
+        // An instruction in which no lane is active takes an issue slot and nothing of its unit.
+        let mut demand = Demand::of(stats.mnemonics.iter().map(|m| (m.name.as_str(), m.acting)));
+        demand.instructions = stats.warp_instructions as f64;
         demand.shared_wavefronts = stats.total(|c| c.shared_wavefronts);
         demand.sector_bytes = SECTOR * stats.total(|c| c.global_sectors);
         Some(demand)
@@ -134,6 +145,8 @@ pub enum Unit {
     Issue,
     /// The units of f32 arithmetic.
     Float,
+    /// The units of f16 and bf16 arithmetic, which may be two: what takes longer of the two is the limit.
+    Half,
     /// The units of f64 arithmetic.
     Double,
     /// The units of 32-bit integers. An assembler lets those of f32 do some of it, as multiplications: then this is no lower limit.
@@ -150,9 +163,10 @@ pub enum Unit {
 
 impl Unit {
     /// All.
-    pub const ALL: [Unit; 8] = [
+    pub const ALL: [Unit; 9] = [
         Unit::Issue,
         Unit::Float,
+        Unit::Half,
         Unit::Double,
         Unit::Integer,
         Unit::Matrix,
@@ -166,6 +180,7 @@ impl Unit {
         match self {
             Unit::Issue => "issue slots",
             Unit::Float => "f32 arithmetic",
+            Unit::Half => "16-bit floats",
             Unit::Double => "f64 arithmetic",
             Unit::Integer => "integers",
             Unit::Matrix => "matrix units",
@@ -191,7 +206,7 @@ pub struct Roofline {
     /// The GPU.
     pub gpu: &'static Gpu,
     /// One for each of [`Unit::ALL`], in that order.
-    pub limits: [Limit; 8],
+    pub limits: [Limit; 9],
     /// What the GPU's memory would need if no access met a cache. No lower limit of the kernel's time, and no less than that of
     /// [`Unit::Memory`].
     pub uncached_seconds: f64,
@@ -221,6 +236,10 @@ impl Roofline {
         let seconds = |unit| match unit {
             Unit::Issue => demand.instructions / f64::from(gpu.issue) / cycles,
             Unit::Float => demand.float as f64 * LANES / f64::from(gpu.float) / cycles,
+            Unit::Half => {
+                let half = demand.half as f64 / f64::from(gpu.half);
+                half.max(demand.bfloat as f64 / f64::from(gpu.bfloat)) * LANES / cycles
+            }
             Unit::Double => demand.double as f64 * LANES / f64::from(gpu.double) / cycles,
             Unit::Integer => demand.integer as f64 * LANES / f64::from(gpu.integer) / cycles,
             Unit::Matrix => matrix,
@@ -301,6 +320,29 @@ mod tests {
         assert_eq!(demand.flops, (2.0 * 100.0 + 50.0) * 32.0);
         assert_eq!(Roofline::new(Gpu::named("RTX 4090").unwrap(), &demand).bound().unit, Unit::Double);
         assert_eq!(Roofline::new(a100(), &demand).bound().unit, Unit::Integer);
+    }
+
+    #[test]
+    fn f16_and_bf16_have_a_unit_whose_rates_differ() {
+        let cycles = |name: &str, demand: &Demand| {
+            let gpu = Gpu::named(name).unwrap();
+            (Roofline::new(gpu, demand).limit(Unit::Half).seconds * gpu.cycles() * 1e6).round() / 1e6
+        };
+        // A pair is one operation of a lane, a single value too.
+        let half = Demand::of([("fma.rn.f16x2", 200), ("add.f16", 100)]);
+        let brain = Demand::of([("fma.rn.bf16x2", 200), ("max.bf16", 100)]);
+        assert_eq!((half.half, half.bfloat, brain.half, brain.bfloat), (300, 0, 0, 300));
+        for (name, of_half, of_brain) in
+            [("A100", 75.0, 150.0), ("RTX 4090", 150.0, 150.0), ("H100", 75.0, 75.0), ("B200", 75.0, 75.0)]
+        {
+            assert_eq!(cycles(name, &half), of_half, "{name}");
+            assert_eq!(cycles(name, &brain), of_brain, "{name}");
+        }
+        // Four operations of 200 pairs, one of 100 values.
+        assert_eq!(half.flops, (4.0 * 200.0 + 100.0) * 32.0);
+        assert_eq!(Roofline::new(Gpu::named("RTX 4090").unwrap(), &half).bound().unit, Unit::Half);
+        let both = Demand { half: 300, ..brain };
+        assert_eq!(cycles("A100", &both), 150.0);
     }
 
     #[test]

@@ -21,10 +21,11 @@ const FONT: &str = "sans-serif";
 const GREY: RGBColor = RGBColor(110, 110, 110);
 const FRAME: RGBColor = RGBColor(225, 225, 225);
 
-/// Colours that those who see few can tell apart (Okabe and Ito), one a unit.
-const COLOURS: [RGBColor; 8] = [
+/// Colours that those who see few can tell apart (Okabe and Ito, and one of Tol), one a unit.
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(204, 121, 167),
+    RGBColor(136, 34, 85),
     RGBColor(86, 180, 233),
     RGBColor(153, 153, 51),
     RGBColor(0, 0, 0),
