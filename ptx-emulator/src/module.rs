@@ -165,6 +165,7 @@ fn check_variables(syntax: &ModuleSyntax, problems: &mut Vec<Problem>) {
             });
         }
     }
+    check_constants(syntax, problems);
     for variable in &syntax.variables {
         for piece in &variable.initial {
             let Initial::Address { symbol, .. } = piece else { continue };
@@ -182,6 +183,32 @@ fn check_variables(syntax: &ModuleSyntax, problems: &mut Vec<Problem>) {
                 line: variable.line,
                 what: format!("`{}` is larger than any shared memory", variable.name),
             });
+        }
+    }
+}
+
+/// Bytes of constant memory that variables may have together (PTX manual, "Constant State Space"; the ten further regions of as
+/// many are for the driver alone).
+const MOST_CONSTANT: u64 = 1 << 16;
+
+/// More constant variables than there is memory for, however they lie: the first that has no room left.
+fn check_constants(syntax: &ModuleSyntax, problems: &mut Vec<Problem>) {
+    let constants = || syntax.variables.iter().filter(|v| v.space == Space::Const && !v.is_elsewhere());
+    let size = |v: &Variable| v.size.unwrap_or(0);
+    let mut bytes = 0u64;
+    for variable in constants() {
+        bytes = bytes.saturating_add(size(variable));
+        if bytes > MOST_CONSTANT {
+            let all = constants().map(size).fold(0, u64::saturating_add);
+            problems.push(Problem {
+                line: variable.line,
+                what: format!(
+                    "no room for `{}` of {} bytes: the module has {all} bytes of `.const` variables; the limit is {MOST_CONSTANT}",
+                    variable.name,
+                    size(variable)
+                ),
+            });
+            return;
         }
     }
 }

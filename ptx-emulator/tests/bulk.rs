@@ -129,9 +129,9 @@ fn reductions_combine_with_what_is_there() {
     // Global words 10, 20, -1, 2^31; shared words 1, 2, 3, 4.
     let data: Vec<u8> = [10u32, 20, u32::MAX, 1 << 31].iter().flat_map(|x| x.to_le_bytes()).collect();
     let fill = "mov.u32 %r10, 1; mov.u32 %r11, 2; mov.u32 %r12, 3; mov.u32 %r13, 4; st.shared.v4.u32 [%r1], {%r10, %r11, %r12, %r13};";
-    let out = |operation: &str| {
+    let out = |reduction: &str| {
         let body = format!(
-            "{fill} cp.reduce.async.bulk.global.shared::cta.bulk_group.{operation} [%rd1], [%r1], 16;
+            "{fill} {reduction} [%rd1], [%r1], 16;
             cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;"
         );
         let (after, _) = run(&body, &data, &[0; 128]).unwrap();
@@ -139,15 +139,21 @@ fn reductions_combine_with_what_is_there() {
             after[..16].chunks(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect();
         words
     };
-    assert_eq!(out("add.u32"), [11, 22, 2, 0x8000_0004]);
-    assert_eq!(out("min.s32"), [1, 2, u32::MAX, 1 << 31]);
-    assert_eq!(out("min.u32"), [1, 2, 3, 4]);
-    assert_eq!(out("max.s32"), [10, 20, 3, 4]);
-    assert_eq!(out("and.b32"), [0, 0, 3, 0]);
-    assert_eq!(out("or.b32"), [11, 22, u32::MAX, 0x8000_0004]);
-    assert_eq!(out("xor.b32"), [11, 22, 0xffff_fffc, 0x8000_0004]);
-    assert_eq!(out("inc.u32"), [0, 0, 0, 0]);
-    assert_eq!(out("dec.u32"), [1, 2, 3, 4]);
+    assert_eq!(out("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.u32"), [11, 22, 2, 0x8000_0004]);
+    assert_eq!(out("cp.reduce.async.bulk.global.shared::cta.bulk_group.min.s32"), [1, 2, u32::MAX, 1 << 31]);
+    assert_eq!(out("cp.reduce.async.bulk.global.shared::cta.bulk_group.min.u32"), [1, 2, 3, 4]);
+    assert_eq!(out("cp.reduce.async.bulk.global.shared::cta.bulk_group.max.s32"), [10, 20, 3, 4]);
+    assert_eq!(out("cp.reduce.async.bulk.global.shared::cta.bulk_group.and.b32"), [0, 0, 3, 0]);
+    assert_eq!(
+        out("cp.reduce.async.bulk.global.shared::cta.bulk_group.or.b32"),
+        [11, 22, u32::MAX, 0x8000_0004]
+    );
+    assert_eq!(
+        out("cp.reduce.async.bulk.global.shared::cta.bulk_group.xor.b32"),
+        [11, 22, 0xffff_fffc, 0x8000_0004]
+    );
+    assert_eq!(out("cp.reduce.async.bulk.global.shared::cta.bulk_group.inc.u32"), [0, 0, 0, 0]);
+    assert_eq!(out("cp.reduce.async.bulk.global.shared::cta.bulk_group.dec.u32"), [1, 2, 3, 4]);
     // 1 + 2 in f32; 1 + 2 and 0.5 + 0.25 in f16; 1 + 2 in bf16.
     let float = |old: u32, add: u32, ty: &str| {
         let data: Vec<u8> = [old; 4].iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -171,6 +177,91 @@ fn reductions_combine_with_what_is_there() {
     );
     let (_, saved) = run(&body, &data, &[0; 128]).unwrap();
     assert_eq!(saved[16..32], [2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0]);
+}
+
+/// Words 1, 2, 3 and 4 on 10, 20, the greatest and the least signed one.
+#[test]
+fn reductions_into_shared_memory_of_every_operation() {
+    for (reduction, expected) in [
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.and.b32 [%r1+16], [%r1], 16, [%r2];",
+            [0, 0, 3, 0],
+        ),
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.or.b32 [%r1+16], [%r1], 16, [%r2];",
+            [11, 22, u32::MAX, 0x8000_0004],
+        ),
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.xor.b32 [%r1+16], [%r1], 16, [%r2];",
+            [11, 22, 0xffff_fffc, 0x8000_0004],
+        ),
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.min.s32 [%r1+16], [%r1], 16, [%r2];",
+            [1, 2, u32::MAX, 1 << 31],
+        ),
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.max.u32 [%r1+16], [%r1], 16, [%r2];",
+            [10, 20, u32::MAX, 1 << 31],
+        ),
+        // What is at least the source becomes 0; what is 0 or greater than it becomes the source.
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.inc.u32 [%r1+16], [%r1], 16, [%r2];",
+            [0, 0, 0, 0],
+        ),
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.dec.u32 [%r1+16], [%r1], 16, [%r2];",
+            [1, 2, 3, 4],
+        ),
+        // One carry.
+        (
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u64 [%r1+16], [%r1], 16, [%r2];",
+            [11, 22, 2, 0x8000_0005],
+        ),
+    ] {
+        let body = format!(
+            "mov.u32 %r10, 1; mov.u32 %r11, 2; mov.u32 %r12, 3; mov.u32 %r13, 4; st.shared.v4.u32 [%r1], {{%r10, %r11, %r12, %r13}};
+            mov.u32 %r10, 10; mov.u32 %r11, 20; mov.u32 %r12, -1; mov.u32 %r13, 0x80000000;
+            st.shared.v4.u32 [%r1+16], {{%r10, %r11, %r12, %r13}}; {} {reduction} {WAIT} SAVE;",
+            EXPECT.replace("BYTES", "16")
+        );
+        let (_, saved) = run(&body, &bytes(), &[0; 128]).unwrap();
+        assert_eq!(saved[16..32], *expected.map(u32::to_le_bytes).concat(), "{reduction}");
+    }
+}
+
+/// The manual: adding f32 to global memory takes and gives zeros for subnormals; f16 and bf16 keep theirs (`.noftz`).
+#[test]
+fn sums_of_f32_in_global_memory_have_no_subnormals() {
+    for (reduction, old, value, expected) in [
+        ("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32", 1, 1u32, 0),
+        ("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32", 0x8000_0001, 0x8000_0001, 0x8000_0000),
+        ("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32", 0x0080_0001, 0x8080_0000, 0),
+        ("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32", 0x0080_0000, 0x0080_0000, 0x0100_0000),
+        (
+            "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.noftz.f16",
+            0x0001_0001,
+            0x0001_03ff,
+            0x0002_0400,
+        ),
+        (
+            "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.noftz.bf16",
+            0x0001_0001,
+            0x0001_007f,
+            0x0002_0080,
+        ),
+    ] {
+        let body = format!(
+            "mov.b32 %r10, {value}; st.shared.v4.u32 [%r1], {{%r10, %r10, %r10, %r10}};
+            {reduction} [%rd1], [%r1], 16;
+            cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;"
+        );
+        let (after, _) = run(&body, &[u32::to_le_bytes(old); 4].concat(), &[0; 128]).unwrap();
+        assert_eq!(
+            after[..16],
+            [u32::to_le_bytes(expected); 4].concat(),
+            "{reduction} of {value:#x} to {old:#x}"
+        );
+    }
 }
 
 /// A map over the bytes of global memory, which begin at the address the emulator gives first.

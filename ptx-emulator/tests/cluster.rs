@@ -2,7 +2,7 @@
 
 mod common;
 use common::{emulator, module};
-use ptx_emulator::{LaunchConfig, LaunchOptions, Module};
+use ptx_emulator::{LaunchConfig, LaunchOptions, Module, Swizzle, TensorMap, TensorMapType};
 
 /// Blocks of `threads` in clusters; gives `words` of the output. `%r1` is the rank, `%r2` the address of 64 shared bytes,
 /// `%r3` the thread, `%rd2` where this block's words begin: 32 for each.
@@ -261,4 +261,153 @@ fn asynchronous_reductions_report_their_bytes_to_the_other_blocks_barrier() {
     {
         assert!(run(&body(bad), [2, 1, 1], Some([2, 1, 1]), 4, "").is_err(), "{bad}");
     }
+}
+
+/// Two blocks of four threads, each with 64 bits of 1000: every thread sends the same operand, so that their order does not matter.
+#[test]
+fn asynchronous_reductions_of_every_operation() {
+    for (reduction, bytes, operand, expected) in [
+        // 1000 is more than 10: 0, then 1, 2, 3.
+        (
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.inc.u32 [%r6], %r8, [%r7];",
+            16,
+            10,
+            3,
+        ),
+        // 1000 is more than 10: 10, then 9, 8, 7.
+        (
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.dec.u32 [%r6], %r8, [%r7];",
+            16,
+            10,
+            7,
+        ),
+        (
+            "red.async.relaxed.cluster.mbarrier::complete_tx::bytes.min.s32 [%r6], %r8, [%r7];",
+            16,
+            -1,
+            0xffff_ffff,
+        ),
+        (
+            "red.async.relaxed.cluster.mbarrier::complete_tx::bytes.max.u32 [%r6], %r8, [%r7];",
+            16,
+            -1,
+            0xffff_ffff,
+        ),
+        ("red.async.relaxed.cluster.mbarrier::complete_tx::bytes.and.b32 [%r6], %r8, [%r7];", 16, 12, 8),
+        ("red.async.relaxed.cluster.mbarrier::complete_tx::bytes.xor.b32 [%r6], %r8, [%r7];", 16, 5, 1000),
+        (
+            "red.async.relaxed.cluster.mbarrier::complete_tx::bytes.add.s32 [%r6], %r8, [%r7];",
+            16,
+            -300,
+            0xffff_ff38,
+        ),
+        (
+            "red.async.relaxed.cluster.mbarrier::complete_tx::bytes.add.u64 [%r6], %rd4, [%r7];",
+            32,
+            (1 << 32) + 10,
+            (4 << 32) + 1040,
+        ),
+        (
+            "red.async.relaxed.cluster.mbarrier::complete_tx::bytes.add.s64 [%r6], %rd4, [%r7];",
+            32,
+            -300,
+            u64::MAX - 199,
+        ),
+    ] {
+        let operand: i64 = operand;
+        let body = format!(
+            "add.u32 %r10, %r2, 48; @%p9 mbarrier.init.shared.b64 [%r10], 1; @%p9 st.shared.u64 [%r2], 1000;
+            fence.mbarrier_init.release.cluster; barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;
+            @%p9 mbarrier.arrive.expect_tx.shared.b64 _, [%r10], {bytes};
+            xor.b32 %r4, %r1, 1; mapa.shared::cluster.u32 %r6, %r2, %r4; mapa.shared::cluster.u32 %r7, %r10, %r4;
+            mov.b64 %rd4, {operand}; mov.b64 {{%r8, %r9}}, %rd4; {reduction}
+            WAIT: mbarrier.try_wait.parity.shared.b64 %p1, [%r10], 0; @!%p1 bra WAIT;
+            ld.shared.v2.u32 {{%r12, %r13}}, [%r2]; @%p9 st.global.v2.u32 [%rd2], {{%r12, %r13}};
+            barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
+        );
+        let out =
+            run(&body, [2, 1, 1], Some([2, 1, 1]), 4, "").unwrap_or_else(|e| panic!("{reduction}: {e}"));
+        for block in [0, 32] {
+            let found = u64::from(out[block]) | u64::from(out[block + 1]) << 32;
+            assert_eq!(found, expected, "{reduction} of {operand} in block {}", block / 32);
+        }
+    }
+}
+
+/// Two blocks of two threads: each thread sends up to 16 bytes to its own place in the other block.
+#[test]
+fn asynchronous_stores_of_every_width() {
+    for (store, bytes, words) in [
+        (
+            "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [%r6], {%r8, %r9, %r9, %r8}, [%r7];",
+            32,
+            4,
+        ),
+        ("st.async.mbarrier::complete_tx::bytes.v2.u64 [%r6], {%rd4, %rd5}, [%r7];", 32, 4),
+        ("st.async.shared::cluster.mbarrier::complete_tx::bytes.s64 [%r6], %rd4, [%r7];", 16, 2),
+        ("st.async.weak.mbarrier::complete_tx::bytes.f32 [%r6], %r8, [%r7];", 8, 1),
+    ] {
+        let body = format!(
+            "add.u32 %r10, %r2, 48; mov.u32 %r5, 0; mad.lo.u32 %r11, %r3, 16, %r2; st.shared.v4.u32 [%r11], {{%r5, %r5, %r5, %r5}};
+            @%p9 mbarrier.init.shared.b64 [%r10], 1; fence.mbarrier_init.release.cluster;
+            barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;
+            @%p9 mbarrier.arrive.expect_tx.shared.b64 _, [%r10], {bytes};
+            xor.b32 %r4, %r1, 1; mapa.shared::cluster.u32 %r6, %r11, %r4; mapa.shared::cluster.u32 %r7, %r10, %r4;
+            mad.lo.u32 %r8, %r1, 100, %r3; add.u32 %r8, %r8, 1; add.u32 %r9, %r8, 50; mov.b64 %rd4, {{%r8, %r9}}; mov.b64 %rd5, {{%r9, %r8}};
+            {store}
+            WAIT: mbarrier.try_wait.parity.shared.b64 %p1, [%r10], 0; @!%p1 bra WAIT;
+            ld.shared.v4.u32 {{%r12, %r13, %r14, %r15}}, [%r11]; mad.wide.u32 %rd3, %r3, 16, %rd2;
+            st.global.v4.u32 [%rd3], {{%r12, %r13, %r14, %r15}};
+            barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
+        );
+        let out = run(&body, [2, 1, 1], Some([2, 1, 1]), 2, "").unwrap_or_else(|e| panic!("{store}: {e}"));
+        for (block, thread) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let first = 100 * (1 - block as u32) + thread as u32 + 1;
+            let mut expected = [first, first + 50, first + 50, first];
+            expected[words..].fill(0);
+            let at = 32 * block + 4 * thread;
+            assert_eq!(out[at..at + 4], expected, "{store}: thread {thread} of block {block}");
+        }
+    }
+}
+
+/// The numbers 0 to 15 lie in global memory; block 0 sends 4 to 11 to the blocks 1 and 3 of four.
+#[test]
+fn a_tensor_copy_goes_to_the_blocks_of_the_mask() {
+    let emulator = emulator();
+    let (data, out) = (emulator.alloc(64).unwrap(), emulator.alloc(32).unwrap());
+    let numbers: Vec<u8> = (0..16u32).flat_map(u32::to_le_bytes).collect();
+    emulator.write(data, &numbers).unwrap();
+    let map = TensorMap {
+        data_type: TensorMapType::U32,
+        address: data,
+        sizes: vec![16],
+        strides: vec![],
+        box_sizes: vec![8],
+        element_strides: vec![1],
+        swizzle: Swizzle::None,
+        fill_nan: false,
+    };
+    let text = module(
+        ".shared .align 128 .b8 tile[32]; .shared .align 8 .b64 bar; ld.param.u64 %rd1, [out]; mov.b64 %rd4, map; cvta.param.u64 %rd4, %rd4;
+        mov.u32 %r1, %cluster_ctarank; mov.u32 %r2, tile; mov.u32 %r3, bar; mov.u32 %r4, 0; mov.u32 %r5, 4;
+        st.shared.v4.u32 [%r2], {%r4, %r4, %r4, %r4}; st.shared.v4.u32 [%r2+16], {%r4, %r4, %r4, %r4};
+        mbarrier.init.shared::cta.b64 [%r3], 1; mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], 32; fence.proxy.async;
+        barrier.cluster.arrive; barrier.cluster.wait; setp.eq.u32 %p1, %r1, 0;
+        @%p1 cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%r2], [%rd4, {%r5}], [%r3], 10;
+        and.b32 %r6, %r1, 1; setp.eq.u32 %p2, %r6, 0; @%p2 bra E;
+        W: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r3], 0; @!%p3 bra W;
+        E: ld.shared.u32 %r7, [%r2]; ld.shared.u32 %r8, [%r2+28]; mad.wide.u32 %rd2, %r1, 8, %rd1; st.global.v2.u32 [%rd2], {%r7, %r8};
+        barrier.cluster.arrive; barrier.cluster.wait; ret;",
+    )
+    .replace(".param .u64 out)", ".param .u64 out, .param .align 64 .b8 map[128])");
+    let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+    let options = LaunchOptions { cluster: Some([4, 1, 1]), ..LaunchOptions::default() };
+    let shape = LaunchConfig { grid: [4, 1, 1], block: [1; 3], dynamic_shared_bytes: 0 };
+    let args: [&[u8]; 2] = [&out.to_le_bytes(), &map.encode().unwrap()];
+    emulator.launch_with(&module, "k", shape, &args, &options).unwrap();
+    let mut found = [0; 32];
+    emulator.read(out, &mut found).unwrap();
+    let words: Vec<_> = found.chunks(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect();
+    assert_eq!(words, [0, 0, 4, 11, 0, 0, 4, 11]);
 }

@@ -166,13 +166,13 @@ fn a_deadlock_says_what_each_warp_waits_for() {
 #[test]
 fn copies_of_a_thread_arrive_when_they_are_done() {
     // 16 bytes from the output's own words 4 to 7, which hold zeros until they are set.
-    let copies = |kind: &str, count: u32, extra: &str| {
+    let copies = |arrive: &str, count: u32, extra: &str| {
         one(
             &format!(
                 "mov.u32 %r2, 77; st.global.u32 [%rd1+16], %r2; st.shared.u32 [%r1+16], 5;
                 mbarrier.init.shared::cta.b64 [%r1], {count};
                 cp.async.ca.shared.global [%r1+16], [%rd1+16], 4;
-                cp.async.mbarrier.arrive{kind}.shared::cta.b64 [%r1]; ld.shared.u32 %r3, [%r1+16]; OUT 0, %r3;
+                {arrive} [%r1]; ld.shared.u32 %r3, [%r1+16]; OUT 0, %r3;
                 {extra}
                 mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 0; FLAG 1;
                 ld.shared.u32 %r3, [%r1+16]; OUT 2, %r3;"
@@ -183,10 +183,13 @@ fn copies_of_a_thread_arrive_when_they_are_done() {
             .to_vec()
     };
     // `.noinc`: one of the arrivals that the barrier expects.
-    assert_eq!(copies(".noinc", 1, ""), [5, 1, 77]);
+    assert_eq!(copies("cp.async.mbarrier.arrive.noinc.shared::cta.b64", 1, ""), [5, 1, 77]);
     // Without it the phase lacks one more until the copies are done.
-    assert_eq!(copies("", 1, ""), [5, 0, 5]);
-    assert_eq!(copies("", 1, "mbarrier.arrive.shared::cta.b64 _, [%r1];"), [5, 1, 77]);
+    assert_eq!(copies("cp.async.mbarrier.arrive.shared::cta.b64", 1, ""), [5, 0, 5]);
+    assert_eq!(
+        copies("cp.async.mbarrier.arrive.shared::cta.b64", 1, "mbarrier.arrive.shared::cta.b64 _, [%r1];"),
+        [5, 1, 77]
+    );
 }
 
 /// Planted bugs: each body is wrong in one way, fails with a message that has the part, and its corrected twin runs.

@@ -60,7 +60,14 @@ pub(crate) enum Special {
     Clusterid(u8),
     Nclusterid(u8),
     DynamicShared,
-    TotalShared,
+    /// Static and dynamic shared memory, in whole units of so many bytes.
+    TotalShared {
+        unit: u32,
+    },
+    /// The same, and what is reserved for the system.
+    AggregateShared {
+        unit: u32,
+    },
     /// Half of the address of what the blocks of a cooperative launch meet at, or 0.
     GridWorkspace {
         high: bool,

@@ -18,7 +18,7 @@ mod packed;
 mod quads;
 mod scope;
 mod sparse;
-mod special;
+pub(crate) mod special;
 mod stack;
 #[cfg(test)]
 mod table;
@@ -60,6 +60,8 @@ pub(crate) struct Program {
     /// Where each function of the module begins, or `NO_CODE` where this entry cannot reach it.
     pub functions: Vec<u32>,
     pub static_shared: u64,
+    /// How much of it is the system's.
+    pub reserved_shared: u64,
     /// Where dynamic shared memory begins.
     pub dynamic_shared: u64,
     pub local_bytes: u64,

@@ -1,12 +1,23 @@
 //! Special registers: `%tid`, `%laneid`, `%clock` and their like.
 
+use super::EntryContext;
+use super::forms::{Kind, Target};
 use super::frame::{Class, Special};
 use super::function::{Decoded, FunctionDecoder};
 use crate::memory::PARAM_WINDOW;
 use crate::ops::{self, pick};
 
 /// Bytes of shared memory that the system reserves from sm_80 on.
-const RESERVED: u64 = 1024;
+pub(crate) const RESERVED: u64 = 1024;
+/// Its name among the shared variables of an entry that asks where it lies.
+const RESERVED_NAME: &str = "%reserved_smem";
+
+impl EntryContext<'_> {
+    /// Bytes of its shared memory that are the system's: none where no function asks for them.
+    pub(super) fn reserved_shared(&self) -> u64 {
+        if self.shared.contains_key(RESERVED_NAME) { RESERVED } else { 0 }
+    }
+}
 
 impl FunctionDecoder<'_, '_> {
     /// The register of a 32-bit special register, if the name is one.
@@ -50,7 +61,8 @@ impl FunctionDecoder<'_, '_> {
                 "lanemask_ge" => Special::MaskGe,
                 "lanemask_gt" => Special::MaskGt,
                 "dynamic_smem_size" => Special::DynamicShared,
-                "total_smem_size" | "aggr_smem_size" => Special::TotalShared,
+                "total_smem_size" => Special::TotalShared { unit: self.shared_unit() },
+                "aggr_smem_size" => Special::AggregateShared { unit: self.shared_unit() },
                 "reserved_smem_offset_begin" | "reserved_smem_offset_0" => return Ok(Some(self.reserved(0))),
                 "reserved_smem_offset_1" => return Ok(Some(self.reserved(RESERVED / 2))),
                 "reserved_smem_offset_end" => return Ok(Some(self.reserved(RESERVED))),
@@ -76,11 +88,17 @@ impl FunctionDecoder<'_, '_> {
         Ok(Some(self.context.frame.special(special)))
     }
 
+    /// Bytes in which a block is given shared memory (PTX manual, `%total_smem_size`).
+    fn shared_unit(&self) -> u32 {
+        let since = Target { capability: 80, kind: Kind::Later };
+        if since.is_met_by(&self.context.module.target) { 128 } else { 256 }
+    }
+
     /// An offset in the shared memory that is reserved for the system, which a block has where its kernel asks for it.
     fn reserved(&mut self, offset: u64) -> u32 {
         let context = &mut *self.context;
         let bytes = &mut context.shared_bytes;
-        let start = *context.shared.entry("%reserved_smem".into()).or_insert_with(|| {
+        let start = *context.shared.entry(RESERVED_NAME.into()).or_insert_with(|| {
             let start = bytes.next_multiple_of(128);
             *bytes = start + RESERVED;
             start
@@ -98,6 +116,8 @@ impl FunctionDecoder<'_, '_> {
                 self.emit(instr);
                 Some(register)
             }
+            // No launch is a part of a graph on the device.
+            "%current_graph_exec" => Some(self.context.frame.constant(Class::Long, 0)),
             "WARP_SZ" => Some(self.context.frame.constant(Class::Long, 32)),
             "%param_window" => Some(self.context.frame.constant(Class::Long, PARAM_WINDOW)),
             _ => None,

@@ -1,7 +1,7 @@
 //! `INSTRUCTIONS.md`: every form that there is, and its tests.
 
 use super::forms::{FORMS, Form, Kind, knows};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -55,7 +55,7 @@ fn statements(line: &str) -> Vec<(&str, Vec<&str>)> {
 }
 
 /// The files that test instructions, those of single ones first.
-const FILES: [&str; 18] = [
+const FILES: [&str; 20] = [
     "instructions.rs",
     "forms.rs",
     "narrow.rs",
@@ -74,9 +74,14 @@ const FILES: [&str; 18] = [
     "stack.rs",
     "modules.rs",
     "rare_forms.rs",
+    "seldom.rs",
+    "special_registers.rs",
 ];
 /// The most of them that an instruction names.
 const MOST_FILES: usize = 4;
+
+/// Opcodes whose tests make their forms from tables of shapes and types, and run all of them.
+const COMPOSED: [&str; 3] = ["mma", "wmma", "wgmma"];
 
 fn uses() -> BTreeMap<String, Use> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
@@ -161,6 +166,27 @@ fn every_form_is_in_the_table() {
         there == text,
         "INSTRUCTIONS.md is not what forms.txt and the tests say: run this test with BLESS=1"
     );
+}
+
+/// A form is tested where one of its instructions stands in a test as it is.
+#[test]
+fn every_form_stands_in_a_test() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let texts = FILES.map(|name| std::fs::read_to_string(tests.join(name)).unwrap());
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let code = lines.filter(|line| !line.trim_start().starts_with("//"));
+    let mut written: BTreeMap<&str, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for (opcode, modifiers) in code.flat_map(statements) {
+        let modifiers = modifiers.into_iter().map(String::from).collect();
+        written.entry(opcode).or_default().insert(modifiers);
+    }
+    let opcodes = FORMS.groups.iter().flat_map(|group| &group.1).filter(|opcode| !COMPOSED.contains(opcode));
+    let untested: Vec<_> = opcodes
+        .flat_map(|opcode| FORMS.of[opcode].iter().map(move |form| (opcode, form)))
+        .filter(|(opcode, form)| !written.get(**opcode).is_some_and(|all| all.iter().any(|m| form.takes(m))))
+        .map(|(_, form)| form.text)
+        .collect();
+    assert!(untested.is_empty(), "no test has {untested:#?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::warp::{AtBarrier, BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
 use crate::checks::Knowledge;
 use crate::decode::frame::Special;
+use crate::decode::special::RESERVED;
 use crate::error::LaunchError;
 use crate::ops::bulk::Stores;
 use crate::ops::copy::Copies;
@@ -375,6 +376,11 @@ impl<'l> BlockRunner<'l> {
 }
 
 impl Launch<'_> {
+    /// Bytes of a block's shared memory without those of the system, in whole units.
+    fn own_shared(&self, unit: u32) -> u32 {
+        ((self.shared_bytes - self.program.reserved_shared) as u32).next_multiple_of(unit)
+    }
+
     /// The value of a special register for a thread.
     fn special(&self, special: Special, block: [u32; 3], rank: usize, thread: u32) -> u32 {
         let lane = thread % LANES as u32;
@@ -404,7 +410,8 @@ impl Launch<'_> {
             Special::Clusterid(k) => block[k as usize] / self.cluster[k as usize],
             Special::Nclusterid(k) => clusters(k),
             Special::DynamicShared => self.config.dynamic_shared_bytes,
-            Special::TotalShared => self.shared_bytes as u32,
+            Special::TotalShared { unit } => self.own_shared(unit),
+            Special::AggregateShared { unit } => self.own_shared(unit) + RESERVED as u32,
             Special::GridWorkspace { high } => (self.workspace >> if high { 32 } else { 0 }) as u32,
         }
     }

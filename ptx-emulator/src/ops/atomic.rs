@@ -1,7 +1,8 @@
 //! `atom` and `red`: lane after lane, each as one compare-exchange loop on the host.
 
-use super::memory::{GENERIC, GLOBAL, SHARED, places};
+use super::memory::{GENERIC, GLOBAL, SHARED, addresses, places};
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
+use crate::memory::{SHARED_WINDOW, WINDOW};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::syntax::types::Type;
 use std::marker::PhantomData;
@@ -48,6 +49,12 @@ impl Handler for Atomic {
                 _ => places::<GENERIC>(cx, i, m, size, size),
             };
             let Some(places) = found else { return Flow::Fault };
+            let at = addresses(cx, i);
+            let global = |l: usize| match i.e as u8 {
+                SHARED => false,
+                GLOBAL => true,
+                _ => at[l].checked_sub(SHARED_WINDOW).is_none_or(|offset| offset >= WINDOW),
+            };
             for element in 0..count as u32 {
                 let list = i.b + 3 * element;
                 let (target, source, comparand) = (cx.extra(list), cx.extra(list + 1), cx.extra(list + 2));
@@ -59,7 +66,13 @@ impl Handler for Atomic {
                 for l in lanes_of(m) {
                     let (b, c) = (value(cx, source, l), value(cx, comparand, l));
                     let p = (places[l] + (u64::from(element) * ty.size()) as usize) as *mut u8;
-                    old[l] = update(p, ty.size(), |x| combine(operation, ty, x, b, c));
+                    old[l] = update(p, ty.size(), |x| {
+                        if global(l) {
+                            combine_global(operation, ty, x, b, c)
+                        } else {
+                            combine(operation, ty, x, b, c)
+                        }
+                    });
                 }
                 if target != 0 && wide {
                     cx.set_lanes(target, m, &old);
@@ -195,6 +208,17 @@ pub(crate) fn combine(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64
             }
         }
     }
+}
+
+/// [`combine`] in global memory, where adding f32 takes and gives zeros for subnormals (PTX manual, `atom`, `red` and
+/// `cp.reduce.async.bulk`).
+#[inline(always)]
+pub(crate) fn combine_global(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64 {
+    if operation != 0 || ty != Type::F32 {
+        return combine(operation, ty, old, b, c);
+    }
+    let flush = |x: u64| if x & 0x7f80_0000 == 0 { x & 0x8000_0000 } else { x };
+    flush(add(ty, flush(old), flush(b)))
 }
 
 fn add(ty: Type, a: u64, b: u64) -> u64 {

@@ -1,6 +1,6 @@
 //! What a bulk copy moves: rows of global memory, and where their pieces of 16 bytes lie in shared memory.
 
-use super::atomic::{TYPES, combine, update};
+use super::atomic::{TYPES, combine_global, update};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// A contiguous part of a copy.
@@ -113,7 +113,7 @@ impl Transfer {
                         *byte = (*((from + at + k) as *const AtomicU8)).load(Relaxed);
                     }
                     let value = u64::from_le_bytes(bytes);
-                    update(to.add(at), ty.size(), |old| combine(operation, ty, old, value, 0));
+                    update(to.add(at), ty.size(), |old| combine_global(operation, ty, old, value, 0));
                 }
             } else if length == 16 && from.is_multiple_of(8) && (to as usize).is_multiple_of(8) {
                 for at in [0, 8] {
