@@ -68,8 +68,8 @@ pub struct LaunchOptions<'a> {
     /// Fills `LaunchStats::counters`. Kernels whose time goes to memory accesses then take several times as long.
     pub counters: bool,
     /// Looks for reads of memory that nobody wrote, races in shared and global memory, the asynchronous proxy and `wgmma` among the parties,
-    /// registers that a `wgmma` still owns, barriers that a part of the threads reach, and products that are not waited for when their warp
-    /// ends. The first one ends the launch with `LaunchError::Fault`. Global memory is checked where all launches so far had checks: after
+    /// registers that a `wgmma` still owns, barriers that a part of the threads reach, and products and bulk copies that are not waited for
+    /// when their warp or cluster ends. The first one ends the launch with `LaunchError::Fault`. Global memory is checked where all launches so far had checks: after
     /// others, what they could have written counts as written.
     pub checks: bool,
     /// Blocks of a cluster in x, y, z; where absent, those of `.reqnctapercluster`, or 1. They divide the grid and run together.

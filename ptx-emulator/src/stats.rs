@@ -76,7 +76,8 @@ pub struct MnemonicCount {
 /// # Lanes
 /// A lane comes to an instruction when its path does. It is active there if the instruction has no guard (`@%p`, `@!%p`), or the guard
 /// lets it act; all counters but `warps` and `threads` are of active lanes. Nsight Compute calls the two thread instructions
-/// executed (`smsp__thread_inst_executed`) and not predicated off (`smsp__thread_inst_executed_pred_on`).
+/// executed (`smsp__thread_inst_executed`) and not predicated off (`smsp__thread_inst_executed_pred_on`). Of a guarded collective or wait
+/// that had to be tried again the lanes that act are all that is counted.
 ///
 /// # Shared memory
 /// 32 banks of 4 bytes. Accesses of up to 4 bytes go out for the whole warp, of 8 bytes for each half, of 16 for each quarter; a

@@ -396,6 +396,21 @@ fn blocks_of_a_cluster_race_with_one_another() {
             " of another block of the cluster, with no barrier after that one's begin",
         ],
     );
+    // Block 1 sends to block 0, which has not waited for it: who has what was sent knows that the sender has begun.
+    let sent = format!(
+        "RAW {INIT} barrier.cluster.arrive.aligned; setp.eq.u32 %p3, %r19, 0; xor.b32 %r5, %r19, 1; mapa.shared::cluster.u32 %r6, %r2, %r5;
+        mapa.shared::cluster.u32 %r7, %r3, %r5; @%p3 bra Z; barrier.cluster.wait.aligned;
+        @%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r6], [%rd1], 16, [%r7]; bra E;
+        Z: @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], 16; HERE @%p1 st.shared::cluster.u32 [%r6+64], 1; barrier.cluster.wait.aligned;
+        E: {sync}"
+    );
+    pair_in(
+        2,
+        "a block that has sent nothing yet",
+        &sent.replace("HERE", ""),
+        &sent.replace("HERE", "WAIT 0, 0;"),
+        &["write of 4 bytes at shared address 0x40", "with no barrier after that one's begin"],
+    );
     let parts = "and.b32 %r5, %r1, 31; setp.lt.u32 %p3, %r5, 16; @%p3 bra E; MEET bra F; E: MEET F: bar.warp.sync -1;";
     pair_in(
         2,

@@ -63,6 +63,24 @@ fn words_of_global_memory_that_two_blocks_update() {
         "4",
         &[&written[..], &["(`@%p3 st.global.u8"]].concat(),
     );
+    for (name, access) in
+        [("writes", "st.HEREglobal.u16 [%rd1], %h1"), ("reads", "ld.HEREglobal.u16 %h1, [%rd1]")]
+    {
+        let strong = access.replace("HERE", "relaxed.gpu.").replace("[%rd1]", "[%rd1+2]");
+        let body = |at: &str| {
+            format!(
+                "mov.b16 %h1, 1; @%p3 {}; @%p3 {strong}; @%p4 st.relaxed.gpu.global.u16 [%rd1+2], %h1;",
+                access.replace("HERE", "").replace("[%rd1]", at)
+            )
+        };
+        blocks(
+            &format!("a plain and a strong access of halves of a word, {name}"),
+            "HERE",
+            &body("[%rd1+2]"),
+            &body("[%rd1]"),
+            &["data race: write of 2 bytes", "by block (0, 0, 0), warp 0, lane 0"],
+        );
+    }
     blocks(
         "a plain write of a byte, an update of the other half, one of the word",
         "@%p3 st.global.u8 [%rd1+HERE], %r20; bar.sync 0; @%p3 st.relaxed.gpu.global.u16 [%rd1+2], %r20; @%p4 st.relaxed.gpu.global.u16 [%rd1+2], %r20;",
@@ -153,6 +171,18 @@ fn words_of_shared_memory_that_two_warps_update() {
         "bar.sync 0;",
         &["data race: read of 4 bytes", AFTER_WRITE],
     );
+    // Warp 3, which comes first, reads beside others.
+    let reads = |first: &str| {
+        format!(
+            "{WARPS} setp.lt.u32 %p7, %r1, 64; @%p6 {first}.shared.u32 %r7, [%r2]; @%p7 ld.volatile.shared.u32 %r7, [%r2]; @%p4 red.shared.add.u32 [%r2], 1;"
+        )
+    };
+    pair(
+        "a plain read beside strong ones, another's update",
+        &reads("ld"),
+        &reads("ld.volatile"),
+        &[update, "with no barrier after the read by warp 3, lane "],
+    );
     warps(
         "a plain write of a byte, an update of its word, another's",
         "@%p1 st.shared.u8 [%r2+2], %r20; HERE @%p1 red.shared.add.u32 [%r2], 1; @%p3 red.shared.add.u32 [%r2], 1;",
@@ -188,5 +218,12 @@ fn words_of_shared_memory_that_two_lanes_update() {
         "@%p1 st.shared.u32 [%r2], 1; HERE @%p1 red.shared.add.u32 [%r2], 1; @%p5 red.shared.add.u32 [%r2], 1;",
         "bar.warp.sync -1;",
         &["data race: atomic update", "lane 1, with no `bar.warp.sync` after the write by lane 0"],
+    );
+    // As many barriers as are told apart, and again as many.
+    warps(
+        "a plain write, an update by its lane, another's read",
+        "@%p1 st.shared.u32 [%r2], 1; @%p1 red.shared.add.u32 [%r2], 1; HERE @%p2 ld.shared.u32 %r7, [%r2]; bar.sync 0;",
+        "bar.sync 0; mov.u32 %r8, 0; L: bar.warp.sync -1; add.u32 %r8, %r8, 1; setp.lt.u32 %p7, %r8, 600; @%p2 ld.shared.u32 %r7, [%r2]; @%p7 bra L;",
+        &["data race: read of 4 bytes"],
     );
 }

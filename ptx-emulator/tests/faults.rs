@@ -166,6 +166,9 @@ fn endless_loops_end_at_the_limit() {
     let emulator = Emulator::new(Config { max_instructions: Some(100_000), ..Config::default() });
     let error = launch(&module("L: bra L;"), "k", 2, 32, 0, &emulator, &[&0u64.to_le_bytes()]).unwrap_err();
     assert!(matches!(error, LaunchError::InstructionLimit { limit: 100_000, .. }), "{error}");
+    let few = Emulator::new(Config { max_instructions: Some(2), ..Config::default() });
+    let text = launch(&module("bar.warp.sync -1; bar.warp.sync -1; ret;"), "k", 1, 32, 0, &few, &[&[0; 8]]);
+    assert!(text.unwrap_err().to_string().ends_with("block (0, 0, 0): all of its warps have ended"));
     // A flag that nobody sets, and who waits for the warp that waits for it.
     let body = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; setp.ge.u32 %p1, %r1, 32; @%p1 bra M;
         W: ld.volatile.global.u32 %r2, [%rd1]; setp.eq.u32 %p2, %r2, 0; @%p2 bra W;

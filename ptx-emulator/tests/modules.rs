@@ -7,7 +7,6 @@ use ptx_emulator::{LaunchConfig, LaunchOptions, Module};
 
 const HEAD: &str = ".version 8.3\n.target sm_90a\n.address_size 64\n";
 
-/// As nvcc writes a packed structure that holds a pointer.
 #[test]
 fn registers_that_have_no_room_are_refused_where_they_are_declared() {
     // 16 MiB are 65536 registers of 64 bits for 32 lanes.
@@ -23,6 +22,7 @@ fn registers_that_have_no_room_are_refused_where_they_are_declared() {
     assert!(Module::parse(&text(65_000)).is_ok());
 }
 
+/// As nvcc writes a packed structure that holds a pointer.
 #[test]
 fn an_address_may_be_initialised_byte_by_byte() {
     let bytes: Vec<_> =

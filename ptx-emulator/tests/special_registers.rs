@@ -47,7 +47,8 @@ fn warps_and_multiprocessors_are_numbered() {
 fn clocks_do_not_run_backwards_and_their_halves_are_of_one_count() {
     for clock in ["%clock64", "%globaltimer"] {
         let body = format!(
-            "mov.u64 %q1, {clock}; nanosleep.u32 1000; mov.u64 %q2, {clock}; setp.ge.u64 %p1, %q2, %q1; selp.u32 %d, 1, 0, %p1;"
+            "mov.u64 %q1, {clock}; nanosleep.u32 1000; LOOP: mov.u64 %q2, {clock}; setp.eq.u64 %p1, %q2, %q1; @%p1 bra LOOP;
+            setp.gt.u64 %p1, %q2, %q1; selp.u32 %d, 1, 0, %p1;"
         );
         assert_eq!(run_rows(&body, &[[0; 3]; 32]), [1; 32], "{clock}");
     }

@@ -11,18 +11,10 @@ impl Checks {
     /// Checks and notes an access to `size` bytes of a block's shared memory, which lie within it and are aligned to the size.
     #[inline]
     pub(crate) fn access(&mut self, rank: u32, offset: u64, size: u64, who: Access) -> Result<(), Wrong> {
-        if !self.has_begun(rank, who.warp) {
+        if self.known[who.warp as usize].begun >> rank & 1 == 0 {
             return Err(Wrong::NotBegun);
         }
         self.access_lanes(rank, offset, (size, size), 1, who).map_err(|(_, wrong)| wrong)
-    }
-
-    /// Whether a warp is of a block, or comes after something that one of the block's did.
-    #[inline]
-    fn has_begun(&self, rank: u32, warp: u32) -> bool {
-        let (first, end) = ((rank * self.block_warps) as usize, ((rank + 1) * self.block_warps) as usize);
-        let is_own = (first..end).contains(&(warp as usize)) || warp as usize >= self.warps;
-        is_own || self.known[warp as usize].seen[first..end].iter().any(|&time| time > self.start)
     }
 
     /// As `access`, by lanes one after another of `step` bytes each, `size` in all; `each` of them read the same. The error has how many

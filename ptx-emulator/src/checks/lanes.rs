@@ -140,6 +140,7 @@ impl Checks {
             // The next count is that of a barrier long ago.
             *count = NONE;
             self.cells.forget_lanes(warp as u8);
+            self.weaker.values_mut().for_each(|weaker| weaker.forget_lanes(warp as u8));
         }
         self.synced[warp as usize] += 1;
     }

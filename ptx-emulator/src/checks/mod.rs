@@ -230,6 +230,9 @@ impl Checks {
         self.start = self.now;
         // Events at the cluster's first time are ordered before nobody else yet.
         self.known.fill(Knowledge::at(self.now));
+        for (warp, known) in self.known[..self.warps].iter_mut().enumerate() {
+            known.begun = 1 << (warp / self.block_warps as usize);
+        }
         self.least = [self.now; PARTIES];
     }
 

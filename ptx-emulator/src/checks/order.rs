@@ -19,16 +19,19 @@ pub(crate) struct Knowledge {
     pub(super) fenced: Clock,
     /// Events of other clusters that are ordered before what comes next.
     pub(super) others: Option<Arc<Others>>,
+    /// A bit for each block of the cluster that is known to have begun.
+    pub(super) begun: u16,
 }
 
 impl Knowledge {
     pub(crate) fn at(time: u32) -> Knowledge {
-        Knowledge { seen: [time; PARTIES], fenced: [time; PARTIES], others: None }
+        Knowledge { seen: [time; PARTIES], fenced: [time; PARTIES], others: None, begun: 0 }
     }
 
     pub(super) fn merge(&mut self, other: &Knowledge) {
         later(&mut self.seen, &other.seen);
         later(&mut self.fenced, &other.fenced);
+        self.begun |= other.begun;
         match (&mut self.others, &other.others) {
             (_, None) => {}
             (none @ None, Some(more)) => *none = Some(Arc::clone(more)),
@@ -163,6 +166,12 @@ impl Checks {
             *writer = writer.with_warp(party as u8);
         }
         self.copied(rank, offset, size);
+    }
+
+    /// A warp issues a bulk copy that reports to an mbarrier: its block has begun, and all that it knows of.
+    pub(crate) fn bulk_issued(&mut self, barrier: (u32, u32), warp: u32) {
+        let begun = self.known[warp as usize].begun;
+        self.phase(barrier).current.begun |= begun;
     }
 
     /// All that has been written for an mbarrier so far is there for those who wait for its phase.

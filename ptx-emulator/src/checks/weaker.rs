@@ -2,7 +2,7 @@
 //! a weak one before it, of a warp that is ordered before the strong one alone: a plain write, an atomic update by the same warp, an atomic
 //! update by another. Nearly always all warps have met since the weak access, and nothing of it need be remembered.
 
-use super::lanes::{Lanes, UNCLEAR};
+use super::lanes::{Lanes, NONE, UNCLEAR};
 use super::{Checks, Kind, OPEN, STRONG, Stamp, Wrong};
 use crate::ops::lanes_of;
 use std::ops::Range;
@@ -18,12 +18,23 @@ impl Weaker {
     fn is_some(&self) -> bool {
         self.write.is_some() || self.read.is_some()
     }
+
+    fn both(&mut self) -> [&mut Option<(Stamp, u32)>; 2] {
+        [&mut self.write, &mut self.read]
+    }
+
+    /// All lanes of a warp come after what they did.
+    pub(super) fn forget_lanes(&mut self, warp: u8) {
+        for (stamp, _) in self.both().into_iter().flatten().filter(|(stamp, _)| stamp.warp() == warp) {
+            *stamp = stamp.with_sync(NONE);
+        }
+    }
 }
 
 impl Checks {
-    /// The time before which all that was done is ordered before what any warp does next.
-    fn everybody_knows(&self) -> u32 {
-        self.least[..self.warps].iter().copied().min().unwrap_or(0)
+    /// Whether what a warp did at a time is ordered before what any warp does next.
+    fn everybody_knows(&self, stamp: Stamp, time: u32) -> bool {
+        self.known[..self.warps].iter().all(|known| time < known.seen[usize::from(stamp.warp())])
     }
 
     /// What a strong access to a word takes the place of: the last read, and the last write if it `writes`; where they are weak and not all
@@ -32,8 +43,10 @@ impl Checks {
     fn hidden_by(&self, word: usize, writes: bool) -> Weaker {
         let cells = &self.cells;
         let weak = |stamp: Stamp, time: u32| {
-            let is_weak = stamp.bytes() & STRONG == 0 && time >= self.start && time != OPEN;
-            (is_weak && time >= self.everybody_knows()).then_some((stamp, time))
+            // No bytes: of several warps' reads, some of them strong.
+            let is_weak = stamp.bytes() & STRONG == 0 && stamp.bytes() & 0xf != 0;
+            let is_known = || time < self.start || time == OPEN || self.everybody_knows(stamp, time);
+            (is_weak && !is_known()).then_some((stamp, time))
         };
         let is_read = cells.read_masks[word] != 0;
         Weaker {
@@ -58,7 +71,10 @@ impl Checks {
             if let Some((earlier, _)) = read.filter(met).filter(|_| kind.writes) {
                 return Err(Wrong::AfterRead(earlier.party()));
             }
-            if kind.writes && !kind.strong && stamp.bytes() & 0xf == 0xf {
+            let is_known =
+                |one: Option<(Stamp, u32)>| one.is_none_or(|(s, time)| self.everybody_knows(s, time));
+            let is_covered = kind.writes && !kind.strong && stamp.bytes() & 0xf == 0xf;
+            if is_covered || is_known(write) && is_known(read) {
                 self.weaker.remove(&word);
             }
         }

@@ -168,7 +168,7 @@ fn every_form_is_in_the_table() {
     );
 }
 
-/// A form is tested where one of its instructions stands in a test as it is.
+/// A form is tested where one of its instructions stands in a test as it is; that the test runs what stands in it is not looked at.
 #[test]
 fn every_form_stands_in_a_test() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

@@ -161,7 +161,10 @@ impl<'l> BlockRunner<'l> {
         };
         let done = self.launch.add_instructions(executed);
         if done > limit {
-            let state = self.state(cx);
+            let mut state = self.state(cx);
+            if state.is_empty() {
+                state = "all of its warps have ended".into();
+            }
             return Err(Box::new(LaunchError::InstructionLimit {
                 kernel: self.launch.kernel.into(),
                 limit,

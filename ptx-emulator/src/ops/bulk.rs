@@ -371,6 +371,7 @@ unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, mut transfer: Tran
     if i.n & MULTICAST == 0 {
         touch(cx, i, l, (rank, place))?;
         begin(cx, i, l, &mut transfer, WRITES)?;
+        issued(cx, (rank, place));
         barrier(cx, rank, place)?.deferred.push_back(Deferred::Bulk(Box::new(transfer)));
         return Ok(());
     }
@@ -382,9 +383,17 @@ unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, mut transfer: Tran
         let mut copy = Transfer { rank: rank as u32, rows: transfer.rows.clone(), ..transfer };
         touch(cx, i, l, (rank as u32, place))?;
         begin(cx, i, l, &mut copy, WRITES)?;
+        issued(cx, (rank as u32, place));
         barrier(cx, rank as u32, place)?.deferred.push_back(Deferred::Bulk(Box::new(copy)));
     }
     Ok(())
+}
+
+/// For the checks: a copy that reports to an mbarrier is under way.
+fn issued(cx: &mut Cx, barrier: (u32, u32)) {
+    if let Some(checks) = &mut cx.checks {
+        checks.bulk_issued(barrier, cx.warp_in_cluster);
+    }
 }
 
 /// `cp.async.bulk.commit_group`.

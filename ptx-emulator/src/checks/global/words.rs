@@ -4,6 +4,7 @@ use super::{BLOCK, CLUSTER_WIDE, Global, PAGE_BYTES, Race, Run, Scope, WEAK, is_
 use crate::checks::order::Knowledge;
 use crate::checks::scattered::bytes_of;
 use crate::ops::LANES;
+use std::cmp::Ordering;
 
 /// An access: from the top its record (32 bits), place in the program (21), scope (2), lane (5) and bytes of the word (4).
 /// 0 is nobody.
@@ -240,6 +241,10 @@ impl Page {
         let writers = &mut self.writers[words.clone()];
         let readers = &mut self.readers[words.clone()];
         let seconds = &mut self.seconds[words];
+        // Which of the own reads stays is to be found word by word.
+        if seconds.iter().any(|&slot| record(slot) == mine.record && scope(slot) != run.scope) {
+            return false;
+        }
         let (writer, reader) = (writers[0], readers[0]);
         if !alike(writers)
             || !alike(readers)
@@ -312,14 +317,14 @@ impl Page {
         if *first == slot {
             return Ok(());
         }
-        if *first == 0 || record(*first) == mine.record {
-            *first = merged(*first, slot);
+        if let Some(both) = merged(*first, slot) {
+            *first = both;
             return Ok(());
         }
         let second = &mut self.seconds[word];
-        if record(*second) == mine.record {
-            *second = merged(*second, slot);
-        } else if *first & BYTES & !slot == 0 && scope(*first) >= scope(slot) && mine.comes_after(*first) {
+        if let Some(both) = merged(*second, slot) {
+            *second = both;
+        } else if covers(slot, *first) && scope(*first) >= scope(slot) && mine.comes_after(*first) {
             *first = slot;
         } else {
             // Of three readers the one in the middle is forgotten.
@@ -331,9 +336,10 @@ impl Page {
     /// Before a write, which races with none before it: remembers a weaker one of its bytes, and forgets those that what races with them
     /// races with this one too.
     #[inline(always)]
-    fn follow(&mut self, word: usize, slot: Slot) {
+    fn follow(&mut self, word: usize, slot: Slot, mine: &mut Mine) {
         if let Some(weaker) = &mut self.weaker
             && scope(weaker[word]) >= scope(slot)
+            && mine.comes_after(weaker[word])
         {
             weaker[word] = without(weaker[word], slot);
         }
@@ -353,19 +359,14 @@ impl Page {
         if last != slot {
             self.not_after_write(word, slot, mine)?;
         }
-        // What an own weaker write of these bytes races with is more than what this one does.
-        let is_less = record(last) == mine.record && scope(last) < scope(slot) && slot & BYTES & !last == 0;
-        if last != slot && !is_less {
-            self.follow(word, slot);
-            self.writers[word] = if last & BYTES & !slot == 0 {
-                slot
-            } else if record(last) == mine.record {
-                merged(last, slot)
-            } else {
-                // Another party's bytes of the word stay.
+        let both = merged(last, slot);
+        if both != Some(last) {
+            self.follow(word, slot, mine);
+            self.writers[word] = both.unwrap_or(slot);
+            if both.is_none() && !covers(slot, last) {
+                // Another's bytes of the word stay.
                 self.others[word] = last & !(slot & BYTES);
-                slot
-            };
+            }
         }
         for readers in [&mut self.readers, &mut self.seconds] {
             let reader = readers[word];
@@ -395,7 +396,7 @@ fn alike(slots: &[Slot]) -> bool {
 /// An access without the bytes that another touches; 0 where that leaves none.
 #[inline(always)]
 fn without(slot: Slot, other: Slot) -> Slot {
-    if slot & BYTES & !other == 0 { 0 } else { slot & !(other & BYTES) }
+    if covers(other, slot) { 0 } else { slot & !(other & BYTES) }
 }
 
 fn none() -> Slots {
@@ -406,7 +407,24 @@ fn is_whole(slot: Slot) -> bool {
     slot & BYTES == BYTES
 }
 
-/// Two accesses of one party as one; the weaker of them is the one to name.
-fn merged(earlier: Slot, slot: Slot) -> Slot {
-    if earlier != 0 && scope(earlier) < scope(slot) { earlier | slot & BYTES } else { slot | earlier & BYTES }
+/// Whether an access touches all bytes of another.
+#[inline(always)]
+fn covers(slot: Slot, other: Slot) -> bool {
+    other & BYTES & !slot == 0
+}
+
+/// Two accesses of one party as one, where one of them is nobody's, or they are alike, or what races with one races with the other too.
+#[inline(always)]
+fn merged(earlier: Slot, slot: Slot) -> Option<Slot> {
+    if earlier == 0 {
+        return Some(slot);
+    }
+    if record(earlier) != record(slot) {
+        return None;
+    }
+    match scope(earlier).cmp(&scope(slot)) {
+        Ordering::Equal => Some(slot | earlier & BYTES),
+        Ordering::Less => covers(earlier, slot).then_some(earlier),
+        Ordering::Greater => covers(slot, earlier).then_some(slot),
+    }
 }

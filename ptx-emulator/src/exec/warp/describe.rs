@@ -13,6 +13,7 @@ impl Warp {
         line: impl Fn(u32) -> String,
     ) -> String {
         let mut parts = Vec::new();
+        cx.live = self.live;
         for path in &self.paths {
             let what = match path.state {
                 State::Ready => "ready".to_string(),
@@ -23,7 +24,11 @@ impl Warp {
                     let i = &program.code[path.pc as usize];
                     // SAFETY: as in `run_path`.
                     unsafe { (i.run)(cx, i, path.mask) };
-                    format!("waits for {}", cx.cluster.explanation.take().unwrap_or_default())
+                    match cx.cluster.explanation.take().unwrap_or_default() {
+                        // What it waited for has come.
+                        nothing if nothing.is_empty() => "ready".to_string(),
+                        what => format!("waits for {what}"),
+                    }
                 }
             };
             parts.push(format!("lanes {:#010x} {what}, {}", path.mask, line(path.pc)));
