@@ -1,7 +1,8 @@
 //! `stress`: the same problem again and again; every bit of the results must be the same each time.
 //!
 //! In the manner of flash-attention's own race test: 60 batch entries, 14 pairs of lengths, 250 repeats, causal and full. A race
-//! that the results betray once in thousands of blocks shows here. Without a GPU the same runs on the emulator at a hundredth.
+//! that the results betray once in thousands of blocks shows here. Without a GPU the same runs on the emulator at a hundredth, each
+//! repeat with blocks and warps in an order of its own.
 //!
 //! Exit codes: 0 all equal, 1 some results differ, 2 bad usage, a problem that the backend cannot run, or nothing to compare.
 
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use flash_attention::{Backend, Causal, Device, Dtype, Kind, Result, Tensor, sdpa};
+use flash_attention::{Backend, Causal, Device, Dtype, EmulatorOptions, Kind, Result, Tensor, sdpa};
 use half::{bf16, f16};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -91,7 +92,7 @@ struct Arguments {
     /// Batch entries; on a GPU 60, elsewhere 6
     #[arg(long, value_parser = count)]
     batch: Option<usize>,
-    /// Repeats of each problem; on a GPU 250, elsewhere 25
+    /// Repeats of each problem; on a GPU 250, elsewhere 25; on the emulator each has blocks and warps in another order
     #[arg(long, value_parser = count)]
     repeats: Option<usize>,
     /// QUERIESxKEYS, several with commas between; all of flash-attention's list where it is not given
@@ -115,30 +116,39 @@ fn random(device: &Device, dtype: Dtype, shape: [usize; 4], rng: &mut SmallRng) 
     }
 }
 
-/// One problem.
-struct Problem<'a> {
+/// What the repeats of a problem have in common.
+#[derive(Clone, Copy)]
+struct Setting<'a> {
     arguments: &'a Arguments,
+    batch: usize,
+    lengths: Lengths,
     causal: Causal,
+}
+
+/// One problem on a device.
+struct Problem<'a> {
+    setting: Setting<'a>,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     dout: Tensor,
 }
 
-impl Problem<'_> {
-    fn new(arguments: &Arguments, batch: usize, lengths: Lengths, causal: Causal) -> Result<Problem<'_>> {
+impl<'a> Problem<'a> {
+    fn new(device: &Device, setting: Setting<'a>) -> Result<Problem<'a>> {
+        let Setting { arguments, batch, lengths, .. } = setting;
         let mut rng = SmallRng::seed_from_u64((lengths.0 << 20 | lengths.1) as u64);
         let shape = |rows| [batch, arguments.heads, rows, arguments.head_dim];
-        let mut tensor = |rows| random(&arguments.device, arguments.dtype, shape(rows), &mut rng);
+        let mut tensor = |rows| random(device, arguments.dtype, shape(rows), &mut rng);
         let (q, k, v) = (tensor(lengths.0)?, tensor(lengths.1)?, tensor(lengths.1)?);
         let dout = tensor(lengths.0)?;
-        Ok(Problem { arguments, causal, q, k, v, dout })
+        Ok(Problem { setting, q, k, v, dout })
     }
 
     /// The results that must be the same each time, with their names.
     fn run(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let Arguments { backend, atomics, .. } = *self.arguments;
-        let call = sdpa(&self.q, &self.k, &self.v).causal(self.causal).backend(backend);
+        let Arguments { backend, atomics, .. } = *self.setting.arguments;
+        let call = sdpa(&self.q, &self.k, &self.v).causal(self.setting.causal).backend(backend);
         let call = call.deterministic(!atomics);
         let forward = call.forward()?;
         let gradients = forward.backward(&self.dout)?;
@@ -154,13 +164,22 @@ impl Problem<'_> {
         .map(|(name, tensor)| Ok((name, tensor.to_bytes()?)))
         .collect()
     }
+}
 
-    /// Compares repeats with the first run.
-    fn repeat(&self, repeats: usize) -> Result<Comparison> {
-        let first = self.run()?;
+impl Setting<'_> {
+    /// Compares repeats with the first run: on the emulator each in an order of its own.
+    fn repeat(self, repeats: usize) -> Result<Comparison> {
+        let device = &self.arguments.device;
+        let problem = Problem::new(device, self)?;
+        let first = problem.run()?;
         let mut comparison = Comparison::default();
-        for _ in 0..repeats {
-            let again = self.run()?;
+        for seed in 1..=repeats as u64 {
+            let again = if device.kind() == Kind::Emulator {
+                let emulator = Device::emulator_with(EmulatorOptions::default().seed(seed));
+                Problem::new(&emulator, self)?.run()?
+            } else {
+                problem.run()?
+            };
             let off: Vec<_> =
                 first.iter().zip(&again).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
             comparison.bytes += again.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
@@ -196,15 +215,16 @@ fn stress(arguments: &Arguments) -> Result<(usize, usize)> {
     let repeats = arguments.repeats.unwrap_or(repeats);
     let lengths = if arguments.lengths.is_empty() { LENGTHS.to_vec() } else { arguments.lengths.clone() };
     let Arguments { device, backend, dtype, heads, head_dim, .. } = arguments;
+    let orders = if device.kind() == Kind::Emulator { ", each in an order of its own" } else { "" };
     say(&format!(
-        "{device}, {backend}, {dtype}, batch {batch}, heads {heads}, head dim {head_dim}, {repeats} repeats"
+        "{device}, {backend}, {dtype}, batch {batch}, heads {heads}, head dim {head_dim}, {repeats} repeats{orders}"
     ));
     let (mut failed, mut fewest) = (0, None);
     for lengths in lengths {
         for causal in [Causal::None, Causal::LowerRight] {
             let start = Instant::now();
             let Comparison { bytes, differ, names } =
-                Problem::new(arguments, batch, lengths, causal)?.repeat(repeats)?;
+                Setting { arguments, batch, lengths, causal }.repeat(repeats)?;
             let verdict = match (bytes, differ) {
                 (0, _) => "nothing to compare".to_string(),
                 (_, 0) => "equal".to_string(),
