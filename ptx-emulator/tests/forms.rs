@@ -1,29 +1,12 @@
 //! Forms that `instructions.rs` leaves out: one row each, with the edges of each type.
 
 mod common;
-use common::{check_rows, kernel, module, run_rows, try_rows, words};
+use common::values::{D1, D2, D3, DNAN, INF, M1, MM1, ONE, TOP, TWO};
+use common::{check_one, check_rows, kernel, module, try_rows, words};
 use ptx_emulator::Module;
 
-const M1: u64 = 0xffff_ffff;
-const MM1: u64 = u64::MAX;
-const TOP: u64 = 1 << 63;
-const INF: u64 = 0x7f80_0000;
 const NAN: u64 = 0x7fc0_0000;
-const ONE: u64 = 0x3f80_0000;
-const TWO: u64 = 0x4000_0000;
-const D1: u64 = 0x3ff0_0000_0000_0000;
-const D2: u64 = 0x4000_0000_0000_0000;
-const D3: u64 = 0x4008_0000_0000_0000;
 const DINF: u64 = 0x7ff0_0000_0000_0000;
-const DNAN: u64 = 0x7ff8_0000_0000_0000;
-
-/// As `check_rows` on one lane, which may change its own input at `[%t2]`.
-fn check_one(rows: &[(&str, [u64; 3], u64)]) {
-    for (body, inputs, expected) in rows {
-        let found = run_rows(body, &[*inputs])[0];
-        assert_eq!(found, *expected, "{body} of {inputs:x?}: {found:#x}, expected {expected:#x}");
-    }
-}
 
 /// `%h1` and `%h2` are the low halves of the inputs; the result of `%h3` is taken.
 fn halves(op: &str) -> String {

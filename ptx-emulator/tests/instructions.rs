@@ -1,22 +1,15 @@
 //! One row an instruction form: its PTX, inputs of one lane, the result by the PTX manual, worked out by hand.
 
 mod common;
+use common::values::{D1, D2, D3, INF, M1, MM1, ONE, TWO};
 use common::{check_rows, run_rows};
 
 const NAN: u64 = 0x7fff_ffff;
-const INF: u64 = 0x7f80_0000;
 const NINF: u64 = 0xff80_0000;
-const ONE: u64 = 0x3f80_0000;
-const TWO: u64 = 0x4000_0000;
 const THREE: u64 = 0x4040_0000;
 const NZERO: u64 = 0x8000_0000;
 /// The smallest subnormal f32.
 const TINY: u64 = 1;
-const D1: u64 = 0x3ff0_0000_0000_0000;
-const D2: u64 = 0x4000_0000_0000_0000;
-const D3: u64 = 0x4008_0000_0000_0000;
-const M1: u64 = 0xffff_ffff;
-const MM1: u64 = u64::MAX;
 
 #[test]
 fn integer_arithmetic() {

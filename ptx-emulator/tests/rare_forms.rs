@@ -1,10 +1,10 @@
 //! Forms that compilers emit seldom, with results by hand.
 
 mod common;
+use common::values::ONE;
 use common::{check_rows, run_rows};
 use ptx_emulator::{Config, Emulator, LaunchConfig, Module};
 
-const ONE: u64 = 0x3f80_0000;
 const NAN: u64 = 0x7fc0_0000;
 
 #[test]

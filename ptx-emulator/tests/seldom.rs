@@ -2,25 +2,9 @@
 //! policies of atomics. One row each, with the edges of its type.
 
 mod common;
-use common::{kernel, module, run_rows};
+use common::values::{D1, D2, DNAN, INF, MM1, ONE, TOP, TWO};
+use common::{check_one, kernel, module, run_rows};
 use ptx_emulator::{Config, Emulator, LaunchConfig, Module};
-
-const MM1: u64 = u64::MAX;
-const TOP: u64 = 1 << 63;
-const ONE: u64 = 0x3f80_0000;
-const TWO: u64 = 0x4000_0000;
-const INF: u64 = 0x7f80_0000;
-const D1: u64 = 0x3ff0_0000_0000_0000;
-const D2: u64 = 0x4000_0000_0000_0000;
-const DNAN: u64 = 0x7ff8_0000_0000_0000;
-
-/// One lane, whose inputs lie at `[%in]`, which it may change.
-fn check_one(rows: &[(&str, [u64; 3], u64)]) {
-    for (body, inputs, expected) in rows {
-        let found = run_rows(body, &[*inputs])[0];
-        assert_eq!(found, *expected, "{body} of {inputs:x?}: {found:#x}, expected {expected:#x}");
-    }
-}
 
 /// True is 1.0 of the type, false 0.
 #[test]

@@ -37,18 +37,17 @@ impl Checks {
         }
         let stamp = self.stamp(who, bytes_of(offset, size) | several(each));
         let (first, end) = (offset / 4, (offset + size).div_ceil(4));
+        let of_word =
+            |word: u64| stamp.with_lane(stamp.lane() + (4 * (word - first) / step) as u8 * each as u8);
         if kind.strong || !self.weaker.is_empty() {
             for word in first..end {
-                let lane = stamp.lane() + (4 * (word - first) / step) as u8 * each as u8;
-                self.meet_weaker(word as u32, stamp.with_lane(lane), kind)
+                self.meet_weaker(word as u32, of_word(word), kind)
                     .map_err(|wrong| (4 * (word - first), wrong))?;
             }
         }
         let mut word = first;
         while let Some(stuck) = self.plainly((word, end), (first, step, each as u8), stamp, who) {
-            let lane = stamp.lane() + (4 * (stuck - first) / step) as u8 * each as u8;
-            self.closely(stuck as u32, stamp.with_lane(lane), kind)
-                .map_err(|wrong| (4 * (stuck - first), wrong))?;
+            self.closely(stuck as u32, of_word(stuck), kind).map_err(|wrong| (4 * (stuck - first), wrong))?;
             word = stuck + 1;
         }
         for (word, bits) in words(offset, size) {

@@ -19,15 +19,10 @@ impl Weaker {
         self.write.is_some() || self.read.is_some()
     }
 
-    fn both(&mut self) -> [&mut Option<(Stamp, u32)>; 2] {
-        [&mut self.write, &mut self.read]
-    }
-
     /// All lanes of a warp come after what they did.
     pub(super) fn forget_lanes(&mut self, warp: u8) {
-        for (stamp, _) in self.both().into_iter().flatten().filter(|(stamp, _)| stamp.warp() == warp) {
-            *stamp = stamp.with_sync(NONE);
-        }
+        let both = [&mut self.write, &mut self.read].into_iter().flatten();
+        both.filter(|(stamp, _)| stamp.warp() == warp).for_each(|(stamp, _)| *stamp = stamp.with_sync(NONE));
     }
 }
 

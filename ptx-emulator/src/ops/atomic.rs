@@ -30,6 +30,9 @@ pub(crate) const TYPES: [Type; 14] = [
     Type::U16,
 ];
 
+/// Operation 0.
+const ADD: u32 = 0;
+
 /// `d` and sources are listed at `b`: for each of the `n & 0xff` elements target (0 for none), source, comparand; `c` is
 /// operation << 8 | type; `e` is the space.
 pub(crate) struct Atomic;
@@ -49,11 +52,16 @@ impl Handler for Atomic {
                 _ => places::<GENERIC>(cx, i, m, size, size),
             };
             let Some(places) = found else { return Flow::Fault };
-            let at = addresses(cx, i);
-            let global = |l: usize| match i.e as u8 {
-                SHARED => false,
-                GLOBAL => true,
-                _ => at[l].checked_sub(SHARED_WINDOW).is_none_or(|offset| offset >= WINDOW),
+            // In global memory adding f32 has no subnormals (PTX manual, `atom` and `red`).
+            let flushes = match i.e as u8 {
+                _ if (operation, ty) != (ADD, Type::F32) => 0,
+                SHARED => 0,
+                GLOBAL => m,
+                _ => {
+                    let at = addresses(cx, i);
+                    let is_global = |l: &usize| at[*l].wrapping_sub(SHARED_WINDOW) >= WINDOW;
+                    lanes_of(m).filter(is_global).map(|l| 1 << l).sum()
+                }
             };
             for element in 0..count as u32 {
                 let list = i.b + 3 * element;
@@ -67,8 +75,8 @@ impl Handler for Atomic {
                     let (b, c) = (value(cx, source, l), value(cx, comparand, l));
                     let p = (places[l] + (u64::from(element) * ty.size()) as usize) as *mut u8;
                     old[l] = update(p, ty.size(), |x| {
-                        if global(l) {
-                            combine_global(operation, ty, x, b, c)
+                        if flushes >> l & 1 != 0 {
+                            add_flushed(x, b)
                         } else {
                             combine(operation, ty, x, b, c)
                         }
@@ -163,7 +171,7 @@ pub(crate) unsafe fn update(p: *mut u8, size: u64, f: impl Fn(u64) -> u64) -> u6
 pub(crate) fn combine(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64 {
     let signed = |x: u64| if ty == Type::S32 { i64::from(x as i32) } else { x as i64 };
     match operation {
-        0 => add(ty, old, b),
+        ADD => add(ty, old, b),
         1 if ty.is_signed() => {
             if signed(b) < signed(old) {
                 b
@@ -210,15 +218,16 @@ pub(crate) fn combine(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64
     }
 }
 
-/// [`combine`] in global memory, where adding f32 takes and gives zeros for subnormals (PTX manual, `atom`, `red` and
-/// `cp.reduce.async.bulk`).
+/// [`combine`] in global memory, where adding f32 has no subnormals (PTX manual, `cp.reduce.async.bulk`).
 #[inline(always)]
-pub(crate) fn combine_global(operation: u32, ty: Type, old: u64, b: u64, c: u64) -> u64 {
-    if operation != 0 || ty != Type::F32 {
-        return combine(operation, ty, old, b, c);
-    }
+pub(crate) fn combine_global(operation: u32, ty: Type, old: u64, b: u64) -> u64 {
+    if (operation, ty) == (ADD, Type::F32) { add_flushed(old, b) } else { combine(operation, ty, old, b, 0) }
+}
+
+/// Adds f32, takes and gives zeros for subnormals.
+fn add_flushed(old: u64, b: u64) -> u64 {
     let flush = |x: u64| if x & 0x7f80_0000 == 0 { x & 0x8000_0000 } else { x };
-    flush(add(ty, flush(old), flush(b)))
+    flush(add(Type::F32, flush(old), flush(b)))
 }
 
 fn add(ty: Type, a: u64, b: u64) -> u64 {

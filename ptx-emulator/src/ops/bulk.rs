@@ -289,8 +289,16 @@ unsafe fn copies(cx: &Cx, i: &Instr, l: usize) -> u64 {
         return 1;
     }
     // SAFETY: by contract.
-    let mask = unsafe { cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE + 1))[l] & 0xffff };
-    mask.count_ones().into()
+    unsafe { mask(cx, i, l) }.count_ones().into()
+}
+
+/// The blocks that a multicast goes to, a bit each.
+///
+/// # Safety
+/// The mask must be listed.
+unsafe fn mask(cx: &Cx, i: &Instr, l: usize) -> u32 {
+    // SAFETY: by contract.
+    unsafe { cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE + 1))[l] & 0xffff }
 }
 
 /// Counts what a copy that so many blocks receive moves, for the profile.
@@ -358,9 +366,7 @@ fn touch(cx: &mut Cx, i: &Instr, l: usize, (rank, at): (u32, u32)) -> Result<(),
 /// The mbarrier and, for a multicast, the mask must be listed.
 unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, mut transfer: Transfer) -> Result<(), String> {
     // SAFETY: by contract.
-    let (address, mask) = unsafe {
-        (listed(cx, i, LIST_BARRIER, l), cx.lanes::<u32>(cx.extra(i.b + LIST_SIZE + 1))[l] & 0xffff)
-    };
+    let address = unsafe { listed(cx, i, LIST_BARRIER, l) };
     let (rank, place) = locate(cx, SHARED, address, true)?;
     if rank != transfer.rank {
         return Err(format!(
@@ -375,6 +381,8 @@ unsafe fn report_to_barrier(cx: &mut Cx, i: &Instr, l: usize, mut transfer: Tran
         barrier(cx, rank, place)?.deferred.push_back(Deferred::Bulk(Box::new(transfer)));
         return Ok(());
     }
+    // SAFETY: by contract.
+    let mask = unsafe { mask(cx, i, l) };
     let blocks = cx.cluster.peers.len();
     if mask == 0 || mask >> blocks != 0 {
         return Err(format!("a multicast to the blocks {mask:#06x} of a cluster of {blocks}"));

@@ -113,7 +113,7 @@ impl Transfer {
                         *byte = (*((from + at + k) as *const AtomicU8)).load(Relaxed);
                     }
                     let value = u64::from_le_bytes(bytes);
-                    update(to.add(at), ty.size(), |old| combine_global(operation, ty, old, value, 0));
+                    update(to.add(at), ty.size(), |old| combine_global(operation, ty, old, value));
                 }
             } else if length == 16 && from.is_multiple_of(8) && (to as usize).is_multiple_of(8) {
                 for at in [0, 8] {

@@ -3,6 +3,7 @@
 
 pub mod bits;
 pub mod planted;
+pub mod values;
 
 use ptx_emulator::{Config, Emulator, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, Module};
 
@@ -38,6 +39,14 @@ pub fn kernel(body: &str) -> String {
         }"
         .replace("BODY", body)
     )
+}
+
+/// As `check_rows` on one lane, which may change its own input at `[%t2]`, or by another name `[%in]`.
+pub fn check_one(rows: &[(&str, [u64; 3], u64)]) {
+    for (body, inputs, expected) in rows {
+        let found = run_rows(body, &[*inputs])[0];
+        assert_eq!(found, *expected, "{body} of {inputs:x?}: {found:#x}, expected {expected:#x}");
+    }
 }
 
 /// Runs `kernel(body)` with one thread a row.

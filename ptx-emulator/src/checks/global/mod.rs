@@ -1,7 +1,7 @@
 //! Races in global memory, of warps of one block and of different blocks.
 //!
-//! Each word of four bytes remembers who wrote it last, who did before by a weaker access, and two of those who have read it since: a *slot* each, which names a
-//! [record](records) (cluster, warp and the time in the cluster) and the place in the program. Whether an access is ordered before
+//! Each word of four bytes remembers who wrote it last, who did before by a weaker access, and two of those who have read it since:
+//! a *slot* each, which names a [record](records) (cluster, warp and the time in the cluster) and the place in the program. Whether an access is ordered before
 //! another is said by clocks alone, not by the order in which the emulator happens to run them: within a cluster by
 //! those of its barriers, between clusters by what atomic or volatile accesses and fences handed on (`flags`). The rules are those of
 //! the PTX manual's section "Memory Consistency Model": two accesses to the same bytes, one of them a write, of which not both are

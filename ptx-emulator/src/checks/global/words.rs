@@ -246,6 +246,7 @@ impl Page {
             return false;
         }
         let (writer, reader) = (writers[0], readers[0]);
+        let is_weaker = |slot: Slot| slot != 0 && scope(slot) < run.scope;
         if !alike(writers)
             || !alike(readers)
             || writer != 0 && (!is_whole(writer) || mine.races(writer, slot))
@@ -261,7 +262,7 @@ impl Page {
         if !run.writes {
             if reader == 0 || is_whole(reader) && mine.comes_after(reader) {
                 // Of one party's accesses the weaker one is the one to name.
-                if reader == 0 || scope(reader) >= run.scope {
+                if !is_weaker(reader) {
                     fill(readers);
                 } else if record(reader) != mine.record {
                     fill(seconds);
@@ -272,7 +273,6 @@ impl Page {
             return true;
         }
         let second = seconds[0];
-        let is_weaker = |slot: Slot| slot != 0 && scope(slot) < run.scope;
         if !alike(seconds)
             || is_weaker(writer) && record(writer) != mine.record
             || [reader, second].iter().any(|&r| r != 0 && (!is_whole(r) || mine.races(r, slot)))
