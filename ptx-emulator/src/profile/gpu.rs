@@ -110,7 +110,7 @@ pub const GPUS: [Gpu; 5] = [
             ),
             source(
                 "half, bfloat",
-                "NVIDIA A100 Tensor Core GPU Architecture whitepaper, V1.0, table 1: outside the matrix units 78 TFLOP/s of FP16 and 39 of BF16, which is 128 and 64 FMA of pairs a cycle and SM",
+                "NVIDIA A100 Tensor Core GPU Architecture whitepaper, as others cite it: outside the matrix units 78 TFLOP/s of FP16 and 39 of BF16, which is 128 and 64 FMA of pairs a cycle and SM",
             ),
             source("memory_bandwidth", "NVIDIA A100 data sheet, 80 GB SXM: 2039 GB/s"),
             SCHEDULERS,
@@ -141,7 +141,7 @@ pub const GPUS: [Gpu; 5] = [
             ),
             source(
                 "half, bfloat",
-                "NVIDIA Ada GPU Architecture whitepaper, V2.01, table 2: outside the matrix units 82.6 TFLOP/s of FP16 and of BF16, as of FP32, which is 64 FMA of pairs a cycle and SM",
+                "NVIDIA Ada GPU Architecture whitepaper, which was not at hand: outside the matrix units 82.6 TFLOP/s of FP16 and of BF16, as of FP32, which is 64 FMA of pairs a cycle and SM",
             ),
             source(
                 "multiprocessors, clock, float, matrix, memory_bandwidth",
@@ -175,7 +175,7 @@ pub const GPUS: [Gpu; 5] = [
             ),
             source(
                 "half, bfloat",
-                "NVIDIA H100 Tensor Core GPU Architecture whitepaper, V1.04, table 2, SXM5: outside the matrix units 133.8 TFLOP/s of FP16 and of BF16, twice those of FP32, which is 128 FMA of pairs a cycle and SM at 1980 MHz",
+                "NVIDIA H100 Tensor Core GPU Architecture whitepaper, SXM5, which was not at hand: outside the matrix units 133.8 TFLOP/s of FP16 and of BF16, twice those of FP32, which is 128 FMA of pairs a cycle and SM at 1980 MHz",
             ),
             source("memory_bandwidth", "NVIDIA H100 data sheet, SXM: 3.35 TB/s"),
             MMA_ON_HOPPER,
