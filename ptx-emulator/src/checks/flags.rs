@@ -7,10 +7,10 @@
 
 use super::Checks;
 use super::global::{BLOCK, CLUSTER_WIDE, DEVICE, Scope, WEAK};
+use super::handed::{Flag, Giver, Handed, Mixed, Released};
 use super::order::{Clock, Knowledge};
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// How a fence acts: its scope in the low two bits; 0 is no fence for memory.
 pub(crate) type Fence = u32;
@@ -19,116 +19,52 @@ pub(crate) const RELEASE: Fence = 4;
 /// For the last read alone.
 pub(crate) const ACQUIRE: Fence = 8;
 
-/// A word that threads hand order on through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Flag {
-    /// By its address over 4.
-    Global(u64),
-    /// Rank of the block in the cluster, and offset over 4.
-    Shared(u32, u64),
-}
-
-/// What a party handed on.
-#[derive(Clone, Debug)]
-pub(super) struct Released {
-    cluster: u64,
-    block: u32,
-    scope: Scope,
-    /// The warp, where what it knew is all that has been handed on.
-    giver: Option<u32>,
-    known: Arc<Knowledge>,
-}
-
-impl Released {
-    /// Whether a strong read of this scope by a block of a cluster takes it.
-    fn reaches(&self, scope: Scope, cluster: u64, block: u32) -> bool {
-        match scope.min(self.scope) {
-            BLOCK => (self.cluster, self.block) == (cluster, block),
-            CLUSTER_WIDE => self.cluster == cluster,
-            _ => true,
-        }
-    }
-}
-
 /// What a warp's fences and strong reads have gathered.
 #[derive(Debug, Default)]
 pub(super) struct Fences {
     /// What it knew at its last fence of each scope or a wider one; of a release, until its write.
     before: [Option<Arc<Knowledge>>; 3],
     next: Option<(Scope, Arc<Knowledge>)>,
-    /// What it has read since its last fence, and with the last instruction.
+    /// What it has read since its last fence.
     reads: HashSet<(Flag, Scope), Mixed>,
-    last: Vec<(Flag, Scope)>,
-    /// Whether `reads` has all of `last`, and whether a fence for `last` alone has come.
-    noted: bool,
+    /// What it has read with its last instruction, and what has been handed on through that, if `reads` has all of it.
+    last: Vec<Flag>,
+    last_scope: Scope,
+    met: Option<Met>,
+    /// Whether a fence for `last` alone has come.
     taken: bool,
+    /// What it handed on last, by scope.
+    gifts: [Option<Arc<Released>>; 3],
     /// What it took last, which a warp that waits finds again and again.
     found: Vec<(u64, Arc<Knowledge>)>,
+}
+
+/// What has been handed on through the words of a read: each at once with the scope of the read.
+#[derive(Debug, Default)]
+struct Met {
+    all: Vec<(Arc<Released>, Scope)>,
+    /// `Handed::changes` of shared and of global memory when this was gathered; none before.
+    changes: Option<(u64, u64)>,
 }
 
 impl Fences {
     /// An instruction reads these words strongly.
     fn note_reads(&mut self, flags: &[Flag], scope: Scope) {
-        let same = |(last, flag): (&(Flag, Scope), &Flag)| *last == (*flag, scope);
         self.taken = false;
         // Most often the one that has been read before.
-        if self.noted && self.last.len() == flags.len() && self.last.iter().zip(flags).all(same) {
+        if self.met.is_some() && self.last_scope == scope && Flag::are_same(&self.last, flags) {
             return;
         }
         self.last.clear();
-        self.last.extend(flags.iter().map(|&flag| (flag, scope)));
-        self.reads.extend(&self.last);
-        self.noted = true;
+        self.last.extend(flags);
+        self.last_scope = scope;
+        self.reads.extend(flags.iter().map(|&flag| (flag, scope)));
+        self.met = Some(Met::default());
     }
 }
 
 /// For clusters other than the own one the times of their parties, up to which their events are ordered before one's own.
 pub(super) type Others = BTreeMap<u64, Clock>;
-
-/// What has been handed on through shared memory.
-pub(super) type SharedFlags = HashMap<(u32, u64), Vec<Released>, Mixed>;
-
-/// What has been handed on through global memory, by the address over 4.
-pub(super) type GlobalFlags = HashMap<u64, Vec<Released>, Mixed>;
-
-/// Hashes of a few integers, of which nobody chooses many that collide.
-type Mixed = BuildHasherDefault<Mixer>;
-
-/// Multiplies by an odd number near 2^64 over the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4) for each integer.
-#[derive(Default)]
-pub(super) struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
-    }
-
-    #[inline]
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(value.into());
-    }
-
-    #[inline]
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    #[inline]
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
-    }
-
-    #[inline]
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(26) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        // The upper half depends on all bits.
-        self.0 ^ self.0 >> 32
-    }
-}
 
 impl Checks {
     /// A warp's fence.
@@ -151,12 +87,11 @@ impl Checks {
             let fences = &mut self.fences[w];
             if how & ACQUIRE == 0 {
                 let reads: Vec<_> = fences.reads.drain().collect();
-                fences.noted = false;
-                self.take(w, &reads, scope);
+                fences.met = None;
+                let met = self.gather(reads.into_iter());
+                self.take(w, &met.all, scope);
             } else if !std::mem::replace(&mut fences.taken, true) {
-                let last = std::mem::take(&mut fences.last);
-                self.take(w, &last, scope);
-                self.fences[w].last = last;
+                self.take_last(w, scope);
             }
         }
     }
@@ -167,7 +102,7 @@ impl Checks {
         warp: u32,
         scope: Scope,
         (reads, writes): (bool, bool),
-        flags: impl Iterator<Item = Flag>,
+        flags: &[Flag],
     ) {
         if !self.global.has_fences {
             return;
@@ -187,75 +122,89 @@ impl Checks {
         if !reads && given.is_empty() {
             return;
         }
-        let mut all = std::mem::take(&mut self.flags);
-        all.extend(flags);
         if reads {
-            fences.note_reads(&all, scope);
+            fences.note_reads(flags, scope);
         }
         for (reach, known) in &given {
-            self.give(warp, &all, scope.min(*reach), known);
+            self.give(warp, flags, scope.min(*reach), known);
         }
-        all.clear();
-        self.flags = all;
     }
 
     /// Hands on what a warp knew through words.
     fn give(&mut self, warp: u32, flags: &[Flag], scope: Scope, known: &Arc<Knowledge>) {
-        let (cluster, block) = (self.cluster, warp / self.block_warps);
-        let put = |all: &mut Vec<Released>| {
-            let own = |r: &&mut Released| (r.cluster, r.block, r.scope) == (cluster, block, scope);
-            let Some(released) = all.iter_mut().find(own) else {
-                all.push(Released { cluster, block, scope, giver: Some(warp), known: Arc::clone(known) });
-                return;
+        let slot = scope as usize - 1;
+        let gift = &self.fences[warp as usize].gifts[slot];
+        if gift.as_ref().is_some_and(|gift| gift.again(flags, warp, known)) {
+            return;
+        }
+        let by = Giver { cluster: self.cluster, block: warp / self.block_warps, warp, scope };
+        for part in flags.chunk_by(|a, b| a.is_shared() == b.is_shared()) {
+            let released = if part[0].is_shared() {
+                self.shared_flags.give(part, by, known)
+            } else {
+                self.global_flags().give(part, by, known)
             };
-            // A warp knows all that it knew before, and its own time says which is later.
-            let time = |known: &Knowledge| known.seen[warp as usize];
-            if released.giver != Some(warp) {
-                released.giver = None;
-                Arc::make_mut(&mut released.known).merge(known);
-            } else if time(&released.known) < time(known) {
-                released.known = Arc::clone(known);
-            }
-        };
-        let mut held = None;
-        for flag in flags {
-            match *flag {
-                Flag::Shared(rank, word) => put(self.shared_flags.entry((rank, word)).or_default()),
-                Flag::Global(word) => {
-                    let lock = || self.global.released.lock().unwrap_or_else(PoisonError::into_inner);
-                    put(held.get_or_insert_with(lock).entry(word).or_default());
-                }
-            }
+            self.fences[warp as usize].gifts[slot] = Some(released);
         }
     }
 
-    /// A warp comes after what has been handed on through words that it read, at a fence of a scope.
-    fn take(&mut self, warp: usize, reads: &[(Flag, Scope)], scope: Scope) {
-        let (cluster, block) = (self.cluster, warp as u32 / self.block_warps);
-        let mut found: Vec<(u64, Arc<Knowledge>)> = Vec::new();
-        let mut own = 0;
-        let mut held = None;
-        for &(flag, reach) in reads {
-            let all = match flag {
-                Flag::Shared(rank, word) => self.shared_flags.get(&(rank, word)),
-                Flag::Global(word) => {
-                    let lock = || self.global.released.lock().unwrap_or_else(PoisonError::into_inner);
-                    held.get_or_insert_with(lock).get(&word)
-                }
-            };
-            for released in all.into_iter().flatten() {
-                if !released.reaches(scope.min(reach), cluster, block) {
-                    continue;
-                }
-                if (released.cluster, released.giver) == (cluster, Some(warp as u32)) {
-                    // What it handed on itself it knows, but for its own time.
-                    own = own.max(released.known.seen[warp]);
-                } else if found.last().is_none_or(|(_, last)| !Arc::ptr_eq(last, &released.known)) {
-                    found.push((released.cluster, Arc::clone(&released.known)));
+    fn global_flags(&self) -> MutexGuard<'_, Handed> {
+        self.global.released.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been handed on through words.
+    fn gather(&self, reads: impl Iterator<Item = (Flag, Scope)>) -> Met {
+        let global = self.global_flags();
+        let mut all: Vec<(Arc<Released>, Scope)> = Vec::new();
+        for (flag, scope) in reads {
+            let of = if flag.is_shared() { self.shared_flags.of(flag) } else { global.of(flag) };
+            for released in of {
+                // Most often words one after another have the same.
+                if all.last().is_none_or(|(last, reach)| *reach != scope || !Arc::ptr_eq(last, released)) {
+                    all.push((Arc::clone(released), scope));
                 }
             }
         }
-        drop(held);
+        Met { all, changes: Some((self.shared_flags.changes(), global.changes())) }
+    }
+
+    /// A warp comes after what has been handed on through what it read last, at a fence of a scope.
+    fn take_last(&mut self, warp: usize, scope: Scope) {
+        let changes = Some((self.shared_flags.changes(), self.global_flags().changes()));
+        let fences = &mut self.fences[warp];
+        let kept = fences.met.take();
+        let is_noted = kept.is_some();
+        let met = match kept {
+            Some(met) if met.changes == changes => met,
+            _ => {
+                let reach = fences.last_scope;
+                let last = std::mem::take(&mut fences.last);
+                let met = self.gather(last.iter().map(|&flag| (flag, reach)));
+                self.fences[warp].last = last;
+                met
+            }
+        };
+        self.take(warp, &met.all, scope);
+        self.fences[warp].met = is_noted.then_some(met);
+    }
+
+    /// A warp comes after what has been handed on through words that it read, at a fence of a scope.
+    fn take(&mut self, warp: usize, met: &[(Arc<Released>, Scope)], scope: Scope) {
+        let (cluster, block) = (self.cluster, warp as u32 / self.block_warps);
+        let mut found: Vec<(u64, Arc<Knowledge>)> = Vec::new();
+        let mut own = 0;
+        for (released, reach) in met {
+            if !released.reaches(scope.min(*reach), cluster, block) {
+                continue;
+            }
+            let state = released.state();
+            if (released.cluster, state.giver) == (cluster, Some(warp as u32)) {
+                // What it handed on itself it knows, but for its own time.
+                own = own.max(state.known.seen[warp]);
+            } else if found.last().is_none_or(|(_, last)| !Arc::ptr_eq(last, &state.known)) {
+                found.push((released.cluster, Arc::clone(&state.known)));
+            }
+        }
         if own != 0 || !found.is_empty() {
             self.sync_lanes(warp as u32);
         }

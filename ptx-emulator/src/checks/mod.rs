@@ -12,6 +12,7 @@ mod access;
 mod asynchronous;
 mod flags;
 mod global;
+mod handed;
 mod lanes;
 mod order;
 mod scattered;
@@ -19,15 +20,16 @@ mod stamp;
 mod weaker;
 
 pub(crate) use asynchronous::{Pieces, READS, WRITES};
-pub(crate) use flags::{ACQUIRE, Fence, Flag, RELEASE};
+pub(crate) use flags::{ACQUIRE, Fence, RELEASE};
 pub(crate) use global::{BLOCK, CLUSTER_WIDE, DEVICE, Global, Race, Run, Scope, Shape, Stale, WEAK};
+pub(crate) use handed::Flag;
 pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
 
 use crate::memory::words;
-use crate::ops::LANES;
 use asynchronous::Reading;
-use flags::{Fences, SharedFlags};
+use flags::Fences;
 use global::{Acquired, Writer};
+use handed::Handed;
 use lanes::Lanes;
 use order::{Clock, Phase};
 use stamp::{STRONG, Stamp};
@@ -161,9 +163,8 @@ pub(crate) struct Checks {
     synced: [u8; PARTIES],
     writer: Writer,
     fences: Vec<Fences>,
-    shared_flags: SharedFlags,
-    /// Empty: room for those of one access.
-    flags: Vec<Flag>,
+    /// What has been handed on through shared memory.
+    shared_flags: Handed,
     /// Acquires of tensor maps, by rank of the block and address of the map.
     acquired: HashMap<(u32, u64), Vec<Acquired>>,
 }
@@ -202,8 +203,7 @@ impl Checks {
             synced: [1; PARTIES],
             writer: Writer::default(),
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
-            shared_flags: SharedFlags::default(),
-            flags: Vec::with_capacity(LANES),
+            shared_flags: Handed::default(),
             acquired: HashMap::new(),
         }
     }

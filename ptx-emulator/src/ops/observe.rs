@@ -67,7 +67,7 @@ fn observe_anywhere(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64
         return false;
     }
     if kind.strong {
-        strong_access(cx, i, m, at, space == SHARED, kind);
+        strong_access(cx, i, m, at, space, kind);
     }
     true
 }

@@ -1,6 +1,6 @@
 //! What checks see of an access to global memory.
 
-use super::memory::{GENERIC, GLOBAL, SCOPE, STRONG};
+use super::memory::{GENERIC, GLOBAL, SCOPE, SHARED, STRONG};
 use super::observe::{is_atomic, verb};
 use super::{Cx, Instr, LANES, lanes_of};
 use crate::checks::{DEVICE, Flag, Kind, Race, Run, Scope, Stale, WEAK};
@@ -366,22 +366,34 @@ fn unwritten(segment: &Segment, offset: u64, length: u64, kind: Kind) -> Option<
 }
 
 /// For the checks: the words of an atomic or volatile access, through which lanes may hand order on.
-pub(super) fn strong_access(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], shared: bool, kind: Kind) {
+pub(super) fn strong_access(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], space: u8, kind: Kind) {
     let Some(checks) = &mut cx.checks else { return };
-    let cluster = &cx.cluster;
-    let flags = lanes_of(m).filter_map(|l| {
-        let offset =
-            if shared { Some(at[l]) } else { at[l].checked_sub(SHARED_WINDOW).filter(|&o| o < WINDOW) };
-        match offset {
-            Some(offset) => {
-                let (rank, offset) = cluster.split(offset).ok()?;
-                Some(Flag::Shared(rank, offset / 4))
+    // Most often all lanes access global memory.
+    let mut flags = at.map(Flag::global);
+    let mut count = LANES;
+    if m != !0 || !is_global(m, at, space) {
+        let cluster = &cx.cluster;
+        let flag = |l: usize| {
+            let offset = match space {
+                SHARED => Some(at[l]),
+                _ => at[l].checked_sub(SHARED_WINDOW).filter(|&o| o < WINDOW),
+            };
+            match offset {
+                Some(offset) => {
+                    let (rank, offset) = cluster.split(offset).ok()?;
+                    Some(Flag::shared(rank, offset))
+                }
+                None => (at[l] >= GLOBAL_BASE).then_some(Flag::global(at[l])),
             }
-            None => (at[l] >= GLOBAL_BASE).then_some(Flag::Global(at[l] / 4)),
+        };
+        count = 0;
+        for flag in lanes_of(m).filter_map(flag) {
+            flags[count] = flag;
+            count += 1;
         }
-    });
+    }
     let reads = is_atomic(i) && i.n & super::memory::BLIND == 0 || !kind.writes;
-    checks.strong_access(cx.warp_in_cluster, scope_of(i, kind), (reads, kind.writes), flags);
+    checks.strong_access(cx.warp_in_cluster, scope_of(i, kind), (reads, kind.writes), &flags[..count]);
 }
 
 /// Whether an instruction's accesses are atomic, volatile or ordered.

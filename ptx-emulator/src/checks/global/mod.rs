@@ -11,6 +11,8 @@
 
 mod maps;
 mod records;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub(super) use maps::Acquired;
@@ -18,7 +20,7 @@ pub(crate) use maps::Stale;
 pub(super) use records::Writer;
 
 use super::order::Knowledge;
-use super::{Checks, flags::GlobalFlags, flags::Others};
+use super::{Checks, flags::Others, handed::Handed};
 use crate::ops::{LANES, lanes_of};
 use records::{Record, Records};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -77,7 +79,7 @@ pub(crate) struct Global {
     /// Whether the kernel has fences, without which no access orders others.
     pub(super) has_fences: bool,
     /// What has been handed on by strong writes to words of global memory.
-    pub(super) released: Mutex<GlobalFlags>,
+    pub(super) released: Mutex<Handed>,
     /// For each cluster the times up to which its parties' events have been released to the tensormap proxy.
     maps_released: Mutex<Others>,
 }
@@ -166,16 +168,15 @@ impl Checks {
     #[inline(always)]
     pub(crate) fn is_touched(&mut self, run: &Run, offsets: &[u64; LANES]) -> bool {
         let record = self.record[run.warp as usize];
-        let number = offsets[0] / PAGE_BYTES;
-        let others = offsets.iter().fold(0, |all, offset| all | ((offset / PAGE_BYTES) ^ number));
-        if record == 0 || others != 0 {
+        if record == 0 || !in_one_page(offsets) {
             return false;
         }
-        let Some(page) = self.global.page(run.segment, number) else { return false };
+        let Some(page) = self.global.page(run.segment, offsets[0] / PAGE_BYTES) else { return false };
         page.lock().unwrap_or_else(PoisonError::into_inner).is_touched(run, offsets, record)
     }
 
-    /// As `touch`, by the lanes in `m` of `run.step` bytes each (1, 2, 4, 8 or 16, aligned) at these offsets. The error has the lane.
+    /// As `touch`, by the lanes in `m` of `run.step` bytes each (1, 2, 4, 8 or 16, aligned) at these offsets, where lanes not in `m`
+    /// repeat one. The error has the lane.
     #[inline(always)]
     pub(crate) fn touch_lanes(
         &mut self,
@@ -184,6 +185,12 @@ impl Checks {
         offsets: &[u64; LANES],
     ) -> Result<(), (u32, Race)> {
         let Some(mut mine) = self.mine(run.warp) else { return Ok(()) };
+        if in_one_page(offsets)
+            && let Some(page) = mine.global.page(run.segment, offsets[0] / PAGE_BYTES)
+            && page.lock().unwrap_or_else(PoisonError::into_inner).touch_words(run, (m, offsets), &mut mine)
+        {
+            return Ok(());
+        }
         // One page is locked for as many lanes in turn as lie in it.
         let mut held = None;
         let mut last = u64::MAX;
@@ -231,6 +238,13 @@ impl Checks {
         }
         self.record[warp]
     }
+}
+
+/// Whether all offsets lie in one page.
+#[inline(always)]
+fn in_one_page(offsets: &[u64; LANES]) -> bool {
+    let number = offsets[0] / PAGE_BYTES;
+    offsets.iter().fold(0, |all, offset| all | ((offset / PAGE_BYTES) ^ number)) == 0
 }
 
 /// Whether a warp of a cluster, which knows this, comes after what a record stands for.

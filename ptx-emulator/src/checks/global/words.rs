@@ -15,6 +15,7 @@ const LANE: u32 = 4;
 const SCOPE: u32 = 9;
 const PLACE: u32 = 11;
 const RECORD: u32 = 32;
+const SCOPES: u64 = 3 << SCOPE;
 /// Places in the program from here on are not told apart.
 const PLACES: u32 = (1 << (RECORD - PLACE)) - 1;
 
@@ -190,23 +191,102 @@ impl Page {
     /// See `Checks::is_touched`. All offsets lie in the page.
     #[inline(always)]
     pub(super) fn is_touched(&self, run: &Run, offsets: &[u64; LANES], number: u32) -> bool {
-        const SAME: u64 = !0 << RECORD | 3 << SCOPE;
+        match (run.writes, run.step < 4) {
+            (true, true) => self.is_noted::<true, true>(run, offsets, number),
+            (true, false) => self.is_noted::<true, false>(run, offsets, number),
+            (false, true) => self.is_noted::<false, true>(run, offsets, number),
+            (false, false) => self.is_noted::<false, false>(run, offsets, number),
+        }
+    }
+
+    #[inline(always)]
+    fn is_noted<const WRITES: bool, const PARTS: bool>(
+        &self,
+        run: &Run,
+        offsets: &[u64; LANES],
+        number: u32,
+    ) -> bool {
         let fixed = u64::from(number) << RECORD | u64::from(run.scope) << SCOPE;
-        let is_other = |slot: Slot| slot != 0 && record(slot) != number;
-        let slots = if run.writes { &self.writers } else { &self.readers };
-        let words = run.step.div_ceil(4);
+        let slots = if WRITES { &self.writers } else { &self.readers };
+        // Most often all words are like the first.
+        if record(slots[word_at(offsets[0], 0)]) != number {
+            return false;
+        }
+        // Of upper halves below 2^32 the product is 0 only where one is.
+        let is_others = |slot: Slot| (slot >> RECORD) * (slot >> RECORD ^ u64::from(number));
         let mut differ = 0;
-        for offset in offsets {
-            let bytes = u64::from(bytes_of(*offset, run.step));
-            for word in 0..words {
-                let word = ((offset / 4 + word) % WORDS as u64) as usize;
-                differ |= (slots[word] ^ fixed) & SAME | !slots[word] & bytes;
-                if run.writes {
-                    differ |= u64::from(is_other(self.readers[word]) | is_other(self.seconds[word]));
+        for part in 0..run.step.div_ceil(4) {
+            for &offset in offsets {
+                let bytes = if PARTS { u64::from(bytes_of(offset, run.step)) } else { BYTES };
+                let word = word_at(offset, part);
+                differ |= (slots[word] ^ fixed) & (!0 << RECORD | SCOPES) | !slots[word] & bytes;
+                if WRITES {
+                    differ |= is_others(self.readers[word]) | is_others(self.seconds[word]);
                 }
             }
         }
         differ == 0
+    }
+
+    /// As `touch_lane` by each lane in `m`, where each word has been touched by nobody or by one party alike, which is what nearly all
+    /// have been. False if that is not so, or if there is a race to be named: then nothing has been noted. All offsets lie in the page.
+    #[inline(always)]
+    pub(super) fn touch_words(
+        &mut self,
+        run: &Run,
+        (m, offsets): (u32, &[u64; LANES]),
+        mine: &mut Mine,
+    ) -> bool {
+        if run.step < 4 {
+            return false;
+        }
+        let slot = mine.fixed(run) | BYTES;
+        let first = word_at(offsets[0], 0);
+        let (writer, reader) = (self.writers[first], self.readers[first]);
+        // Reads follow a write of any scope.
+        let write_scope = if run.writes { SCOPES } else { 0 };
+        let follows = |earlier: Slot, scopes: u64, mine: &mut Mine| {
+            earlier == 0 || (earlier ^ slot) & (BYTES | scopes) == 0 && mine.comes_after(earlier)
+        };
+        if !follows(writer, write_scope, mine) || !follows(reader, SCOPES, mine) {
+            return false;
+        }
+        let unlike = |earlier: Slot, other: Slot, scopes: u64| {
+            let same = !0 << RECORD | BYTES | scopes;
+            (earlier != 0) & ((earlier ^ slot) & same != 0) & ((earlier ^ other) & same != 0)
+        };
+        let parts = run.step / 4;
+        let mut differ = false;
+        for part in 0..parts {
+            for &offset in offsets {
+                let word = word_at(offset, part);
+                differ |= unlike(self.writers[word], writer, write_scope)
+                    | unlike(self.readers[word], reader, SCOPES)
+                    | unlike(self.seconds[word], reader, SCOPES)
+                    | self.weaker.as_ref().is_some_and(|weaker| weaker[word] != 0);
+            }
+        }
+        if differ {
+            return false;
+        }
+        // Of lanes that touch the same word the first is the one to name.
+        for lane in (0..LANES).rev().filter(|l| m >> l & 1 != 0) {
+            let slot = slot | (lane as u64) << LANE;
+            for part in 0..parts {
+                let word = word_at(offsets[lane], part);
+                if !run.writes {
+                    self.readers[word] = slot;
+                    continue;
+                }
+                self.writers[word] = slot;
+                // See `write`: reads of one's own stay where the write is weak.
+                for readers in [&mut self.readers, &mut self.seconds] {
+                    let stays = run.scope == WEAK && record(readers[word]) == mine.record;
+                    readers[word] = if stays { readers[word] } else { 0 };
+                }
+            }
+        }
+        true
     }
 
     /// As `touch`, by one lane of `run.step` bytes, 1, 2 or words, at an offset that is a multiple of them or of a word.
@@ -386,10 +466,16 @@ impl Page {
     }
 }
 
+/// Which word of a page a word of an access is that begins at an offset.
+#[inline(always)]
+fn word_at(offset: u64, part: u64) -> usize {
+    ((offset / 4 + part) % WORDS as u64) as usize
+}
+
 /// Whether all slots are of one party's accesses, to the same bytes with the same scope.
 #[inline(always)]
 fn alike(slots: &[Slot]) -> bool {
-    const SAME: u64 = !0 << RECORD | 3 << SCOPE | BYTES;
+    const SAME: u64 = !0 << RECORD | SCOPES | BYTES;
     slots.iter().fold(0, |all, slot| all | (slot ^ slots[0]) & SAME) == 0
 }
 
