@@ -14,6 +14,7 @@ mod flags;
 mod global;
 mod lanes;
 mod order;
+mod relaxed;
 mod scattered;
 mod stamp;
 mod weaker;
@@ -112,6 +113,8 @@ pub(crate) struct Kind {
     pub copy: bool,
     /// By the async proxy.
     pub bulk: bool,
+    /// Of an mbarrier, by an instruction that uses it.
+    pub barrier: bool,
 }
 
 /// Who accesses: warp of the cluster, lane, place in the program.
@@ -161,6 +164,8 @@ pub(crate) struct Checks {
     synced: [u8; PARTIES],
     writer: Writer,
     fences: Vec<Fences>,
+    /// What each warp's relaxed waits were handed since its last fence.
+    waited: Vec<Option<Box<Knowledge>>>,
     shared_flags: SharedFlags,
     /// Empty: room for those of one access.
     flags: Vec<Flag>,
@@ -202,6 +207,7 @@ impl Checks {
             synced: [1; PARTIES],
             writer: Writer::default(),
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
+            waited: vec![None; blocks * warps],
             shared_flags: SharedFlags::default(),
             flags: Vec::with_capacity(LANES),
             acquired: HashMap::new(),
@@ -213,6 +219,7 @@ impl Checks {
         self.cluster = cluster;
         self.record = [0; PARTIES];
         self.fences.iter_mut().for_each(|fences| *fences = Fences::default());
+        self.waited.fill(None);
         self.shared_flags.clear();
         self.acquired.clear();
         self.written.fill(0);
@@ -264,7 +271,8 @@ impl Checks {
 mod tests {
     use super::*;
 
-    const READ: Kind = Kind { reads: true, writes: false, strong: false, copy: false, bulk: false };
+    const READ: Kind =
+        Kind { reads: true, writes: false, strong: false, copy: false, bulk: false, barrier: false };
     const WRITE: Kind = Kind { reads: false, writes: true, ..READ };
 
     fn by(warp: u32, kind: Kind) -> Access {
