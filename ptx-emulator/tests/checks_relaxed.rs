@@ -59,10 +59,7 @@ fn a_relaxed_arrival_at_the_clusters_barrier_hands_on_what_a_fence_did() {
         "setp.eq.and.u32 %p5, %r19, 1, %p1; @%p5 st.global.u32 [%rd1], 1; barrier.cluster.arrive.HERE; barrier.cluster.wait; ld.global.u32 %r8, [%rd1];",
         "relaxed",
         "release",
-        &[
-            "data race: read of 4 bytes at global address",
-            "not ordered after the write by ",
-        ],
+        &["data race: read of 4 bytes at global address", "not ordered after the write by "],
     );
 }
 

@@ -162,8 +162,8 @@ pub(crate) struct ClusterWait;
 impl Handler for ClusterArrive {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        if let Some(what) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
-            return cx.fail(m.trailing_zeros(), what);
+        if let Some(flow) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
+            return flow;
         }
         let w = cx.warp_in_cluster as usize;
         let cluster = &mut cx.cluster;
@@ -188,8 +188,8 @@ impl Handler for ClusterArrive {
 impl Handler for ClusterWait {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        if let Some(what) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
-            return cx.fail(m.trailing_zeros(), what);
+        if let Some(flow) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
+            return flow;
         }
         let w = cx.warp_in_cluster as usize;
         let cluster = &mut cx.cluster;
