@@ -135,8 +135,9 @@ impl Checks {
             }
             let own = &self.known[usize::from(stamp.warp())];
             let writer = usize::from(last.warp());
-            let ordered = last.warp() == stamp.warp() || write_time < own.seen[writer];
-            if ordered && kind.bulk && writer < self.warps && write_time >= own.fenced[writer] {
+            let is_there = kind.barrier && own.has_initialised(writer, write_time);
+            let ordered = last.warp() == stamp.warp() || write_time < own.seen[writer] || is_there;
+            if ordered && kind.bulk && !is_there && writer < self.warps && write_time >= own.fenced[writer] {
                 return Err(Wrong::NotFenced(last.party()));
             }
             let both_strong = last.bytes() & stamp.bytes() & STRONG != 0;

@@ -18,9 +18,10 @@ pub(super) struct Reading {
 }
 
 /// How the async proxy reads.
-pub(crate) const READS: Kind = Kind { reads: true, writes: false, strong: false, copy: false, bulk: true };
+pub(crate) const READS: Kind =
+    Kind { reads: true, writes: false, strong: false, copy: false, bulk: true, barrier: false };
 /// How it writes, in time.
-pub(crate) const WRITES: Kind = Kind { reads: false, writes: true, strong: false, copy: true, bulk: true };
+pub(crate) const WRITES: Kind = Kind { reads: false, writes: true, copy: true, ..READS };
 
 impl Checks {
     /// The pieces at these addresses of a block's shared memory, all multiples of 16.

@@ -48,6 +48,11 @@ struct Met {
 }
 
 impl Fences {
+    /// What the warp knew at its last fence of a scope or a wider one.
+    pub(super) fn known_at(&self, scope: Scope) -> Option<Arc<Knowledge>> {
+        self.before[scope as usize - 1].clone()
+    }
+
     /// An instruction reads these words strongly.
     fn note_reads(&mut self, flags: &[Flag], scope: Scope) {
         self.taken = false;
@@ -84,6 +89,9 @@ impl Checks {
             }
         }
         if how & RELEASE == 0 {
+            if how & ACQUIRE == 0 {
+                self.fence_waits(w);
+            }
             let fences = &mut self.fences[w];
             if how & ACQUIRE == 0 {
                 let reads: Vec<_> = fences.reads.drain().collect();

@@ -15,6 +15,7 @@ mod global;
 mod handed;
 mod lanes;
 mod order;
+mod relaxed;
 mod scattered;
 mod stamp;
 mod weaker;
@@ -114,6 +115,8 @@ pub(crate) struct Kind {
     pub copy: bool,
     /// By the async proxy.
     pub bulk: bool,
+    /// Of an mbarrier, by an instruction that uses it.
+    pub barrier: bool,
 }
 
 /// Who accesses: warp of the cluster, lane, place in the program.
@@ -165,6 +168,8 @@ pub(crate) struct Checks {
     fences: Vec<Fences>,
     /// What has been handed on through shared memory.
     shared_flags: Handed,
+    /// What each warp's relaxed waits were handed since its last fence.
+    waited: Vec<Option<Box<Knowledge>>>,
     /// Acquires of tensor maps, by rank of the block and address of the map.
     acquired: HashMap<(u32, u64), Vec<Acquired>>,
 }
@@ -204,6 +209,7 @@ impl Checks {
             writer: Writer::default(),
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
             shared_flags: Handed::default(),
+            waited: vec![None; blocks * warps],
             acquired: HashMap::new(),
         }
     }
@@ -213,6 +219,7 @@ impl Checks {
         self.cluster = cluster;
         self.record = [0; PARTIES];
         self.fences.iter_mut().for_each(|fences| *fences = Fences::default());
+        self.waited.fill(None);
         self.shared_flags.clear();
         self.acquired.clear();
         self.written.fill(0);
@@ -264,7 +271,8 @@ impl Checks {
 mod tests {
     use super::*;
 
-    const READ: Kind = Kind { reads: true, writes: false, strong: false, copy: false, bulk: false };
+    const READ: Kind =
+        Kind { reads: true, writes: false, strong: false, copy: false, bulk: false, barrier: false };
     const WRITE: Kind = Kind { reads: false, writes: true, ..READ };
 
     fn by(warp: u32, kind: Kind) -> Access {

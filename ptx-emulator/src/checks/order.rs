@@ -2,6 +2,7 @@
 
 use super::Checks;
 use super::flags::{Others, later};
+use super::relaxed::{self, Initialised};
 use std::sync::Arc;
 
 /// Warps of a cluster and, after them, the bulk copies that report to one mbarrier each.
@@ -17,6 +18,8 @@ pub(crate) struct Knowledge {
     pub(super) seen: Clock,
     /// Those that are so for the async proxy too: a proxy fence came after them.
     pub(super) fenced: Clock,
+    /// Mbarriers that are there for those who use them, ordered or not.
+    pub(super) initialised: Initialised,
     /// Events of other clusters that are ordered before what comes next.
     pub(super) others: Option<Arc<Others>>,
     /// A bit for each block of the cluster that is known to have begun.
@@ -25,13 +28,20 @@ pub(crate) struct Knowledge {
 
 impl Knowledge {
     pub(crate) fn at(time: u32) -> Knowledge {
-        Knowledge { seen: [time; PARTIES], fenced: [time; PARTIES], others: None, begun: 0 }
+        Knowledge {
+            seen: [time; PARTIES],
+            fenced: [time; PARTIES],
+            initialised: None,
+            others: None,
+            begun: 0,
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Knowledge) {
         later(&mut self.seen, &other.seen);
         later(&mut self.fenced, &other.fenced);
         self.begun |= other.begun;
+        relaxed::merge(&mut self.initialised, &other.initialised);
         match (&mut self.others, &other.others) {
             (_, None) => {}
             (none @ None, Some(more)) => *none = Some(Arc::clone(more)),
@@ -114,6 +124,16 @@ impl Checks {
         let start = self.start;
         let fresh = || Phase { current: Knowledge::at(start), done: Knowledge::at(start) };
         self.phases.entry(barrier).or_insert_with(fresh)
+    }
+
+    /// What the arrivals of a phase that is not over have handed on.
+    pub(super) fn current(&mut self, barrier: (u32, u32)) -> &mut Knowledge {
+        &mut self.phase(barrier).current
+    }
+
+    /// What those of the last phase have.
+    pub(super) fn done(&mut self, barrier: (u32, u32)) -> &Knowledge {
+        &self.phase(barrier).done
     }
 
     /// A warp arrives at an mbarrier or at the cluster's barrier.

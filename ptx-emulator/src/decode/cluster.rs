@@ -4,6 +4,7 @@ use super::function::{Decoded, FunctionDecoder, operands};
 use super::modifiers::Modifiers;
 use crate::ops::cluster::{ClusterArrive, ClusterWait, GetRank, MapRank};
 use crate::ops::control::ALIGNED;
+use crate::ops::mbarrier_ops::RELAXED;
 use crate::ops::memory::{GENERIC, SHARED};
 use crate::ops::pick;
 use crate::ops::registers::SetRegisters;
@@ -18,17 +19,17 @@ impl FunctionDecoder<'_, '_> {
             "barrier" if s.has("cluster") => {
                 m.want(&["cluster"])?;
                 let [] = operands(s)?;
-                let run = if m.want(&["arrive", "wait"])? == "wait" {
+                let (run, relaxed) = if m.want(&["arrive", "wait"])? == "wait" {
                     m.has("acquire");
-                    pick::<ClusterWait>()
+                    (pick::<ClusterWait>(), false)
                 } else {
-                    m.take(&["release", "relaxed"]);
-                    pick::<ClusterArrive>()
+                    let relaxed = m.take(&["release", "relaxed"]) == Some("relaxed");
+                    (pick::<ClusterArrive>(), relaxed)
                 };
                 let aligned = m.has("aligned");
                 m.end()?;
                 let mut instr = self.blank(run);
-                instr.n = u32::from(aligned) * ALIGNED;
+                (instr.n, instr.c) = (u32::from(aligned) * ALIGNED, u32::from(relaxed) * RELAXED);
                 self.emit(instr);
             }
             "mapa" | "getctarank" => self.map_rank(s, m)?,

@@ -333,7 +333,8 @@ impl FunctionDecoder<'_, '_> {
         }
         let [] = operands(s)?;
         if s.has("mbarrier_init") || s.has("async") && !s.has("global") {
-            let fence = self.blank(pick::<mem::ProxyFence>());
+            let mut fence = self.blank(pick::<mem::ProxyFence>());
+            fence.d = s.has("mbarrier_init").into();
             self.emit(fence);
             return Ok(());
         }

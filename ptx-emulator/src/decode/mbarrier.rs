@@ -4,7 +4,7 @@ use super::function::{Decoded, FunctionDecoder, operands};
 use super::modifiers::Modifiers;
 use crate::ops::mbarrier_ops::{
     Arrive, CopiesArrive, DROPS, EXPECTS, ExpectBytes, INCREMENTS, Init, Invalidate, NO_COMPLETE, PARITY,
-    PendingCount, REMOTE, Wait,
+    PendingCount, RELAXED, REMOTE, Wait,
 };
 use crate::ops::memory::{GENERIC, SHARED, WRITES};
 use crate::ops::{Instr, Run, pick};
@@ -133,10 +133,11 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
-    /// `{.SEMANTICS}{.SCOPE}`.
-    fn order(m: &mut Modifiers, semantics: &[&str]) {
-        let _ = m.take(semantics);
+    /// `{.SEMANTICS}{.SCOPE}`: the flag of those that order no memory.
+    fn order(m: &mut Modifiers, semantics: &[&str]) -> u32 {
+        let relaxed = m.take(semantics) == Some("relaxed");
         let _ = m.take(&["cta", "cluster"]);
+        u32::from(relaxed) * RELAXED
     }
 
     fn mbarrier_init(&mut self, s: &Statement, mut m: Modifiers) -> Decoded {
@@ -148,10 +149,12 @@ impl FunctionDecoder<'_, '_> {
     }
 
     fn expect_bytes(&mut self, s: &Statement, mut m: Modifiers, completes: bool) -> Decoded {
-        Self::order(&mut m, &["relaxed"]);
+        // All of them are relaxed (PTX manual, "mbarrier.complete_tx").
+        let _ = Self::order(&mut m, &["relaxed"]);
         let [address, bytes] = operands(s)?;
         let mut instr = self.barrier_instr(pick::<ExpectBytes>(), &mut m, &ANY, address)?;
         (instr.b, instr.d) = (self.src(bytes, Type::U32)?, u32::from(completes));
+        instr.c |= RELAXED;
         self.emit(instr);
         Ok(())
     }
@@ -164,7 +167,7 @@ impl FunctionDecoder<'_, '_> {
             Some(_) => flags |= NO_COMPLETE,
             None => {}
         }
-        Self::order(&mut m, &["release", "relaxed"]);
+        flags |= Self::order(&mut m, &["release", "relaxed"]);
         let (state, address, count) = match s.operands.as_slice() {
             [state, address] if flags & (EXPECTS | NO_COMPLETE) == 0 => (state, address, &Operand::Int(1)),
             [state, address, count] => (state, address, count),
@@ -191,7 +194,7 @@ impl FunctionDecoder<'_, '_> {
     /// `mbarrier.{test,try}_wait{.parity}{.SEM}{.SCOPE}{.SPACE}.b64 done, [a], state | parity{, hint}`.
     fn mbarrier_wait(&mut self, s: &Statement, mut m: Modifiers) -> Decoded {
         let parity = m.has("parity");
-        Self::order(&mut m, &["acquire", "relaxed"]);
+        let relaxed = Self::order(&mut m, &["acquire", "relaxed"]);
         if s.operands.first() == Some(&Operand::Name("_".into())) {
             return Err(format!("`{}` wants a predicate", s.mnemonic()));
         }
@@ -212,7 +215,7 @@ impl FunctionDecoder<'_, '_> {
         let mut instr = self.barrier_instr(pick::<Wait>(), &mut m, &OWN, address)?;
         instr.b = self.src(wanted, if parity { Type::U32 } else { Type::B64 })?;
         instr.d = self.dst(done, Type::Pred)?;
-        instr.c |= if parity { PARITY } else { 0 };
+        instr.c |= if parity { PARITY | relaxed } else { relaxed };
         self.emit(instr);
         Ok(())
     }

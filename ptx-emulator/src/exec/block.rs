@@ -352,6 +352,15 @@ impl<'l> BlockRunner<'l> {
         self.error(pc, w as u32 * LANES as u32 + fault.lane, what)
     }
 
+    /// Nobody can go on: lanes that wait for others of their warp at an instruction for all of it do so in vain.
+    pub(super) fn accuse(&mut self, cx: &mut Cx) -> Option<LaunchError> {
+        (0..self.warps.len()).find_map(|w| {
+            self.enter(w, cx);
+            let Outcome::Fault(pc) = self.warps[w].accuse(cx, self.launch.program)? else { return None };
+            Some(self.fault(w, pc, cx))
+        })
+    }
+
     /// Where every warp is that has not ended, and what it waits for.
     pub(super) fn state(&mut self, cx: &mut Cx) -> String {
         let mut state = Vec::new();

@@ -74,6 +74,9 @@ impl<'l> ClusterRunner<'l> {
     }
 
     fn deadlock(&mut self, cx: &mut Cx) -> LaunchError {
+        if let Some(error) = self.blocks.iter_mut().find_map(|block| block.accuse(cx)) {
+            return error;
+        }
         let block = self.blocks.iter().find(|b| b.alive > 0).map_or([0; 3], |b| b.block);
         let several = self.blocks.len() > 1;
         let states: Vec<String> = self

@@ -381,6 +381,7 @@ fn context<'a>(
         other: None,
         members: 0,
         gathering: !0,
+        alone: false,
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,

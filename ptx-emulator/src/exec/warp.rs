@@ -5,6 +5,7 @@
 //! waits, or has taken its share of branches, so that lanes that spin do not keep out the one that they wait for. Lanes at a
 //! join are let go when nobody in the block can go on without them. Together that is the forward progress of sm_70 and later.
 
+mod aligned;
 mod barrier;
 mod describe;
 
@@ -45,6 +46,8 @@ pub(super) enum State {
     Collective(u32),
     /// Tries its instruction again when the warp has its turn.
     Waiting,
+    /// Waits for the warp's other lanes at an instruction that all of them must execute.
+    Apart,
 }
 
 /// A place where lanes gather: the meeting place of a branch, or the return from a call.
@@ -118,6 +121,8 @@ pub(super) struct Warp {
     /// Branches since a path last did anything but branch, in whole slices.
     stale: u32,
     patience: u32,
+    /// Lanes left others behind, not at a branch.
+    parted: bool,
 }
 
 impl Warp {
@@ -134,6 +139,7 @@ impl Warp {
             whole: SLICE,
             stale: 0,
             patience: PATIENCE,
+            parted: false,
         }
     }
 
@@ -146,7 +152,7 @@ impl Warp {
         self.gatherings = Default::default();
         self.next = 0;
         (self.slice, self.whole) = (SLICE, SLICE);
-        (self.stale, self.patience) = (0, PATIENCE);
+        (self.stale, self.patience, self.parted) = (0, PATIENCE, false);
         self.paths.push(Path { pc: 0, mask, join: NONE, state: State::Ready });
     }
 
@@ -212,7 +218,7 @@ impl Warp {
             let Some(at) =
                 (0..count).map(|k| (self.next + k) % count).find(|&k| self.paths[k].state == State::Ready)
             else {
-                match self.collective(cx, program, counts) {
+                match self.collective(cx, program, counts).or_else(|| self.meet(cx, program)) {
                     Some(Outcome::Slice) => continue,
                     Some(outcome) => return outcome,
                     None => return Outcome::Blocked,
@@ -322,6 +328,14 @@ impl Warp {
                     counts.add(program, from, pc, mask);
                     return Err(pc);
                 }
+                Flow::Apart => {
+                    let waits = self.wait_apart(at, (pc, m), cx, program);
+                    // It is counted when all lanes are there.
+                    if !waits || pc > from {
+                        counts.add(program, from, pc - u32::from(waits), mask);
+                    }
+                    return if waits { Ok(turn) } else { Err(pc) };
+                }
                 Flow::IndexedCall if let Some(lane) = self.calls_itself(at, pc, m, cx, program) => {
                     cx.fail(lane, "the call by address is recursive, which is not supported".into());
                     counts.add(program, from, pc, mask);
@@ -428,10 +442,11 @@ impl Warp {
                 } else {
                     (self.paths[at].mask, self.paths[at].state) = (waits, state);
                     self.paths.push(Path { pc, mask: mask & !waits, join, state: State::Ready });
+                    self.parted = true;
                 }
             }
             Flow::Wait => self.split_waiting(at, m, rest, State::Waiting),
-            Flow::Next | Flow::Join | Flow::Fault => {}
+            Flow::Next | Flow::Join | Flow::Apart | Flow::Fault => {}
         }
     }
 
@@ -519,26 +534,13 @@ impl Warp {
         }
     }
 
-    /// Lets the lanes that have gathered at some join go on without the others. False if there are none.
-    pub(super) fn release(&mut self) -> bool {
-        for at in 0..self.joins.len() {
-            let Join { pc, arrived, parent, .. } = self.joins[at];
-            if pc != NONE && arrived != 0 {
-                self.joins[at].expected &= !arrived;
-                self.joins[at].arrived = 0;
-                self.put(pc, arrived, parent);
-                return true;
-            }
-        }
-        false
-    }
-
     /// Splits the lanes that wait from those that go on.
     fn split_waiting(&mut self, at: usize, m: u32, rest: u32, state: State) {
         self.paths[at].mask = m;
         self.paths[at].state = state;
         if rest != 0 {
             let Path { pc, join, .. } = self.paths[at];
+            self.parted = true;
             self.put(pc + 1, rest, join);
         }
     }

@@ -347,7 +347,7 @@ fn linear(cx: &mut Cx, i: &Instr, access: &Instr, l: usize, address: u64, size: 
 /// How a copy acts on global memory.
 pub(crate) fn global_kind(access: &Instr, reduces: bool) -> Kind {
     let writes = access.n & super::memory::WRITES != 0;
-    Kind { reads: !writes || reduces, writes, strong: reduces, copy: false, bulk: true }
+    Kind { reads: !writes || reduces, writes, strong: reduces, bulk: true, ..Kind::default() }
 }
 
 /// A NaN in each element of 16 bytes.
@@ -358,7 +358,7 @@ fn nan(size: u64) -> u128 {
 
 /// For the checks: the copy uses an mbarrier.
 fn touch(cx: &mut Cx, i: &Instr, l: usize, (rank, at): (u32, u32)) -> Result<(), String> {
-    let found = check_shared(cx, i, l, (rank, at.into()), 8, Kind { strong: true, ..READS });
+    let found = check_shared(cx, i, l, (rank, at.into()), 8, Kind { strong: true, barrier: true, ..READS });
     found.map_err(|wrong| other_line(cx, wrong))
 }
 

@@ -2,6 +2,7 @@
 
 use super::control::not_aligned;
 use super::mbarrier::Mbarriers;
+use super::mbarrier_ops::RELAXED;
 use super::memory::GENERIC;
 use super::registers::Changes;
 use super::{Cx, Flow, Handler, Instr, lanes_of};
@@ -152,7 +153,8 @@ impl Handler for GetRank {
     }
 }
 
-/// `barrier.cluster.arrive`, which threads that have ended need not reach; `n` may be [`ALIGNED`](super::control::ALIGNED).
+/// `barrier.cluster.arrive`, which threads that have ended need not reach; `n` may be [`ALIGNED`](super::control::ALIGNED), `c` of the
+/// arrival [`RELAXED`].
 pub(crate) struct ClusterArrive;
 /// `barrier.cluster.wait`; likewise.
 pub(crate) struct ClusterWait;
@@ -160,8 +162,8 @@ pub(crate) struct ClusterWait;
 impl Handler for ClusterArrive {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        if let Some(what) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
-            return cx.fail(m.trailing_zeros(), what);
+        if let Some(flow) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
+            return flow;
         }
         let w = cx.warp_in_cluster as usize;
         let cluster = &mut cx.cluster;
@@ -173,7 +175,11 @@ impl Handler for ClusterArrive {
         cluster.arrived[w] |= m;
         cluster.events += 1;
         if let Some(checks) = &mut cx.checks {
-            checks.release(CLUSTER, w as u32);
+            if i.c & RELAXED != 0 {
+                checks.arrive_relaxed(CLUSTER, w as u32);
+            } else {
+                checks.release(CLUSTER, w as u32);
+            }
         }
         Flow::Next
     }
@@ -182,8 +188,8 @@ impl Handler for ClusterArrive {
 impl Handler for ClusterWait {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
-        if let Some(what) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
-            return cx.fail(m.trailing_zeros(), what);
+        if let Some(flow) = not_aligned(cx, i, (m, cx.live), || "the cluster's barrier".into()) {
+            return flow;
         }
         let w = cx.warp_in_cluster as usize;
         let cluster = &mut cx.cluster;
@@ -195,7 +201,7 @@ impl Handler for ClusterWait {
             }
             cluster.events += 1;
             if let Some(checks) = &mut cx.checks {
-                checks.settled(CLUSTER);
+                checks.cluster_settled();
             }
         }
         let strange = m & !(cluster.arrived[w] | cluster.open[w]);
@@ -207,7 +213,7 @@ impl Handler for ClusterWait {
             cluster.open[w] &= !m;
             cluster.events += 1;
             if let Some(checks) = &mut cx.checks {
-                checks.acquire(CLUSTER, w as u32);
+                checks.acquire_cluster(w as u32);
             }
             return Flow::Next;
         }

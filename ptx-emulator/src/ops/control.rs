@@ -88,21 +88,26 @@ pub(crate) struct Barrier;
 /// Flag in `Instr::n`: all lanes of the warp must be at the barrier.
 pub(crate) const ALIGNED: u32 = 16;
 
-/// For the checks: what is wrong where the lanes `m` of the warp are at a barrier and not `all` of them, as [`ALIGNED`] demands.
+/// For the checks: what follows where the lanes `m` of the warp are at a barrier and not `all` of them, as [`ALIGNED`] demands. The others
+/// may still come, unless they have ended.
 #[inline(always)]
 pub(super) fn not_aligned(
-    cx: &Cx,
+    cx: &mut Cx,
     i: &Instr,
     (m, all): (u32, u32),
     name: impl FnOnce() -> String,
-) -> Option<String> {
+) -> Option<Flow> {
     (cx.checks.is_some() && i.n & ALIGNED != 0 && m != all).then(|| {
-        format!(
+        if m != cx.live && !cx.alone {
+            return Flow::Apart;
+        }
+        let what = format!(
             "{} is reached by the lanes {m:#010x} of warp {} at once; those of the whole warp are {all:#010x}, of which {:#010x} have not ended",
             name(),
             cx.warp_in_block,
             cx.live
-        )
+        );
+        cx.fail(m.trailing_zeros(), what)
     })
 }
 
@@ -125,8 +130,8 @@ impl Handler for Barrier {
             }
             let first = LANES as u32 * cx.warp_in_block;
             let all = !0u32 >> (LANES as u32 - (cx.threads - first).min(LANES as u32));
-            if let Some(what) = not_aligned(cx, i, (m, all), || format!("barrier {id}")) {
-                return cx.fail(lane as u32, what);
+            if let Some(flow) = not_aligned(cx, i, (m, all), || format!("barrier {id}")) {
+                return flow;
             }
             let votes = if i.n & 4 != 0 { (cx.pred(i.c) ^ if i.n & 8 != 0 { !0 } else { 0 }) & m } else { 0 };
             let reduce = (i.n & 4 != 0).then_some((i.d, i.imm as u32));

@@ -22,6 +22,8 @@ pub(crate) const DROPS: u32 = 8;
 pub(crate) const NO_COMPLETE: u32 = 16;
 /// Flag in `Instr::c`: the phase does not yet count the arrival.
 pub(crate) const INCREMENTS: u32 = 32;
+/// Flag in `Instr::c`: orders no memory.
+pub(crate) const RELAXED: u32 = 64;
 
 /// The rank and the place of the barrier at an address, which must be aligned and in bounds.
 pub(crate) fn locate(cx: &Cx, space: u8, address: u64, remote: bool) -> Result<(u32, u32), String> {
@@ -82,8 +84,9 @@ pub(crate) fn advance(cx: &mut Cx, rank: u32, at: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// How the instructions use a barrier that is there.
-const USES: Kind = Kind { reads: true, writes: false, strong: true, copy: false, bulk: false };
+/// How the instructions use a barrier that is there, and how it comes to be.
+const USES: Kind = Kind { reads: true, writes: false, strong: true, copy: false, bulk: false, barrier: true };
+const INITIALISES: Kind = Kind { reads: false, writes: true, strong: false, barrier: false, ..USES };
 
 /// For the checks: an access to the barrier's bytes.
 fn touch(cx: &mut Cx, i: &Instr, lane: usize, place: (u32, u32), kind: Kind) -> Result<(), String> {
@@ -92,10 +95,14 @@ fn touch(cx: &mut Cx, i: &Instr, lane: usize, place: (u32, u32), kind: Kind) -> 
 }
 
 /// For the checks: arrivals of this warp, which may have ended a phase.
-fn arrived(cx: &mut Cx, place: (u32, u32), before: u32) {
+fn arrived(cx: &mut Cx, i: &Instr, place: (u32, u32), before: u32) {
     let phase = cx.cluster.peers[place.0 as usize].mbarriers.get(place.1).map_or(before, |b| b.phase);
     if let Some(checks) = &mut cx.checks {
-        checks.release(place, cx.warp_in_cluster);
+        if i.c & RELAXED != 0 {
+            checks.arrive_relaxed(place, cx.warp_in_cluster);
+        } else {
+            checks.release(place, cx.warp_in_cluster);
+        }
         if phase != before {
             checks.settled(place);
         }
@@ -152,7 +159,7 @@ impl Handler for Init {
                 if count == 0 || i64::from(count) > MOST {
                     return Err(format!("an mbarrier of {count} arrivals; 1 to {MOST} are possible"));
                 }
-                touch(cx, i, l, (rank, at), Kind { reads: false, writes: true, strong: false, ..USES })?;
+                touch(cx, i, l, (rank, at), INITIALISES)?;
                 let peer = &mut cx.cluster.peers[rank as usize];
                 let word = peer.shared.add(at as usize) as *mut u64;
                 if peer.mbarriers.get(at).is_some() && *word == mark(at) {
@@ -204,7 +211,7 @@ impl Handler for ExpectBytes {
                 in_place(at, barrier.expect(if completes { -bytes[l] } else { bytes[l] }))?;
                 if completes {
                     barrier.settle();
-                    arrived(cx, (rank, at), before);
+                    arrived(cx, i, (rank, at), before);
                 }
                 Ok(())
             })
@@ -244,7 +251,7 @@ impl Handler for Arrive {
                 let before = barrier.phase;
                 in_place(at, barrier.arrive(count, i.c & DROPS != 0))?;
                 let completed = barrier.phase != before;
-                arrived(cx, (rank, at), before);
+                arrived(cx, i, (rank, at), before);
                 if i.c & NO_COMPLETE != 0 && completed {
                     return Err(format!(
                         "a `.noComplete` arrival completes phase {before} of the mbarrier at shared address {at:#x}"
@@ -300,7 +307,11 @@ fn look(cx: &mut Cx, i: &Instr, lane: usize, address: u64, wanted: u64) -> Resul
     touch(cx, i, lane, (rank, at), USES)?;
     let ended = ended(cx, i, (rank, at), wanted)?;
     if let (true, Some(checks)) = (ended, &mut cx.checks) {
-        checks.acquire((rank, at), cx.warp_in_cluster);
+        if i.c & RELAXED != 0 {
+            checks.wait_relaxed((rank, at), cx.warp_in_cluster);
+        } else {
+            checks.acquire((rank, at), cx.warp_in_cluster);
+        }
     }
     Ok(ended)
 }

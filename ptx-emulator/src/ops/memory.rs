@@ -412,14 +412,18 @@ impl Handler for Fence {
     }
 }
 
-/// `fence.proxy.async` and `fence.mbarrier_init`, which the checks look for.
+/// `fence.proxy.async` and, with bit 0 of `d`, `fence.mbarrier_init`, which the checks look for.
 pub(crate) struct ProxyFence;
 
 impl Handler for ProxyFence {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         if let Some(checks) = &mut cx.checks {
-            checks.fence(cx.warp_in_cluster);
+            if i.d & 1 != 0 {
+                checks.fence_mbarriers(cx.warp_in_cluster);
+            } else {
+                checks.fence(cx.warp_in_cluster);
+            }
         }
         // SAFETY: same contract.
         unsafe { Fence::exec(cx, i, m) }

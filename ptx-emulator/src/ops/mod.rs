@@ -72,6 +72,8 @@ pub(crate) enum Flow {
     Collective,
     /// The active lanes try again later.
     Wait,
+    /// The active lanes are at an instruction that all lanes of the warp must execute, and not all of these.
+    Apart,
     /// `Cx::fault` is set.
     Fault,
 }
@@ -152,6 +154,8 @@ pub(crate) struct Cx<'a> {
     pub members: u32,
     /// Of the lanes at a collective those that wait for `members`.
     pub gathering: u32,
+    /// For the checks: the warp's other lanes do not come to where these are.
+    pub alone: bool,
     pub barrier: BarrierRequest,
     pub branch_targets: [u64; LANES],
     /// Where `brx.idx` lanes go, per index, and where calls by address land.

@@ -19,6 +19,7 @@ impl Warp {
                 State::Ready => "ready".to_string(),
                 State::Barrier(id) => format!("waits at barrier {id}"),
                 State::Collective(members) => format!("waits for the lanes {members:#010x}"),
+                State::Apart => "wait for the warp's other lanes".to_string(),
                 State::Waiting => {
                     cx.cluster.explanation = Some(String::new());
                     let i = &program.code[path.pc as usize];
