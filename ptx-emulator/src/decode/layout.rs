@@ -94,8 +94,9 @@ pub(super) fn program(
         refused: None,
         functions: vec![NO_CODE; context.module.functions.len()],
         static_shared: context.shared_bytes,
-        reserved_shared: context.reserved_shared(),
         dynamic_shared: context.shared_bytes.next_multiple_of(context.dynamic_align),
+        own_static: context.own_shared_bytes,
+        own_dynamic: context.own_shared_bytes.next_multiple_of(context.dynamic_align),
         local_bytes: context.local_bytes.next_multiple_of(16),
         registers: context.registers,
     };

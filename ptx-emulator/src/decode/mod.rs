@@ -60,10 +60,11 @@ pub(crate) struct Program {
     /// Where each function of the module begins, or `NO_CODE` where this entry cannot reach it.
     pub functions: Vec<u32>,
     pub static_shared: u64,
-    /// How much of it is the system's.
-    pub reserved_shared: u64,
     /// Where dynamic shared memory begins.
     pub dynamic_shared: u64,
+    /// Both, in a block without what the system reserves.
+    pub own_static: u64,
+    pub own_dynamic: u64,
     pub local_bytes: u64,
     pub registers: u32,
     /// Why the entry cannot be launched, though the module can be read.
@@ -90,6 +91,8 @@ pub(crate) struct EntryContext<'m> {
     pub caches: u32,
     pub shared: HashMap<String, u64>,
     pub shared_bytes: u64,
+    /// What they would be without the bytes that the system reserves, and without what these are aligned to.
+    pub own_shared_bytes: u64,
     pub dynamic_align: u64,
     pub local_bytes: u64,
     /// What `alloca` takes from, once there is one.
@@ -132,9 +135,13 @@ impl EntryContext<'_> {
     }
 
     pub(crate) fn shared_place(&mut self, variable: &Variable) -> u64 {
-        let at = self.shared_bytes.next_multiple_of(variable.align.max(1));
-        self.shared_bytes = at + variable.size.unwrap_or(0);
-        at
+        let place = |bytes: &mut u64| {
+            let at = bytes.next_multiple_of(variable.align.max(1));
+            *bytes = at + variable.size.unwrap_or(0);
+            at
+        };
+        place(&mut self.own_shared_bytes);
+        place(&mut self.shared_bytes)
     }
 }
 
@@ -178,6 +185,7 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         caches: 0,
         shared: HashMap::new(),
         shared_bytes: 0,
+        own_shared_bytes: 0,
         dynamic_align: 16,
         local_bytes: 0,
         stack: None,

@@ -93,6 +93,14 @@ pub(super) fn shared_bytes(program: &Program, config: &LaunchConfig) -> u64 {
     }
 }
 
+/// The same without what the system reserves.
+pub(super) fn own_shared_bytes(program: &Program, config: &LaunchConfig) -> u64 {
+    match config.dynamic_shared_bytes {
+        0 => program.own_static,
+        bytes => program.own_dynamic + u64::from(bytes),
+    }
+}
+
 /// Bytes of the host's memory that the blocks of a launch take at most which are resident together. An H200 has 64 MiB of registers and
 /// shared memory; PTX has several registers for one of the GPU, and the checks some twelve bytes for one of shared memory.
 const MOST_RESIDENT_BYTES: u64 = 2 << 30;
@@ -170,7 +178,7 @@ fn check_shared(
     if limits.shared_limit.is_none() && fixed > MOST_STATIC {
         return Err(format!("{fixed} bytes of static shared memory, the limit is {MOST_STATIC}"));
     }
-    if entry.program.dynamic_shared + u64::from(dynamic) > u64::from(limit) {
+    if entry.program.own_dynamic + u64::from(dynamic) > u64::from(limit) {
         return Err(format!(
             "{fixed} static and {dynamic} dynamic bytes of shared memory, the limit{of} is {limit}"
         ));
