@@ -187,7 +187,10 @@ impl FunctionDecoder<'_, '_> {
                 {
                     address.space = space;
                 }
-                address.register = self.src(&Operand::Int(at as i64), Type::U64)?;
+                match self.base_of(space) {
+                    Some(base) => (address.register, address.offset) = (base, offset.wrapping_add(at as i64)),
+                    None => address.register = self.src(&Operand::Int(at as i64), Type::U64)?,
+                }
                 if address.space == Space::Generic {
                     address.space = space;
                 }

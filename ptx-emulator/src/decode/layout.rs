@@ -91,7 +91,7 @@ pub(super) fn program(
         watch: Vec::new(),
         frame: context.frame.clone(),
         caches: context.caches,
-        refused: None,
+        activations: std::mem::take(&mut context.activations),
         functions: vec![NO_CODE; context.module.functions.len()],
         static_shared: context.shared_bytes,
         dynamic_shared: context.shared_bytes.next_multiple_of(context.dynamic_align),

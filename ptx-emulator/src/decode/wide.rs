@@ -52,7 +52,11 @@ impl FunctionDecoder<'_, '_> {
         let halves = self.halves_of(register, !writes)?;
         let address = self.address(s, place)?;
         if let Some(offset) = address.parameter {
-            return if writes { Err(READ_ONLY.into()) } else { self.load_parameter(place, offset, (Type::B64, 8), &halves) };
+            return if writes {
+                Err(READ_ONLY.into())
+            } else {
+                self.load_parameter(place, offset, (Type::B64, 8), &halves)
+            };
         }
         let strong = strong(s);
         let run = match (strong != 0, address.space) {

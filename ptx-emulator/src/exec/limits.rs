@@ -17,9 +17,6 @@ pub(crate) fn check(
     args: &[&[u8]],
 ) -> Result<(), LaunchError> {
     let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
-    if let Some(why) = &entry.program.refused {
-        return wrong(why.clone());
-    }
     let params = entry.params();
     if args.len() != params.len() {
         return wrong(format!(
