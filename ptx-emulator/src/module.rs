@@ -224,9 +224,9 @@ impl Entry {
         &self.params
     }
 
-    /// Bytes of shared memory that every block has without dynamic ones.
+    /// Bytes of shared memory that every block has without dynamic ones, and without what the system reserves.
     pub fn static_shared_bytes(&self) -> usize {
-        self.program.static_shared as usize
+        self.program.own_static as usize
     }
 
     /// `.maxntid`.

@@ -11,6 +11,16 @@ const MARK: u64 = 0x0070_616d_736e_6574;
 pub(crate) const MAX_RANK: usize = 5;
 
 /// Type of a tensor's elements; the numbers are the driver's.
+///
+/// Elements of the last three are f32 in global memory, which a copy into shared memory changes: with `F32Ftz` and `Tf32Ftz` subnormals
+/// become zeros, with `Tf32` and `Tf32Ftz` the others are rounded to 10 bits of fraction, to the nearest and of two to the even one;
+/// infinities and NaNs stay as they are. Copies out of shared memory take its bytes as they are.
+///
+/// Sources: the driver's documentation has no more than the names. That copies from global to shared memory round is said in CUTLASS
+/// (`sm90_mma_tma_gmma_ss_warpspecialized.hpp`), and how, with a test that passes on a GPU of sm_120, in Triton (pull request 11751). Found
+/// nowhere, and supposed here: that zeros for subnormals keep their sign, as of `.ftz` in PTX; that these go before rounding, so that no
+/// subnormal is rounded up to a number; and that copies out of shared memory change nothing. Reductions add `F32Ftz` as f32, and do not take
+/// the types of tf32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 #[repr(u32)]
@@ -25,10 +35,13 @@ pub enum TensorMapType {
     F32 = 7,
     F64 = 8,
     BF16 = 9,
+    F32Ftz = 10,
+    Tf32 = 11,
+    Tf32Ftz = 12,
 }
 
 impl TensorMapType {
-    const ALL: [TensorMapType; 10] = [
+    const ALL: [TensorMapType; 13] = [
         TensorMapType::U8,
         TensorMapType::U16,
         TensorMapType::U32,
@@ -39,6 +52,9 @@ impl TensorMapType {
         TensorMapType::F32,
         TensorMapType::F64,
         TensorMapType::BF16,
+        TensorMapType::F32Ftz,
+        TensorMapType::Tf32,
+        TensorMapType::Tf32Ftz,
     ];
 
     /// Bytes of an element.
@@ -46,18 +62,42 @@ impl TensorMapType {
         match self {
             TensorMapType::U8 => 1,
             TensorMapType::U16 | TensorMapType::F16 | TensorMapType::BF16 => 2,
-            TensorMapType::U32 | TensorMapType::S32 | TensorMapType::F32 => 4,
+            TensorMapType::U32
+            | TensorMapType::S32
+            | TensorMapType::F32
+            | TensorMapType::F32Ftz
+            | TensorMapType::Tf32
+            | TensorMapType::Tf32Ftz => 4,
             TensorMapType::U64 | TensorMapType::S64 | TensorMapType::F64 => 8,
         }
     }
 
     fn is_float(self) -> bool {
         matches!(self, TensorMapType::F16 | TensorMapType::BF16 | TensorMapType::F32 | TensorMapType::F64)
+            || self.converts()
     }
 
-    pub(crate) fn ptx(self) -> crate::syntax::types::Type {
-        use crate::syntax::types::Type;
+    /// Whether a copy into shared memory changes elements.
+    pub(crate) fn converts(self) -> bool {
+        matches!(self, TensorMapType::F32Ftz | TensorMapType::Tf32 | TensorMapType::Tf32Ftz)
+    }
+
+    /// What an element that is copied into shared memory becomes there.
+    pub(crate) fn converted(self, bits: u32) -> u32 {
+        let (sign, exponent) = (bits & 1 << 31, bits & 0x7f80_0000);
         match self {
+            TensorMapType::F32Ftz | TensorMapType::Tf32Ftz if exponent == 0 => sign,
+            TensorMapType::Tf32 | TensorMapType::Tf32Ftz if exponent != 0x7f80_0000 => {
+                (bits + 0xfff + (bits >> 13 & 1)) & !0x1fff
+            }
+            _ => bits,
+        }
+    }
+
+    /// The type in which reductions combine elements, if they do.
+    pub(crate) fn reduced(self) -> Option<crate::syntax::types::Type> {
+        use crate::syntax::types::Type;
+        Some(match self {
             TensorMapType::U8 => Type::U8,
             TensorMapType::U16 => Type::U16,
             TensorMapType::U32 => Type::U32,
@@ -65,10 +105,11 @@ impl TensorMapType {
             TensorMapType::U64 => Type::U64,
             TensorMapType::S64 => Type::S64,
             TensorMapType::F16 => Type::F16,
-            TensorMapType::F32 => Type::F32,
+            TensorMapType::F32 | TensorMapType::F32Ftz => Type::F32,
             TensorMapType::F64 => Type::F64,
             TensorMapType::BF16 => Type::BF16,
-        }
+            TensorMapType::Tf32 | TensorMapType::Tf32Ftz => return None,
+        })
     }
 }
 
@@ -103,8 +144,13 @@ impl Swizzle {
     }
 }
 
-/// The arguments of `cuTensorMapEncodeTiled`. The innermost dimension comes first. Interleaved layouts are not covered; promotion
-/// in the L2 cache changes no result and is left out.
+/// The arguments of `cuTensorMapEncodeTiled`. The innermost dimension comes first. Promotion in the L2 cache changes no result and is
+/// left out.
+///
+/// Interleaved layouts are not covered. The driver's documentation and the PTX manual ("Interleave layout") say that channels lie in slices of
+/// 16 or 32 bytes (NC/8HWC8, NC/16HWC16) and that such tensors have 3 to 5 dimensions, but not whether the innermost coordinate, size and
+/// box count channels or slices, which stride leads from slice to slice (there is one less than dimensions), nor in which order a
+/// box lies in shared memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorMap {
     /// Type of the elements.
@@ -293,17 +339,18 @@ pub(crate) fn replace(bytes: &mut [u8; 128], field: &str, ordinal: usize, value:
         // PTX manual, "Tensormap new_val validity": not the driver's numbers.
         "elemtype" => {
             bytes[8] = match within(0..=12)? {
-                same @ 0..=7 => same as u8,
-                8 => return Err("`elemtype` of 8: f32 whose subnormals become zeros is not supported".into()),
+                8 => TensorMapType::F32Ftz as u8,
                 other @ (9 | 10) => other as u8 - 1,
-                _ => return Err(format!("`elemtype` of {value}: tf32 is not supported")),
+                same => same as u8,
             }
         }
         "swizzle_mode" => bytes[10] = within(0..=3)? as u8,
         "fill_mode" => bytes[11] = within(0..=1)? as u8,
         _ => {
             if within(0..=2)? != 0 {
-                return Err(format!("`{field}` of {value}: interleaved layouts are not supported"));
+                return Err(format!(
+                    "`{field}` of {value}: interleaved layouts are not supported, no document says what their coordinates and strides mean"
+                ));
             }
         }
     }
@@ -383,5 +430,17 @@ mod tests {
         wrong(|m| m.box_sizes[0] = 4, "innermost row has 8 bytes");
         wrong(|m| m.box_sizes[0] = 72, "144 bytes, more than the 128");
         wrong(|m| m.data_type = TensorMapType::U16, "only floating types");
+    }
+
+    #[test]
+    fn every_type_survives_its_encoding() {
+        for data_type in TensorMapType::ALL {
+            let map = TensorMap { data_type, box_sizes: vec![16, 256, 1, 2, 3], fill_nan: false, ..plain() };
+            assert_eq!(TensorMap::decode(&map.encode().unwrap()), Some(map), "{data_type:?}");
+            // Floating types, and no others, are filled with NaN.
+            let map = TensorMap { data_type, box_sizes: vec![16, 256, 1, 2, 3], ..plain() };
+            let is_float = !format!("{data_type:?}").starts_with(['U', 'S']);
+            assert_eq!(map.encode().is_ok(), is_float, "{data_type:?}");
+        }
     }
 }

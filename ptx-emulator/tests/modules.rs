@@ -1,4 +1,4 @@
-//! What modules may look like beyond their instructions: initialisers, directives, functions that call themselves, printed text; and what
+//! What modules may look like beyond their instructions: initialisers, directives, printed text; and what
 //! every error names.
 
 mod common;
@@ -60,39 +60,6 @@ fn directives_may_share_a_line() {
     assert_eq!((module.target(), module.entries().count()), ("sm_90", 1));
     let text = ".version 8.0\n.target sm_90,\n debug\n.address_size 64\n.visible .entry k() { ret; }";
     assert_eq!(Module::parse(text).unwrap_or_else(|e| panic!("{e}")).target(), "sm_90");
-}
-
-/// Functions have one set of registers. An entry that reaches one that calls itself is refused; the others of the module run.
-#[test]
-fn functions_that_call_themselves_are_refused() {
-    let text = format!(
-        "{HEAD}.func f();\n.func g() {{ call f, (); ret; }}\n.func f() {{ call g, (); ret; }}
-        .visible .entry bad() {{ call f, (); ret; }}\n.visible .entry good() {{ ret; }}"
-    );
-    let emulator = emulator();
-    launch(&text, "good", 1, 32, 0, &emulator, &[]).unwrap();
-    let error = launch(&text, "bad", 1, 32, 0, &emulator, &[]).unwrap_err().to_string();
-    assert!(
-        error.contains("launch of `bad`: `f` (PTX line 6) calls itself, which is not supported"),
-        "{error}"
-    );
-    // By its address, which the module alone does not show.
-    let text = format!(
-        "{HEAD}.visible .func (.param .b32 r) f(.param .b32 n);\n.global .u64 table[1] = {{f}};
-        .visible .func (.param .b32 r) f(.param .b32 n) {{ .reg .b32 %r<4>; .reg .b64 %rd<2>; .reg .pred %p<2>;
-        ld.param.b32 %r1, [n]; st.param.b32 [r], 1; setp.le.s32 %p1, %r1, 1; @%p1 ret; ld.global.u64 %rd1, [table]; sub.u32 %r2, %r1, 1;
-        {{ .param .b32 a; .param .b32 b; st.param.b32 [a], %r2; P: .callprototype (.param .b32 _) _ (.param .b32 _); call (b), %rd1, (a), P;
-        ld.param.b32 %r3, [b]; }} mul.lo.u32 %r3, %r3, %r1; st.param.b32 [r], %r3; ret; }}
-        .visible .entry k(.param .u32 n) {{ .reg .b32 %r<4>; .reg .b64 %rd<2>; ld.param.u32 %r1, [n]; ld.global.u64 %rd1, [table];
-        {{ .param .b32 a; .param .b32 b; st.param.b32 [a], %r1; P: .callprototype (.param .b32 _) _ (.param .b32 _); call (b), %rd1, (a), P; }}
-        ret; }}"
-    );
-    launch(&text, "k", 1, 32, 0, &emulator, &[&1u32.to_le_bytes()]).unwrap();
-    let error = launch(&text, "k", 1, 32, 0, &emulator, &[&5u32.to_le_bytes()]).unwrap_err().to_string();
-    assert!(
-        error.contains("the call by address is recursive") && error.contains("call (b), %rd1"),
-        "{error}"
-    );
 }
 
 #[test]

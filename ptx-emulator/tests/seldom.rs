@@ -364,3 +364,57 @@ fn the_texts_here_need_what_they_say() {
     }
     assert!(Module::parse(&module("st.mmio.relaxed.sys.shared.b32 [%r1], %r2;")).is_err());
 }
+
+/// A kernel that doubles the lower half of a parameter of 128 bits and adds 1 to the upper half in a function that takes and gives
+/// one, and the same with the second half of an array.
+const PARAMETERS: &str = ".version 8.3
+.target sm_70
+.address_size 64
+.func (.param .b128 r) f(.param .b128 x) {
+    .reg .b128 q; .reg .b64 low, high;
+    ld.param::func.b128 q, [x]; mov.b128 {low, high}, q; add.u64 low, low, low; add.u64 high, high, 1;
+    mov.b128 q, {low, high}; st.param::func.b128 [r], q; ret;
+}
+.visible .entry k(.param .u32 first, .param .b128 p, .param .u64 out, .param .align 16 .b8 a[32]) {
+    .reg .b128 q, s; .reg .b64 o, table;
+    ld.param.u64 o, [out];
+    ld.param::entry.b128 q, [p];
+    { .param .b128 x, r; st.param.b128 [x], q; call (r), f, (x); ld.param.b128 q, [r]; }
+    st.global.b128 [o], q;
+    ld.weak.param.ca.b128 q, [a+16];
+    { .param .align 16 .b8 x[16]; .param .b128 r; st.weak.param.wb.b128 [x], q; mov.u64 table, f;
+      call (r), table, (x), P; ld.param.b128 s, [r]; }
+    st.global.b128 [o+16], s;
+    ret;
+    P: .callprototype (.param .b128 _) _ (.param .b128 _);
+}";
+
+#[test]
+fn parameters_of_128_bits_are_read_and_handed_on_at_once() {
+    let emulator = common::emulator();
+    let out = emulator.alloc(32).unwrap();
+    let bytes = |halves: &[u64]| -> Vec<u8> { halves.iter().flat_map(|h| h.to_le_bytes()).collect() };
+    // The 128 bits lie at 16, after 4 bytes of the first one.
+    let args =
+        [&7u32.to_le_bytes()[..], &bytes(&[LOWER, UPPER]), &out.to_le_bytes(), &bytes(&[1, 2, 3, u64::MAX])];
+    common::launch(PARAMETERS, "k", 1, 1, 0, &emulator, &args).unwrap();
+    let mut found = [0; 32];
+    emulator.read(out, &mut found).unwrap();
+    // The lower half wraps around in the first, the upper half in the second: no half carries into the other.
+    assert_eq!(found[..], bytes(&[LOWER.wrapping_mul(2), UPPER + 1, 6, 0]));
+}
+
+#[test]
+fn parameters_of_128_bits_are_within_their_bounds_and_aligned() {
+    let refused = |from: &str, to: &str, part: &str| {
+        let error = Module::parse(&PARAMETERS.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    refused("[a+16]", "[a+32]", "16 bytes at offset 32 of parameter `a`, which has 32");
+    refused("[a+16]", "[a+8]", "parameter `a` is read misaligned");
+    refused("[o], q", "[o], o", "a register of 128 bits is wanted");
+    refused("ld.param.u64 o, [out];", "ld.param.u64 o, [out]; st.param.b128 [p], q;", "cannot be written");
+    // As the assembler has it.
+    refused(".param::entry.b128", ".volatile.param.b128", "ld.volatile.param.b128");
+    refused("st.param::func", "st.param::entry", "st.param::entry.b128");
+}

@@ -114,6 +114,26 @@ fn sizes_of_shared_memory_come_in_the_targets_units() {
 }
 
 #[test]
+fn where_the_reserved_memory_lies_costs_a_kernel_nothing() {
+    // 100 bytes, the 1 KiB of the system from 128 on, then 20 more: 120 are the kernel's, one unit, and not the 28 bytes between.
+    let body = "{ .shared .align 4 .b8 a[100]; mov.u32 %r1, a; } mov.u32 %r2, %reserved_smem_offset_begin;
+        { .shared .align 4 .b8 b[20]; mov.u32 %r3, b; mad.lo.u32 %r4, %r3, 65536, %r2; } mov.u32 %d, %total_smem_size;
+        cvt.u64.u32 %w, %r4; shl.b64 %w, %w, 32;";
+    assert_eq!(run_rows(body, &[[0; 3]]), [1152 << 48 | 128 << 32 | 128]);
+    // 8 bytes more are a second unit.
+    let body = body.replace("b[20]", "b[32]");
+    assert_eq!(run_rows(&body, &[[0; 3]]), [1152 << 48 | 128 << 32 | 256]);
+    // Dynamic memory comes after 4 bytes and 12 to its alignment: 112 more fill a unit.
+    let (total, both) = ("%total_smem_size", "%total_smem_size; mov.u32 %r2, %reserved_smem_offset_end");
+    for (dynamic, expected) in [(112, 128), (113, 256)] {
+        assert_eq!(shared(total, 4, dynamic, "sm_90"), expected, "{dynamic}");
+        assert_eq!(shared(both, 4, dynamic, "sm_90"), expected, "{dynamic}");
+    }
+    // All of the 227 KiB of sm_90 are the kernel's as before.
+    assert_eq!(shared(both, 4, (227 << 10) - 16, "sm_90"), 227 << 10);
+}
+
+#[test]
 fn reserved_shared_memory_lies_between_its_offsets() {
     let offset = |name: &str| {
         let body = format!(

@@ -8,14 +8,14 @@ use ptx_emulator::{LaunchConfig, LaunchOptions, Module, Swizzle, TensorMap, Tens
 /// global memory as given, `%r1` the shared address of 2048 bytes of zeros, `%r2` that of an mbarrier for one arrival, `%p1` true in
 /// thread 0. Gives the 2048 bytes as they are at the end.
 fn run(body: &str, map: &[u8; 128]) -> Result<Vec<u8>, String> {
-    run_blocks(1, body, map)
+    run_blocks(1, body, &bytes(), map)
 }
 
-/// As `run`, on several blocks, whose number is `%r9`. There are four bytes of zeros behind the map.
-fn run_blocks(blocks: u32, body: &str, map: &[u8; 128]) -> Result<Vec<u8>, String> {
+/// As `run`, on several blocks, whose number is `%r9`, and other data. There are four bytes of zeros behind the map.
+fn run_blocks(blocks: u32, body: &str, global: &[u8], map: &[u8; 128]) -> Result<Vec<u8>, String> {
     let emulator = emulator();
     let [data, maps, out] = [1024, 256, 2048].map(|size| emulator.alloc(size).unwrap());
-    emulator.write(data, &bytes()).unwrap();
+    emulator.write(data, global).unwrap();
     emulator.write(maps, map).unwrap();
     emulator.write(maps + 128, &[0; 4]).unwrap();
     let text = kernel(body);
@@ -119,8 +119,18 @@ fn a_map_of_the_host_is_changed_where_it_lies() {
     // Types are numbered otherwise than the driver does: 10 is bf16, which is 9 there.
     let body = fields(0, 0) + "@%p1 tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], 10;";
     assert_eq!(run(&body, &host).unwrap()[8], TensorMapType::BF16 as u8);
-    let body = fields(0, 0) + "@%p1 tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], 9;";
-    assert_eq!(run(&body, &host).unwrap()[8], TensorMapType::F64 as u8);
+    for (number, ty) in [
+        (9, TensorMapType::F64),
+        (8, TensorMapType::F32Ftz),
+        (11, TensorMapType::Tf32),
+        (12, TensorMapType::Tf32Ftz),
+    ] {
+        let body = format!(
+            "{} @%p1 tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], {number};",
+            fields(0, 0)
+        );
+        assert_eq!(run(&body, &host).unwrap()[8], ty as u8, "{number}");
+    }
 }
 
 #[test]
@@ -140,10 +150,8 @@ fn fields_that_cannot_be_are_errors() {
         ),
         (
             format!("{all} {replace}.interleave_layout.shared::cta.b1024.b32 [%r1], 1;"),
-            "`interleave_layout` of 1: interleaved layouts are not supported",
+            "`interleave_layout` of 1: interleaved layouts are not supported, no document says",
         ),
-        (format!("{all} {replace}.elemtype.shared::cta.b1024.b32 [%r1], 11;"), "`elemtype` of 11: tf32"),
-        (format!("{all} {replace}.elemtype.shared::cta.b1024.b32 [%r1], 8;"), "`elemtype` of 8: f32"),
         (format!("{all} {replace}.elemtype.shared::cta.b1024.b32 [%r1], 13;"), "0 to 12 are possible"),
         (format!("{all} {replace}.swizzle_mode.shared::cta.b1024.b32 [%r1], 4;"), "`swizzle_mode` of 4"),
         (
@@ -205,13 +213,13 @@ fn a_map_is_read_as_other_memory_is() {
     let release = "fence.proxy.tensormap::generic.release.gpu;";
     let acquire = "fence.proxy.tensormap::generic.acquire.gpu [%rd2], 128;";
     let right = format!("{}{wait}{acquire}{COPY}", replace(release));
-    assert_eq!(run_blocks(2, &right, &host).unwrap()[1024..1088], copied([0, 0]));
+    assert_eq!(run_blocks(2, &right, &bytes(), &host).unwrap()[1024..1088], copied([0, 0]));
     for wrong in [
         format!("{}{wait}{acquire}{COPY}", replace("")),
         format!("{}{wait}{COPY}", replace(release)),
         format!("{}{COPY}", replace(release)),
     ] {
-        let error = run_blocks(2, &wrong, &host).unwrap_err();
+        let error = run_blocks(2, &wrong, &bytes(), &host).unwrap_err();
         // Whoever comes second finds it.
         assert!(error.contains("data race") && error.contains("of 128 bytes at global address"), "{error}");
     }
@@ -222,7 +230,7 @@ fn a_map_is_read_as_other_memory_is() {
         OTHER: {wait}{acquire}{COPY}",
         fields(0, 0)
     );
-    assert_eq!(run_blocks(2, &right, &host).unwrap()[1024..1088], copied([0, 0]));
+    assert_eq!(run_blocks(2, &right, &bytes(), &host).unwrap()[1024..1088], copied([0, 0]));
     // Nobody wrote these 128 bytes.
     let error = run(&COPY.replace("%rd2", "%rd3"), &host).unwrap_err();
     assert!(error.contains("of which some were never written"), "{error}");
@@ -257,4 +265,97 @@ fn maps_lie_where_the_manual_lets_them() {
         "{all} cvt.u64.u32 %rd5, %r1; cvta.shared.u64 %rd5, %rd5; @%p1 tensormap.replace.tile.rank.b1024.b32 [%rd5], 4;"
     );
     assert_eq!(run(&body, &host).unwrap()[9], 5);
+}
+
+/// f32, what it becomes without subnormals, as tf32, and as tf32 without subnormals.
+const CONVERTED: [[u32; 4]; 12] = [
+    [0x0000_0001, 0, 0, 0],
+    // The largest subnormal is nearest to the smallest number.
+    [0x807f_ffff, 0x8000_0000, 0x8080_0000, 0x8000_0000],
+    [0x0040_1000, 0, 0x0040_0000, 0],
+    [0x0080_0000; 4],
+    // In the middle between two: the even one, which is the lower and then the upper.
+    [0x3f80_1000, 0x3f80_1000, 0x3f80_0000, 0x3f80_0000],
+    [0x3f80_3000, 0x3f80_3000, 0x3f80_4000, 0x3f80_4000],
+    [0x3f80_1001, 0x3f80_1001, 0x3f80_2000, 0x3f80_2000],
+    [0xbf80_0fff, 0xbf80_0fff, 0xbf80_0000, 0xbf80_0000],
+    // Into the next exponent, and into the last one.
+    [0x3fff_ffff, 0x3fff_ffff, 0x4000_0000, 0x4000_0000],
+    [0x7f7f_ffff, 0x7f7f_ffff, 0x7f80_0000, 0x7f80_0000],
+    [0xff80_0000; 4],
+    [0x7f80_0001; 4],
+];
+
+/// A map of f32 in some form, of 15 by 16: `%rd2`'s, and the data with the values of `CONVERTED` where its box at (12, 2) has them, three in
+/// each of four rows.
+fn floats(data_type: TensorMapType) -> ([u8; 128], Vec<u8>) {
+    let map = TensorMap {
+        data_type,
+        address: encoded_address(),
+        sizes: vec![15, 16],
+        box_sizes: vec![4, 4],
+        fill_nan: true,
+        ..encoded()
+    };
+    let mut data = bytes();
+    for (k, [value, ..]) in CONVERTED.iter().enumerate() {
+        let at = 64 * (2 + k / 3) + 4 * (12 + k % 3);
+        data[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    (map.encode().unwrap(), data)
+}
+
+/// Where the data of `run` lie.
+fn encoded_address() -> u64 {
+    emulator().alloc(1024).unwrap()
+}
+
+#[test]
+fn f32_is_flushed_or_rounded_on_the_way_into_shared_memory() {
+    let types = [TensorMapType::F32, TensorMapType::F32Ftz, TensorMapType::Tf32, TensorMapType::Tf32Ftz];
+    for (form, data_type) in types.into_iter().enumerate() {
+        let (map, data) = floats(data_type);
+        let out = run_blocks(1, &COPY.replace("16, 2", "12, 2"), &data, &map).unwrap();
+        let words: Vec<u32> =
+            out[1024..1088].as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
+        for (k, values) in CONVERTED.iter().enumerate() {
+            let found = words[4 * (k / 3) + k % 3];
+            assert_eq!(found, values[form], "{:#x} as {data_type:?}: {found:#x}", values[0]);
+        }
+        // What lies outside the tensor is the NaN of other types.
+        assert_eq!(
+            words[3..].iter().step_by(4).copied().collect::<Vec<_>>(),
+            [0x7fff_ffff; 4],
+            "{data_type:?}"
+        );
+    }
+}
+
+#[test]
+fn f32_is_copied_out_of_shared_memory_as_it_is() {
+    // Two values, of which either form of tf32 would change both.
+    let store = "@%p1 st.shared.v2.u32 [%r1+1024], {0x3f801001, 0x807fffff}; fence.proxy.async.shared::cta; bar.warp.sync -1;
+        @%p1 cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%rd2, {12, 2}], [%r1+1024];
+        @%p1 cp.async.bulk.commit_group; @%p1 cp.async.bulk.wait_group 0;
+        @%p1 ld.global.v2.u32 {%r6, %r7}, [%rd1+176]; @%p1 st.shared.v2.u32 [%r1], {%r6, %r7};";
+    for data_type in [TensorMapType::F32Ftz, TensorMapType::Tf32, TensorMapType::Tf32Ftz] {
+        let (map, data) = floats(data_type);
+        let out = run_blocks(1, store, &data, &map).unwrap();
+        assert_eq!(out[..8], [0x01, 0x10, 0x80, 0x3f, 0xff, 0xff, 0x7f, 0x80], "{data_type:?}");
+    }
+}
+
+#[test]
+fn reductions_do_not_take_tf32() {
+    let add = "@%p1 cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%rd2, {12, 2}], [%r1+1024];
+        @%p1 cp.async.bulk.commit_group; @%p1 cp.async.bulk.wait_group 0;
+        @%p1 ld.global.u32 %r6, [%rd1+176]; @%p1 st.shared.u32 [%r1], %r6;";
+    // The smallest subnormal and zero: adding f32 in global memory makes zeros of subnormals.
+    let (map, data) = floats(TensorMapType::F32Ftz);
+    assert_eq!(run_blocks(1, add, &data, &map).unwrap()[..4], [0; 4]);
+    for data_type in [TensorMapType::Tf32, TensorMapType::Tf32Ftz] {
+        let (map, data) = floats(data_type);
+        let error = run_blocks(1, add, &data, &map).unwrap_err();
+        assert!(error.contains(&format!("no reduction of {data_type:?} elements")), "{error}");
+    }
 }

@@ -1,12 +1,13 @@
 //! Branches, calls and ends.
 
+use super::activation::Place;
 use super::frame::Class;
 use super::function::{Decoded, Edge, FunctionDecoder, operands};
 use super::scope::Symbol;
 use crate::ops::memory::{self as mem, Load, PASSES, Store, WIDE_ADDRESS, WRITES};
 use crate::ops::{Run, control, heap, pick};
 use crate::syntax::ast::{Operand, Statement};
-use crate::syntax::types::Type;
+use crate::syntax::types::{Space, Type};
 
 impl FunctionDecoder<'_, '_> {
     /// Decodes the statement if it goes elsewhere.
@@ -92,13 +93,13 @@ impl FunctionDecoder<'_, '_> {
             ));
         }
         for (operand, &(at, size)) in params.iter().zip(&formals.params) {
-            self.pass(operand, at, size)?;
+            self.pass(operand, Place::Fixed(at), size)?;
         }
         let number = self.context.numbers.get(name.as_str()).copied().ok_or("the function was not found")?;
         let instr = self.blank(pick::<control::Call>());
         self.emit_edge(instr, Edge::Call(number));
         for (operand, &(at, size)) in results.iter().zip(&formals.returns) {
-            self.take_back(operand, at, size)?;
+            self.take_back(operand, Place::Fixed(at), size)?;
         }
         Ok(())
     }
@@ -122,7 +123,7 @@ impl FunctionDecoder<'_, '_> {
             .collect();
         for formals in &matching {
             for (operand, &(at, size)) in params.iter().zip(&formals.params) {
-                self.pass(operand, at, size)?;
+                self.pass(operand, Place::Fixed(at), size)?;
             }
         }
         let mut instr = self.blank(pick::<control::IndexedCall>());
@@ -131,7 +132,7 @@ impl FunctionDecoder<'_, '_> {
         // They share the places of their results. Where none matches, the call itself fails if it is ever reached.
         for formals in matching.iter().take(1) {
             for (operand, &(at, size)) in results.iter().zip(&formals.returns) {
-                self.take_back(operand, at, size)?;
+                self.take_back(operand, Place::Fixed(at), size)?;
             }
         }
         Ok(())
@@ -154,7 +155,7 @@ impl FunctionDecoder<'_, '_> {
                 return Err("parameters of this function are `.param` variables".into());
             };
             match self.symbol(name) {
-                Some(Symbol::Variable { address, .. }) => list.push(address as u32),
+                Some(Symbol::Variable { address, .. }) => list.push(self.fixed(address)? as u32),
                 _ => return Err(format!("`{name}` is no `.param` variable")),
             }
         }
@@ -170,46 +171,63 @@ impl FunctionDecoder<'_, '_> {
                 Class::Long => pick::<Store<mem::U64, { mem::LOCAL }>>(),
                 _ => pick::<Store<mem::U32, { mem::LOCAL }>>(),
             };
-            self.local_access(store, instr.d, address, WRITES)?;
+            let place = self.place_of(address);
+            self.local_access(store, instr.d, place, WRITES)?;
         }
         Ok(())
     }
 
+    /// Where a variable of the function, or a copy of it, is the same in every activation.
+    fn fixed(&mut self, address: u64) -> Decoded<u64> {
+        if self.activation.is_none() {
+            return Ok(address);
+        }
+        let size = self.variable_size(address);
+        let copy = self.context.local(size, 16);
+        self.copy_local(self.place_of(address), Place::Fixed(copy), size)?;
+        Ok(copy)
+    }
+
     /// Copies a parameter, variable or register, to the callee's place.
-    fn pass(&mut self, operand: &Operand, at: u64, size: u64) -> Decoded {
+    fn pass(&mut self, operand: &Operand, at: Place, size: u64) -> Decoded {
         if let Operand::Name(name) = operand
             && let Some(Symbol::Variable { address, .. }) = self.symbol(name)
         {
-            return self.copy_local(address, at, size);
+            return self.copy_local(self.place_of(address), at, size);
         }
         let ty = if size == 8 { Type::B64 } else { Type::B32 };
         let source = self.src(operand, ty)?;
         self.local_access(store_of(size), source, at, WRITES)
     }
 
-    /// Parameters of this function that are registers come from their places.
-    pub(super) fn take_register(&mut self, name: &str, at: u64, size: u64) -> Decoded {
-        self.take_back(&Operand::Name(name.into()), at, size)
+    /// A parameter of this function comes from where its caller has put it.
+    pub(super) fn take(&mut self, name: &str, at: u64, size: u64) -> Decoded {
+        self.take_back(&Operand::Name(name.into()), Place::Fixed(at), size)
     }
 
-    /// Results of this function that are registers go to their places.
-    pub(super) fn give_register(&mut self, name: &str, at: u64, size: u64) -> Decoded {
-        self.pass(&Operand::Name(name.into()), at, size)
+    /// A result of this function goes to where its caller looks for it.
+    pub(super) fn give(&mut self, name: &str, at: u64, size: u64) -> Decoded {
+        self.pass(&Operand::Name(name.into()), Place::Fixed(at), size)
     }
 
-    fn take_back(&mut self, operand: &Operand, at: u64, size: u64) -> Decoded {
+    fn take_back(&mut self, operand: &Operand, at: Place, size: u64) -> Decoded {
         if let Operand::Name(name) = operand
             && let Some(Symbol::Variable { address, .. }) = self.symbol(name)
         {
-            return self.copy_local(at, address, size);
+            return self.copy_local(at, self.place_of(address), size);
         }
         let target = self.dst(operand, if size == 8 { Type::B64 } else { Type::B32 })?;
         self.local_access(load_of(size), target, at, 0)
     }
 
-    fn local_access(&mut self, run: Run, register: u32, at: u64, flags: u32) -> Decoded {
+    fn local_access(&mut self, run: Run, register: u32, at: Place, flags: u32) -> Decoded {
         let mut instr = self.blank(run);
-        instr.a = self.src(&Operand::Int(at as i64), Type::U64)?;
+        match (at, self.base_of(Space::Local)) {
+            (Place::Own(at), Some(base)) => (instr.a, instr.imm) = (base, at as i64),
+            (Place::Own(at) | Place::Fixed(at), _) => {
+                instr.a = self.src(&Operand::Int(at as i64), Type::U64)?
+            }
+        }
         instr.b = self.list(&[register]);
         (instr.n, instr.slot) = (1 | WIDE_ADDRESS | PASSES | flags, self.cache());
         self.emit(instr);
@@ -217,7 +235,7 @@ impl FunctionDecoder<'_, '_> {
     }
 
     /// Both places are aligned to 16.
-    fn copy_local(&mut self, from: u64, to: u64, size: u64) -> Decoded {
+    fn copy_local(&mut self, from: Place, to: Place, size: u64) -> Decoded {
         if size > 4096 {
             return Err(format!("parameters of {size} bytes are not supported"));
         }
@@ -225,12 +243,12 @@ impl FunctionDecoder<'_, '_> {
         let mut at = 0;
         while at < size {
             if size - at >= 8 {
-                self.local_access(pick::<Load<mem::U64, { mem::LOCAL }>>(), word, from + at, 0)?;
-                self.local_access(pick::<Store<mem::U64, { mem::LOCAL }>>(), word, to + at, WRITES)?;
+                self.local_access(pick::<Load<mem::U64, { mem::LOCAL }>>(), word, from.beyond(at), 0)?;
+                self.local_access(pick::<Store<mem::U64, { mem::LOCAL }>>(), word, to.beyond(at), WRITES)?;
                 at += 8;
             } else {
-                self.local_access(pick::<Load<mem::U8, { mem::LOCAL }>>(), byte, from + at, 0)?;
-                self.local_access(pick::<Store<mem::U8, { mem::LOCAL }>>(), byte, to + at, WRITES)?;
+                self.local_access(pick::<Load<mem::U8, { mem::LOCAL }>>(), byte, from.beyond(at), 0)?;
+                self.local_access(pick::<Store<mem::U8, { mem::LOCAL }>>(), byte, to.beyond(at), WRITES)?;
                 at += 1;
             }
         }
@@ -257,7 +275,7 @@ fn store_of(size: u64) -> Run {
 }
 
 /// The three parts of a call, of which results and parameters may be missing.
-fn split_call(s: &Statement) -> Decoded<(Vec<Operand>, &Operand, Vec<Operand>)> {
+pub(super) fn split_call(s: &Statement) -> Decoded<(Vec<Operand>, &Operand, Vec<Operand>)> {
     let list = |o: Option<&Operand>| match o {
         Some(Operand::List(all)) => all.clone(),
         _ => Vec::new(),

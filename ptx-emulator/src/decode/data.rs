@@ -28,6 +28,8 @@ macro_rules! in_space {
     };
 }
 
+pub(super) const READ_ONLY: &str = "the parameters of a kernel cannot be written";
+
 /// An address operand: register, its width flag, and a constant; or a kernel parameter at a constant place.
 pub(super) struct Address {
     pub register: u32,
@@ -185,7 +187,10 @@ impl FunctionDecoder<'_, '_> {
                 {
                     address.space = space;
                 }
-                address.register = self.src(&Operand::Int(at as i64), Type::U64)?;
+                match self.base_of(space) {
+                    Some(base) => (address.register, address.offset) = (base, offset.wrapping_add(at as i64)),
+                    None => address.register = self.src(&Operand::Int(at as i64), Type::U64)?,
+                }
                 if address.space == Space::Generic {
                     address.space = space;
                 }
@@ -266,12 +271,7 @@ impl FunctionDecoder<'_, '_> {
             list.push(self.dst(element, as_type)?);
         }
         if let Some(offset) = address.parameter {
-            let run = param_run(ty, width)?;
-            self.check_parameter(a, offset, ty.size() * list.len() as u64)?;
-            let mut instr = self.blank(run);
-            (instr.imm, instr.n, instr.b) = (offset as i64, list.len() as u32, self.list(&list));
-            self.emit(instr);
-            return Ok(());
+            return self.load_parameter(a, offset, (ty, width), &list);
         }
         let mut instr = self.memory_instr(load_run(ty, width, address.space)?, &address, &list);
         // Without optimisation structures are copied with their padding, which nobody has written.
@@ -283,7 +283,21 @@ impl FunctionDecoder<'_, '_> {
         Ok(())
     }
 
-    /// A kernel parameter is read within its bounds.
+    /// Loads elements of a kernel parameter, which are read within its bounds, into registers of `width` bytes.
+    pub(super) fn load_parameter(
+        &mut self,
+        operand: &Operand,
+        offset: u64,
+        (ty, width): (Type, u64),
+        list: &[u32],
+    ) -> Decoded {
+        self.check_parameter(operand, offset, ty.size() * list.len() as u64)?;
+        let mut instr = self.blank(param_run(ty, width)?);
+        (instr.imm, instr.n, instr.b) = (offset as i64, list.len() as u32, self.list(list));
+        self.emit(instr);
+        Ok(())
+    }
+
     fn check_parameter(&mut self, operand: &Operand, offset: u64, size: u64) -> Decoded {
         let Operand::Address(Some(name), _) = operand else { return Ok(()) };
         let Some(&(start, length)) = self.context.kernel_params.get(name.as_str()) else { return Ok(()) };
@@ -311,7 +325,7 @@ impl FunctionDecoder<'_, '_> {
         let elements = self.elements(b, s)?;
         let address = self.address(s, a)?;
         if address.parameter.is_some() {
-            return Err("the parameters of a kernel cannot be written".into());
+            return Err(READ_ONLY.into());
         }
         let mut list = Vec::new();
         for element in elements {

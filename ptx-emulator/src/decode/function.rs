@@ -1,5 +1,6 @@
 //! One function: its items in order, each statement handed to the part of the decoder that knows its opcode.
 
+use super::activation::Activation;
 use super::frame::{Class, MOST_BYTES};
 use super::scope::{Scopes, Symbol, class_of, labels};
 use super::{EntryContext, Formals};
@@ -61,7 +62,7 @@ pub(crate) struct FunctionDecoder<'c, 'm> {
     code: Vec<Emitted>,
     guard: (u32, u32),
     line: u32,
-    mnemonic: u32,
+    pub(super) mnemonic: u32,
     counted: bool,
     /// Instructions to follow the next one: conversions of its result.
     pub(super) after: Vec<Instr>,
@@ -72,6 +73,8 @@ pub(crate) struct FunctionDecoder<'c, 'm> {
     sizes: HashMap<u64, u64>,
     /// Where the top of the stack is kept that it has to give back.
     kept_top: Option<u32>,
+    /// Where the function may call itself.
+    pub(super) activation: Option<Activation>,
 }
 
 impl<'c, 'm> FunctionDecoder<'c, 'm> {
@@ -101,14 +104,15 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             touched: Vec::new(),
             sizes: HashMap::new(),
             kept_top: None,
+            activation: None,
         }
     }
 
     pub(crate) fn run(mut self) -> Body {
-        if let Err(what) = self.formals() {
+        let function: &'m Function = self.function;
+        if let Err(what) = self.enter(&function.name).and_then(|()| self.formals()) {
             self.problems.push(Problem { line: self.line, what });
         }
-        let function: &'m Function = self.function;
         let body = function.body.as_deref().unwrap_or_default();
         // Lists of targets may stand after the branch that uses them.
         for item in body {
@@ -133,15 +137,20 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         if let Err(what) = self.ret() {
             self.problems.push(Problem { line: self.line, what });
         }
+        self.context.activations.extend(self.activation);
         Body { code: self.code, labels: self.labels }
     }
 
     pub(super) fn ret(&mut self) -> Decoded {
         let (function, formals) = (self.function, self.own_formals());
-        for (variable, &(at, size)) in
-            function.returns.iter().zip(&formals.returns).filter(|(v, _)| v.register)
-        {
-            self.give_register(&variable.name, at, size)?;
+        for (variable, &(at, size)) in function.returns.iter().zip(&formals.returns) {
+            if variable.register || self.activation.is_some() {
+                self.give(&variable.name, at, size)?;
+            }
+        }
+        if self.activation.is_some() {
+            self.return_restoring();
+            return Ok(());
         }
         self.give_back(self.kept_top);
         let run = if self.is_entry() { pick::<ops::control::Exit>() } else { pick::<ops::control::Return>() };
@@ -157,7 +166,8 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         self.context.formals.get(&self.function.name).cloned().unwrap_or_default()
     }
 
-    /// Names of parameters and results. Those in registers are copied from their places first thing and to them before the return.
+    /// Names of parameters and results. Those in registers, and all of a function that may call itself, are copied from their places
+    /// first thing and to them before the return.
     fn formals(&mut self) -> Decoded {
         let function = self.function;
         if function.is_entry {
@@ -169,8 +179,9 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         let formals = self.own_formals();
         let all =
             function.params.iter().zip(&formals.params).chain(function.returns.iter().zip(&formals.returns));
-        for (variable, &(offset, _)) in all {
+        for (variable, &(offset, size)) in all {
             if !variable.register {
+                let offset = if self.activation.is_some() { self.local_place(size, 16) } else { offset };
                 self.scopes.variable(&variable.name, Space::Local, offset);
             } else if variable.ty == Type::Pred || class_of(variable.ty).is_none() {
                 return Err(format!("`{}`: registers of 8 to 64 bits can be parameters", variable.name));
@@ -178,10 +189,11 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
                 self.scopes.declare(variable.ty, &variable.name, None, variable.line);
             }
         }
-        for (variable, &(at, size)) in function.params.iter().zip(&formals.params).filter(|(v, _)| v.register)
-        {
-            self.mnemonic = self.number_of("call".into());
-            self.take_register(&variable.name, at, size)?;
+        for (variable, &(at, size)) in function.params.iter().zip(&formals.params) {
+            if variable.register || self.activation.is_some() {
+                self.mnemonic = self.number_of("call".into());
+                self.take(&variable.name, at, size)?;
+            }
         }
         Ok(())
     }
@@ -241,7 +253,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
             Space::Local | Space::Param => {
                 let align =
                     if variable.space == Space::Param { variable.align.max(16) } else { variable.align };
-                let at = self.context.local(size, align);
+                let at = self.local_place(size, align);
                 self.scopes.variable(&variable.name, Space::Local, at);
                 self.sizes.insert(at, size);
             }
@@ -259,7 +271,7 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         Ok(self.number_of(mnemonic))
     }
 
-    fn number_of(&mut self, mnemonic: String) -> u32 {
+    pub(super) fn number_of(&mut self, mnemonic: String) -> u32 {
         let EntryContext { mnemonics, mnemonic_index, .. } = &mut *self.context;
         *mnemonic_index.entry(mnemonic).or_insert_with_key(|mnemonic| {
             mnemonics.push(mnemonic.clone());
@@ -389,9 +401,11 @@ impl<'c, 'm> FunctionDecoder<'c, 'm> {
         let context = &mut *self.context;
         let (frame, registers, overflow) =
             (&mut context.frame, &mut context.registers, &mut context.overflow);
+        let mut kept = self.activation.as_mut().map(|a| &mut a.registers);
         self.scopes.find(name, |class, line| {
             *registers += if class == Class::Long { 2 } else { u32::from(class == Class::Word) };
             let offset = frame.register(class);
+            kept.iter_mut().for_each(|kept| kept.push((offset, class)));
             if frame.bytes > MOST_BYTES {
                 overflow.get_or_insert(line);
             }

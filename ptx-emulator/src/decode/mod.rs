@@ -1,5 +1,6 @@
 //! Passes 3 and 4: names into register offsets and addresses, statements into handlers; then the code of an entry is laid out.
 
+pub(crate) mod activation;
 mod arith;
 mod bit;
 mod bulk;
@@ -16,6 +17,7 @@ mod mbarrier;
 mod modifiers;
 mod packed;
 mod quads;
+mod recursion;
 mod scope;
 mod sparse;
 pub(crate) mod special;
@@ -33,8 +35,9 @@ use crate::error::Problem;
 use crate::ops::Instr;
 use crate::syntax::ast::{Function, ModuleSyntax, Variable};
 use crate::syntax::types::Space;
+use activation::Activation;
 use frame::Frame;
-use function::{Body, Edge, FunctionDecoder};
+use function::FunctionDecoder;
 use stack::Stack;
 use std::collections::{HashMap, HashSet};
 
@@ -60,14 +63,15 @@ pub(crate) struct Program {
     /// Where each function of the module begins, or `NO_CODE` where this entry cannot reach it.
     pub functions: Vec<u32>,
     pub static_shared: u64,
-    /// How much of it is the system's.
-    pub reserved_shared: u64,
     /// Where dynamic shared memory begins.
     pub dynamic_shared: u64,
+    /// Both, in a block without what the system reserves.
+    pub own_static: u64,
+    pub own_dynamic: u64,
     pub local_bytes: u64,
     pub registers: u32,
-    /// Why the entry cannot be launched, though the module can be read.
-    pub refused: Option<String>,
+    /// Of the functions that may call themselves.
+    pub activations: Vec<Activation>,
 }
 
 impl Program {
@@ -90,10 +94,15 @@ pub(crate) struct EntryContext<'m> {
     pub caches: u32,
     pub shared: HashMap<String, u64>,
     pub shared_bytes: u64,
+    /// What they would be without the bytes that the system reserves, and without what these are aligned to.
+    pub own_shared_bytes: u64,
     pub dynamic_align: u64,
     pub local_bytes: u64,
-    /// What `alloca` takes from, once there is one.
+    /// What `alloca` and activations take from, once there is one.
     pub stack: Option<Stack>,
+    /// The functions that may call themselves, directly or through others, and the activations of those that have been decoded.
+    pub recursive: HashSet<String>,
+    pub activations: Vec<Activation>,
     pub mnemonics: Vec<String>,
     pub mnemonic_index: HashMap<String, u32>,
     pub registers: u32,
@@ -132,9 +141,13 @@ impl EntryContext<'_> {
     }
 
     pub(crate) fn shared_place(&mut self, variable: &Variable) -> u64 {
-        let at = self.shared_bytes.next_multiple_of(variable.align.max(1));
-        self.shared_bytes = at + variable.size.unwrap_or(0);
-        at
+        let place = |bytes: &mut u64| {
+            let at = bytes.next_multiple_of(variable.align.max(1));
+            *bytes = at + variable.size.unwrap_or(0);
+            at
+        };
+        place(&mut self.own_shared_bytes);
+        place(&mut self.shared_bytes)
     }
 }
 
@@ -178,9 +191,12 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         caches: 0,
         shared: HashMap::new(),
         shared_bytes: 0,
+        own_shared_bytes: 0,
         dynamic_align: 16,
         local_bytes: 0,
         stack: None,
+        recursive: recursion::recursive(&reachable, module),
+        activations: Vec::new(),
         mnemonics: Vec::new(),
         mnemonic_index: HashMap::new(),
         registers: 0,
@@ -200,38 +216,7 @@ pub(crate) fn entry(module: &ModuleSyntax, entry: &Function, problems: &mut Vec<
         bodies.push(FunctionDecoder::new(&mut context, function, problems).run());
     }
     let numbers: Vec<u32> = reachable.iter().map(|f| number_of(module, f)).collect();
-    let refused = recursion(&reachable, &numbers, &bodies);
-    Program { refused, ..layout::program(context, bodies, &numbers, problems) }
-}
-
-/// A function that calls itself, directly or through others, if the entry can reach one: functions have one set of registers, so that it
-/// would lose its values.
-fn recursion(functions: &[&Function], numbers: &[u32], bodies: &[Body]) -> Option<String> {
-    let calls: HashMap<u32, Vec<u32>> = numbers
-        .iter()
-        .zip(bodies)
-        .map(|(&number, body)| {
-            let called =
-                body.code.iter().filter_map(|e| if let Edge::Call(n) = e.edge { Some(n) } else { None });
-            (number, called.collect())
-        })
-        .collect();
-    for (function, &number) in functions.iter().zip(numbers) {
-        let mut seen = HashSet::new();
-        let mut pending = calls[&number].clone();
-        while let Some(next) = pending.pop() {
-            if seen.insert(next) {
-                pending.extend(calls.get(&next).into_iter().flatten());
-            }
-        }
-        if seen.contains(&number) {
-            return Some(format!(
-                "`{}` (PTX line {}) calls itself, which is not supported",
-                function.name, function.line
-            ));
-        }
-    }
-    None
+    layout::program(context, bodies, &numbers, problems)
 }
 
 /// A function's place in the module, from which its address comes.

@@ -1,6 +1,5 @@
 //! Special registers: `%tid`, `%laneid`, `%clock` and their like.
 
-use super::EntryContext;
 use super::forms::{Kind, Target};
 use super::frame::{Class, Special};
 use super::function::{Decoded, FunctionDecoder};
@@ -11,13 +10,6 @@ use crate::ops::{self, pick};
 pub(crate) const RESERVED: u64 = 1024;
 /// Its name among the shared variables of an entry that asks where it lies.
 const RESERVED_NAME: &str = "%reserved_smem";
-
-impl EntryContext<'_> {
-    /// Bytes of its shared memory that are the system's: none where no function asks for them.
-    pub(super) fn reserved_shared(&self) -> u64 {
-        if self.shared.contains_key(RESERVED_NAME) { RESERVED } else { 0 }
-    }
-}
 
 impl FunctionDecoder<'_, '_> {
     /// The register of a 32-bit special register, if the name is one.

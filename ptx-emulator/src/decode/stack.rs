@@ -1,7 +1,7 @@
 //! `alloca`, `stacksave` and `stackrestore`: local memory of a size that only the thread knows.
 //!
-//! A thread has [`STACK`] bytes for it, which lie among its variables, and a register that says where they are free. A function gives
-//! back what it took when it returns.
+//! A thread has [`STACK`] bytes for it, which lie among its variables, and a register that says where they are free; [`DEEP_STACK`] where a
+//! function may call itself, for its activations too. A function gives back what it took when it returns.
 
 use super::frame::Class;
 use super::function::{Decoded, FunctionDecoder, operands};
@@ -13,13 +13,16 @@ use crate::syntax::types::Type;
 
 /// Bytes of a thread's local memory for `alloca`, and the largest alignment that it takes.
 pub(crate) const STACK: u32 = 8192;
+/// The same of kernels with functions that may call themselves.
+pub(crate) const DEEP_STACK: u32 = 64 << 10;
 
 /// The part of local memory from which `alloca` takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stack {
     /// The register that holds the first free byte.
-    top: u32,
+    pub(super) top: u32,
     start: u32,
+    pub(super) end: u32,
 }
 
 impl FunctionDecoder<'_, '_> {
@@ -31,7 +34,7 @@ impl FunctionDecoder<'_, '_> {
         let mut m = Modifiers::of(s);
         let ty = if m.want(&["u32", "u64"])? == "u64" { Type::U64 } else { Type::U32 };
         m.end()?;
-        let Stack { top, start } = self.the_stack()?;
+        let Stack { top, start, end } = self.the_stack()?;
         match s.opcode.as_str() {
             "alloca" => {
                 let (d, size, align) = match s.operands.as_slice() {
@@ -50,7 +53,7 @@ impl FunctionDecoder<'_, '_> {
                 });
                 (instr.d, instr.a, instr.b) = (d, size, top);
                 // PTX manual: at least 8, whatever is asked for.
-                (instr.n, instr.imm) = (align.max(8) as u32, i64::from(start + STACK));
+                (instr.n, instr.imm) = (align.max(8) as u32, i64::from(end));
                 self.emit(instr);
             }
             "stacksave" => {
@@ -76,24 +79,25 @@ impl FunctionDecoder<'_, '_> {
         Ok(true)
     }
 
-    fn the_stack(&mut self) -> Decoded<Stack> {
+    pub(super) fn the_stack(&mut self) -> Decoded<Stack> {
         let context = &mut *self.context;
         if let Some(stack) = context.stack {
             return Ok(stack);
         }
-        let start = context.local(STACK.into(), 128);
+        let size = if context.recursive.is_empty() { STACK } else { DEEP_STACK };
+        let start = context.local(size.into(), 128);
         // From here on an offset has 32 bits.
         context.local_fits()?;
         let start = start as u32;
-        let stack = Stack { top: context.frame.beginning_with(start), start };
+        let stack = Stack { top: context.frame.beginning_with(start), start, end: start + size };
         context.stack = Some(stack);
         Ok(stack)
     }
 
-    /// A function that takes from the stack keeps the top that it found: gives the register.
+    /// A function that takes from the stack keeps the top that it found: gives the register. One with activations does so anyway.
     pub(super) fn keep_top(&mut self, body: &[Item]) -> Decoded<Option<u32>> {
         let takes = |item: &Item| matches!(item, Item::Statement(s) if s.opcode == "alloca");
-        if self.is_entry() || !body.iter().any(takes) {
+        if self.is_entry() || self.activation.is_some() || !body.iter().any(takes) {
             return Ok(None);
         }
         let (stack, kept) = (self.the_stack()?, self.temp(Class::Word));

@@ -104,7 +104,10 @@ impl FunctionDecoder<'_, '_> {
 
     /// The register that holds the address of a variable or function, 64 bits.
     pub(super) fn address_of(&mut self, name: &str, offset: i64) -> Decoded<u32> {
-        if let Some(Symbol::Variable { address, .. }) = self.symbol(name) {
+        if let Some(Symbol::Variable { space, address }) = self.symbol(name) {
+            if let Some(base) = self.base_of(space) {
+                return Ok(self.beyond(base, address.wrapping_add(offset as u64)));
+            }
             return Ok(self.context.frame.constant(Class::Long, address.wrapping_add(offset as u64)));
         }
         if let Some(&at) = self.context.shared.get(name) {

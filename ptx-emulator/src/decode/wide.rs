@@ -1,6 +1,6 @@
 //! Moves, accesses and atomics of 128 bits: a register is two of 64, the lower half first.
 
-use super::data::{load_run, scope, store_run, strong};
+use super::data::{READ_ONLY, load_run, scope, store_run, strong};
 use super::frame::Class;
 use super::function::{Decoded, FunctionDecoder};
 use crate::checks::{ACQUIRE, RELEASE};
@@ -46,13 +46,17 @@ impl FunctionDecoder<'_, '_> {
         &mut self,
         s: &Statement,
         register: &Operand,
-        address: &Operand,
+        place: &Operand,
         writes: bool,
     ) -> Decoded {
         let halves = self.halves_of(register, !writes)?;
-        let address = self.address(s, address)?;
-        if address.parameter.is_some() {
-            return Err(format!("`{}` of this kind is not supported", s.mnemonic()));
+        let address = self.address(s, place)?;
+        if let Some(offset) = address.parameter {
+            return if writes {
+                Err(READ_ONLY.into())
+            } else {
+                self.load_parameter(place, offset, (Type::B64, 8), &halves)
+            };
         }
         let strong = strong(s);
         let run = match (strong != 0, address.space) {

@@ -2,7 +2,7 @@
 
 mod exit;
 
-use super::limits::count;
+use super::limits::{count, own_shared_bytes};
 use super::schedule::{Random, Schedule};
 use super::warp::{AtBarrier, BarrierArrival, Outcome, Turn, Warp};
 use super::{Counts, Launch};
@@ -390,7 +390,7 @@ impl<'l> BlockRunner<'l> {
 impl Launch<'_> {
     /// Bytes of a block's shared memory without those of the system, in whole units.
     fn own_shared(&self, unit: u32) -> u32 {
-        ((self.shared_bytes - self.program.reserved_shared) as u32).next_multiple_of(unit)
+        (own_shared_bytes(self.program, &self.config) as u32).next_multiple_of(unit)
     }
 
     /// The value of a special register for a thread.

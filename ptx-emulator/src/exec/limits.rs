@@ -17,9 +17,6 @@ pub(crate) fn check(
     args: &[&[u8]],
 ) -> Result<(), LaunchError> {
     let wrong = |what: String| Err(LaunchError::Invalid { kernel: entry.name().into(), what });
-    if let Some(why) = &entry.program.refused {
-        return wrong(why.clone());
-    }
     let params = entry.params();
     if args.len() != params.len() {
         return wrong(format!(
@@ -90,6 +87,14 @@ pub(super) fn shared_bytes(program: &Program, config: &LaunchConfig) -> u64 {
     match config.dynamic_shared_bytes {
         0 => program.static_shared,
         bytes => program.dynamic_shared + u64::from(bytes),
+    }
+}
+
+/// The same without what the system reserves.
+pub(super) fn own_shared_bytes(program: &Program, config: &LaunchConfig) -> u64 {
+    match config.dynamic_shared_bytes {
+        0 => program.own_static,
+        bytes => program.own_dynamic + u64::from(bytes),
     }
 }
 
@@ -170,7 +175,7 @@ fn check_shared(
     if limits.shared_limit.is_none() && fixed > MOST_STATIC {
         return Err(format!("{fixed} bytes of static shared memory, the limit is {MOST_STATIC}"));
     }
-    if entry.program.dynamic_shared + u64::from(dynamic) > u64::from(limit) {
+    if entry.program.own_dynamic + u64::from(dynamic) > u64::from(limit) {
         return Err(format!(
             "{fixed} static and {dynamic} dynamic bytes of shared memory, the limit{of} is {limit}"
         ));

@@ -385,6 +385,7 @@ fn context<'a>(
         barrier: BarrierRequest::default(),
         branch_targets: [0; LANES],
         functions: &program.functions,
+        activations: &program.activations,
         copies: Vec::new(),
         stores: Vec::new(),
         products: Vec::new(),

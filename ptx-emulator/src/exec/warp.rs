@@ -337,7 +337,8 @@ impl Warp {
                     return if waits { Ok(turn) } else { Err(pc) };
                 }
                 Flow::IndexedCall if let Some(lane) = self.calls_itself(at, pc, m, cx, program) => {
-                    cx.fail(lane, "the call by address is recursive, which is not supported".into());
+                    let what = "the call by address comes back to a function that it is in, which has other parameters than the call";
+                    cx.fail(lane, what.into());
                     counts.add(program, from, pc, mask);
                     return Err(pc);
                 }
@@ -359,9 +360,11 @@ impl Warp {
         }
     }
 
-    /// A lane whose call by address goes to a function that it is in already. A function has one set of registers, so that it would lose
-    /// its values; calls by name are looked at when the module is read.
+    /// A lane whose call by address goes to a function that it is in already and that has no activations (see `decode::activation`), so that
+    /// it would lose its values: no call with such parameters can reach it.
     fn calls_itself(&self, at: usize, pc: u32, m: u32, cx: &Cx, program: &Program) -> Option<u32> {
+        let has_activations =
+            |start: u32| program.activations.iter().any(|a| program.functions[a.number as usize] == start);
         let start_of = |pc: u32| program.functions.iter().filter(|&&start| start <= pc).max().copied();
         let mut active = vec![start_of(pc)];
         let mut join = self.paths[at].join;
@@ -372,7 +375,11 @@ impl Warp {
             }
             join = parent;
         }
-        lanes_of(m).find(|&l| active.contains(&Some(cx.branch_targets[l] as u32))).map(|l| l as u32)
+        let wrong = |&l: &usize| {
+            let target = cx.branch_targets[l] as u32;
+            active.contains(&Some(target)) && !has_activations(target)
+        };
+        lanes_of(m).find(wrong).map(|l| l as u32)
     }
 
     /// Everything that changes the paths themselves. The path is at the instruction; `m` are the lanes that act.

@@ -212,6 +212,7 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
         inner: size,
         swizzle: 0,
         fill: 0,
+        converts: None,
         reduce,
         rows: Vec::new(),
         reading: 0,
@@ -229,13 +230,14 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
             ));
         }
         if let Some((operation, _)) = reduce {
-            let code = TYPES.iter().position(|&t| t == map.data_type.ptx());
+            let code = TYPES.iter().position(|&t| Some(t) == map.data_type.reduced());
             let code = code.ok_or_else(|| format!("no reduction of {:?} elements", map.data_type))?;
             transfer.reduce = Some((operation, code as u32));
         }
         transfer.rows = rows(cx, &access, l, &map, &coordinates, reduce.is_some())?;
         transfer.inner = map.box_sizes[0] * map.data_type.size() as u32;
         transfer.bytes = transfer.inner * transfer.rows.len() as u32;
+        transfer.converts = (i.n & TO_SHARED != 0 && map.data_type.converts()).then_some(map.data_type);
         transfer.swizzle = map.swizzle.mask();
         transfer.fill = if map.fill_nan { nan(map.data_type.size()) } else { 0 };
     } else if i.n & PREFETCHES == 0 || size != 0 {

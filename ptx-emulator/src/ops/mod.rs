@@ -3,6 +3,7 @@
 //! A handler is a type with one generic `exec`. [`pick`] compiles it twice, for any x86-64 (or other) CPU and with AVX2, FMA and
 //! F16C, and takes the one that fits the CPU it runs on; plain loops over `[T; 32]` then become vector instructions.
 
+pub(crate) mod activation;
 pub(crate) mod atomic;
 pub(crate) mod bits;
 pub(crate) mod bulk;
@@ -38,6 +39,7 @@ pub(crate) mod transfer;
 pub(crate) mod wgmma;
 
 use crate::checks::Checks;
+use crate::decode::activation::Activation;
 use crate::error::Fault;
 use crate::memory::{MemoryView, Segment};
 use crate::module::Param;
@@ -160,6 +162,8 @@ pub(crate) struct Cx<'a> {
     pub branch_targets: [u64; LANES],
     /// Where `brx.idx` lanes go, per index, and where calls by address land.
     pub functions: &'a [u32],
+    /// Of functions that may call themselves.
+    pub activations: &'a [Activation],
     /// Asynchronous copies under way, by warp of the cluster.
     pub copies: Vec<copy::Copies>,
     /// Bulk copies out of shared memory under way, by warp of the cluster.

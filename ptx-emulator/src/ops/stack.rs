@@ -1,4 +1,4 @@
-//! `alloca`, `stackrestore` and returns: each thread moves its own top of the stack in its local memory.
+//! `alloca`, `stackrestore` and returns from functions that took from the stack: each thread moves its own top of the stack in its local memory.
 
 use super::lanes::Value;
 use super::{Cx, Flow, Handler, Instr, LANES, lanes_of};
@@ -79,7 +79,7 @@ impl Handler for GiveBack {
 }
 
 /// For the checks: who takes a thread's local bytes from `first` to `end` again finds them unwritten.
-fn given_back(cx: &mut Cx, lane: usize, (first, end): (u64, u64)) {
+pub(super) fn given_back(cx: &mut Cx, lane: usize, (first, end): (u64, u64)) {
     let thread = u64::from(cx.warp_in_cluster) * LANES as u64 + lane as u64;
     if let Some(checks) = &mut cx.checks
         && first < end

@@ -1,7 +1,8 @@
 //! What a bulk copy moves: rows of global memory, and where their pieces of 16 bytes lie in shared memory.
 
 use super::atomic::{TYPES, combine_global, update};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use crate::tensor_map::TensorMapType;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// A contiguous part of a copy.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Transfer {
     pub swizzle: u32,
     /// What elements outside the tensor become.
     pub fill: u128,
+    /// The type of elements that change on their way into shared memory.
+    pub converts: Option<TensorMapType>,
     pub reduce: Option<(u32, u32)>,
     pub rows: Vec<Row>,
     /// For the checks: the number of its read of shared memory.
@@ -100,7 +103,7 @@ impl Transfer {
     /// Copies or combines up to 16 bytes.
     ///
     /// # Safety
-    /// Both are valid for `length` bytes; where the copy reduces, they are aligned to the type.
+    /// Both are valid for `length` bytes; where the copy reduces or converts, they are aligned to the type.
     #[inline(always)]
     unsafe fn put(&self, from: usize, to: *mut u8, length: usize) {
         // SAFETY: by contract; memory is shared with other threads through atomics.
@@ -114,6 +117,11 @@ impl Transfer {
                     }
                     let value = u64::from_le_bytes(bytes);
                     update(to.add(at), ty.size(), |old| combine_global(operation, ty, old, value));
+                }
+            } else if let Some(ty) = self.converts {
+                for at in (0..length).step_by(4) {
+                    let value = (*((from + at) as *const AtomicU32)).load(Relaxed);
+                    (*(to.add(at) as *const AtomicU32)).store(ty.converted(value), Relaxed);
                 }
             } else if length == 16 && from.is_multiple_of(8) && (to as usize).is_multiple_of(8) {
                 for at in [0, 8] {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What the assembler takes and the emulator refuses: an opcode with all modifiers of one list and none of another, and why.
-const REFUSED: [(&str, &[&str], &[&str], &str); 16] = [
+const REFUSED: [(&str, &[&str], &[&str], &str); 12] = [
     ("fma", &["bf16"], &["rn"], "of bf16 in directed rounding: not covered"),
     ("fma", &["bf16x2"], &["rn"], "of bf16 in directed rounding: not covered"),
     ("min", &["abs"], &["xorsign"], "of absolute values, from sm_100 on: not covered"),
@@ -17,10 +17,6 @@ const REFUSED: [(&str, &[&str], &[&str], &str); 16] = [
     ("setp", &["f16x2"], &[], "of pairs with one target: the manual has `p|q`"),
     ("setp", &["bf16x2"], &[], "of pairs with one target: the manual has `p|q`"),
     ("testp", &[], TESTS, "without a property: the manual has none"),
-    ("ld", &["b128", "param"], &[], "128 bits of a parameter: not covered"),
-    ("ld", &["b128", "param::entry"], &[], "128 bits of a parameter: not covered"),
-    ("ld", &["b128", "param::func"], &[], "128 bits of a parameter: not covered"),
-    ("st", &["b128", "param"], &[], "128 bits of a parameter: not covered"),
     ("wmma", &["load", "c", "m8n8k32", "f32"], &[], "sums of f32 with 4-bit integers: the manual has `.s32`"),
     ("mma", &["bf16", "f16"], &[], "a fifth type, which the assembler passes over"),
     ("st", &["async"], &["shared::cluster"], "to `.shared::cta`: the manual has `.shared::cluster`"),
