@@ -104,6 +104,37 @@ fn writes_and_reads_of_another_lane() {
     );
 }
 
+/// One lane's access, which its own write takes the place of while the others write too.
+#[test]
+fn writes_of_all_lanes_after_one() {
+    race(
+        "a word that lanes 0 and 16 write, then all",
+        "mov.u32 %r12, 7; and.b32 %r13, %r1, 15; mad.lo.u32 %r13, %r13, 16, %r2; st.shared.u32 [%r13], %r12;\nHERE\nst.shared.u32 [%r2], %r12;",
+        &["write of 4 bytes"],
+    );
+    race(
+        "a word that lane 0 writes, then all",
+        "mov.u32 %r12, 7; @%p1 st.shared.u32 [%r2], %r12;\nHERE\nst.shared.u32 [%r2], %r12;",
+        &["write of 4 bytes", "lane 1, with no", "write by lane 0"],
+    );
+    // The fence is a point in time of the checks, not of the lanes.
+    race(
+        "a word that lane 0 reads, before a fence and a write of all",
+        "mov.u32 %r12, 7; @%p1 ld.shared.u32 %r13, [%r2];\nfence.proxy.async;\nHERE\nst.shared.u32 [%r2], %r12;",
+        &["write of 4 bytes", "lane 1, with no", "read by lane 0"],
+    );
+    race(
+        "a word that lanes 0 and 5 read, with a fence between, and lane 5 writes",
+        "mov.u32 %r12, 7; @%p1 ld.shared.u32 %r13, [%r2];\nfence.proxy.async;\n@%p2 ld.shared.u32 %r13, [%r2];\nHERE\n@%p2 st.shared.u32 [%r2], %r12;",
+        &["write of 4 bytes", "lane 5, with no", "read by "],
+    );
+    good(
+        "a lane alone",
+        "mov.u32 %r12, 7; @%p1 ld.shared.u32 %r13, [%r2];\nfence.proxy.async;\n@%p1 st.shared.u32 [%r2], %r12; @%p1 st.shared.u32 [%r2], %r12;",
+    );
+    good("all lanes by one instruction", "mov.u32 %r12, 7; st.shared.u32 [%r2], %r12;");
+}
+
 #[test]
 fn bulk_copies_of_one_lane() {
     race(

@@ -163,7 +163,7 @@ impl Checks {
         let others = self.cells.read_masks[w] & !(1 << stamp.warp());
         let overlap = reader.bytes() & stamp.bytes() & 0xf != 0;
         let both_strong = reader.bytes() & stamp.bytes() & STRONG != 0;
-        if read_time >= self.start && read_time != OPEN && reader.meets(self.cells.reader_lanes[w], stamp) {
+        if self.has_reads(w) && reader.meets(self.cells.reader_lanes[w], stamp) {
             return Err(Wrong::AfterRead(reader.party_to(stamp)));
         }
         if others != 0 && overlap && !both_strong && read_time >= self.start {
@@ -180,8 +180,12 @@ impl Checks {
                 return Err(Wrong::AfterRead(Party { warp: earlier as u32, lane: None, pc: None }));
             }
         }
-        if read_time == OPEN {
-            self.reads.remove(&word);
+        if let Some(times) = self.reads.remove(&word)
+            && reader.warp() == stamp.warp()
+        {
+            // Only other lanes of the warp may race with reads from here on.
+            let own = stamp.warp();
+            (self.cells.read_times[w], self.cells.read_masks[w]) = (times[usize::from(own)], 1 << own);
         }
         if kind.copy {
             self.owned += 1;
@@ -218,8 +222,21 @@ impl Checks {
             times[usize::from(stamp.warp())] = self.now;
         }
         *read_mask |= own;
-        let bytes = if self.cells.readers[w].plain() == stamp.plain() { stamp.bytes() } else { 0 };
-        self.cells.readers[w] = stamp.with_bytes(bytes);
+        let last = self.cells.readers[w];
+        self.cells.readers[w] = match last.plain() == stamp.plain() {
+            true if last.warp() == stamp.warp() => stamp.joined(last, &mut self.cells.reader_lanes[w]),
+            true => stamp,
+            false => stamp.with_bytes(0),
+        };
+    }
+
+    /// Whether warps of this cluster have read a word since its last write.
+    pub(super) fn has_reads(&self, word: usize) -> bool {
+        match self.cells.read_times[word] {
+            // Those of an earlier cluster are gone.
+            OPEN => self.reads.contains_key(&(word as u32)),
+            time => time >= self.start,
+        }
     }
 }
 

@@ -88,10 +88,11 @@ impl Lanes {
         self.of(who).any(|lane| lane != 0 && lane != own)
     }
 
-    /// Whether all of an access has been noted.
+    /// Whether all of an access has been noted; it may race with those of `many`.
     #[inline(always)]
-    pub(super) fn has(self, who: Stamp) -> bool {
-        self.of(who).all(|lane| lane == MANY || lane == who.lane() + 1 && who.bytes() & SEVERAL == 0)
+    pub(super) fn has(self, who: Stamp, many: bool) -> bool {
+        let own = |lane: u8| lane == who.lane() + 1 && who.bytes() & SEVERAL == 0;
+        self.of(who).all(|lane| if lane == MANY { !many } else { own(lane) })
     }
 }
 
@@ -102,6 +103,11 @@ impl Cells {
     pub(super) fn meets_write(&self, word: usize, who: Stamp, writes: bool) -> bool {
         let writer = self.writers[word];
         !(writes && writer.pc() == who.pc()) && writer.meets(self.writer_lanes[word], who)
+    }
+
+    /// Whether a lane's write meets an access of another lane since the last barrier.
+    pub(super) fn meets_lane(&self, word: usize, who: Stamp) -> bool {
+        self.meets_write(word, who, true) || self.readers[word].meets(self.reader_lanes[word], who)
     }
 
     /// All lanes of a warp come after what they did to any word.
@@ -119,14 +125,13 @@ impl Checks {
         let stamp = Stamp::new(who.pc, (who.warp, who.lane), 0xf, self.synced[who.warp as usize]);
         let first = (u64::from(rank) * self.stride) as usize / 4 + at as usize / 4;
         let cells = &self.cells;
-        let done = |time: u32| time >= self.start && time != OPEN;
+        let is_written = |time: u32| time >= self.start && time != OPEN;
         for word in first..first + 4 {
             let (writer, reader) = (cells.writers[word], cells.readers[word]);
-            if done(cells.write_times[word]) && writer.meets(cells.writer_lanes[word], stamp) {
+            if is_written(cells.write_times[word]) && writer.meets(cells.writer_lanes[word], stamp) {
                 return Err(Wrong::AfterWrite(writer.party_to(stamp)));
             }
-            let reads = who.kind.writes && done(cells.read_times[word]);
-            if reads && reader.meets(cells.reader_lanes[word], stamp) {
+            if who.kind.writes && self.has_reads(word) && reader.meets(cells.reader_lanes[word], stamp) {
                 return Err(Wrong::AfterRead(reader.party_to(stamp)));
             }
         }

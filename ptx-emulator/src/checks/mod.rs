@@ -13,11 +13,15 @@ mod asynchronous;
 mod flags;
 mod global;
 mod handed;
+#[cfg(test)]
+mod history;
 mod lanes;
 mod order;
 mod relaxed;
 mod scattered;
 mod stamp;
+#[cfg(test)]
+mod tests;
 mod weaker;
 
 pub(crate) use asynchronous::{Pieces, READS, WRITES};
@@ -264,114 +268,5 @@ impl Checks {
     /// Whether bytes of local memory have all been written.
     pub(crate) fn knows_local(&self, at: u64, size: u64) -> bool {
         words(at, size).all(|(word, bits)| self.local[word] & bits == bits)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const READ: Kind =
-        Kind { reads: true, writes: false, strong: false, copy: false, bulk: false, barrier: false };
-    const WRITE: Kind = Kind { reads: false, writes: true, ..READ };
-
-    fn by(warp: u32, kind: Kind) -> Access {
-        Access { warp, lane: 7, pc: 100 + warp, kind }
-    }
-
-    fn party(warp: u32) -> Party {
-        Party { warp, lane: Some(7), pc: Some(100 + warp) }
-    }
-
-    /// A barrier at which these warps wait.
-    fn sync(checks: &mut Checks, warps: &[u32]) {
-        let mut clock = Knowledge::at(0);
-        for &w in warps {
-            checks.arrive(&mut clock, w, true);
-        }
-        checks.complete(clock, warps.iter().map(|w| 1u64 << w).sum());
-    }
-
-    fn fresh(warps: usize) -> Checks {
-        let mut checks = Checks::new(1024, 0, 1, warps, Arc::default());
-        checks.begin(0);
-        checks
-    }
-
-    #[test]
-    fn order_passes_from_barrier_to_barrier() {
-        let mut checks = fresh(3);
-        checks.access(0, 16, 4, by(0, WRITE)).unwrap();
-        assert_eq!(checks.access(0, 16, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
-        sync(&mut checks, &[0, 1]);
-        checks.access(0, 16, 4, by(1, READ)).unwrap();
-        // Warp 2 was not there.
-        assert_eq!(checks.access(0, 16, 4, by(2, READ)), Err(Wrong::AfterWrite(party(0))));
-        // It meets warp 1, which has met warp 0.
-        sync(&mut checks, &[1, 2]);
-        checks.access(0, 16, 4, by(2, READ)).unwrap();
-        // Warp 0 does not know of the reads.
-        assert_eq!(checks.access(0, 16, 4, by(0, WRITE)), Err(Wrong::AfterRead(party(2))));
-        sync(&mut checks, &[0, 1, 2]);
-        checks.access(0, 16, 4, by(0, WRITE)).unwrap();
-    }
-
-    #[test]
-    fn readers_at_different_times_are_all_remembered() {
-        let mut checks = fresh(4);
-        for byte in 0..4 {
-            checks.access(0, byte, 1, by(3, WRITE)).unwrap();
-        }
-        sync(&mut checks, &[0, 1, 2, 3]);
-        checks.access(0, 0, 4, by(0, READ)).unwrap();
-        sync(&mut checks, &[2, 3]);
-        checks.access(0, 0, 4, by(1, READ)).unwrap();
-        sync(&mut checks, &[1, 2]);
-        // Ordered after the read of warp 1, not after that of warp 0, whose place is no longer known.
-        let reader = Party { warp: 0, lane: None, pc: None };
-        assert_eq!(checks.access(0, 0, 4, by(2, WRITE)), Err(Wrong::AfterRead(reader)));
-        sync(&mut checks, &[0, 2]);
-        checks.access(0, 0, 4, by(2, WRITE)).unwrap();
-    }
-
-    #[test]
-    fn arrivals_order_what_came_before_them() {
-        let mut checks = fresh(2);
-        checks.access(0, 0, 4, by(0, WRITE)).unwrap();
-        let mut clock = Knowledge::at(0);
-        checks.arrive(&mut clock, 0, false);
-        checks.access(0, 64, 4, by(0, WRITE)).unwrap();
-        checks.arrive(&mut clock, 1, true);
-        checks.complete(clock, 2);
-        checks.access(0, 0, 4, by(1, READ)).unwrap();
-        assert_eq!(checks.access(0, 64, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
-        // The warp that only arrived knows nothing of the other.
-        assert_eq!(checks.access(0, 0, 4, by(0, WRITE)), Err(Wrong::AfterRead(party(1))));
-    }
-
-    #[test]
-    fn blocks_and_bytes_are_apart() {
-        let mut checks = fresh(2);
-        checks.access(0, 0, 2, by(0, WRITE)).unwrap();
-        checks.access(0, 2, 2, by(1, WRITE)).unwrap();
-        assert_eq!(checks.access(0, 3, 1, by(0, WRITE)), Err(Wrong::AfterWrite(party(1))));
-        checks.begin(1);
-        assert_eq!(checks.access(0, 0, 2, by(1, READ)), Err(Wrong::Unwritten));
-        checks.access(0, 0, 4, by(1, WRITE)).unwrap();
-    }
-
-    #[test]
-    fn a_copy_owns_its_bytes_until_the_wait() {
-        let mut checks = fresh(2);
-        let copy = Kind { copy: true, ..WRITE };
-        checks.access(0, 32, 16, by(0, copy)).unwrap();
-        for kind in [READ, WRITE, copy] {
-            assert_eq!(checks.access(0, 40, 4, by(0, kind)), Err(Wrong::Owned(party(0))));
-        }
-        checks.copied(0, 32, 16);
-        checks.access(0, 40, 4, by(0, READ)).unwrap();
-        assert_eq!(checks.access(0, 36, 4, by(1, READ)), Err(Wrong::AfterWrite(party(0))));
-        sync(&mut checks, &[0, 1]);
-        checks.access(0, 32, 16, by(1, READ)).unwrap();
     }
 }

@@ -21,6 +21,7 @@ struct Noted<'c> {
     /// Bits of a word's mask to invert, and those that must be 0 then: writes come where nobody else has read, reads where the warp has.
     inverted: u64,
     clear: u64,
+    writes: bool,
 }
 
 impl Noted<'_> {
@@ -33,7 +34,7 @@ impl Noted<'_> {
         let masks = &self.masks[words];
         for k in 0..WORDS {
             let others = (masks[k] ^ self.inverted) & self.clear;
-            beyond[k] |= who.beyond(stamps[k]) | u64::from(times[k] ^ self.now) | others;
+            beyond[k] |= who.beyond(stamps[k], self.writes) | u64::from(times[k] ^ self.now) | others;
         }
     }
 
@@ -41,10 +42,11 @@ impl Noted<'_> {
     #[inline(always)]
     fn part_beyond(&self, word: usize, who: Stamp) -> u64 {
         let noted = self.stamps[word];
-        let mut beyond = who.beyond(noted);
+        let mut beyond = who.beyond(noted, self.writes);
         if beyond != 0 && noted.bytes() & UNCLEAR != 0 {
             let clear = noted.with_lane(who.lane()).with_bytes(noted.bytes() & !UNCLEAR);
-            beyond = who.beyond(clear) | u64::from(!self.lanes[word].has(who));
+            let many = self.writes && who.pc() != noted.pc();
+            beyond = who.beyond(clear, self.writes) | u64::from(!self.lanes[word].has(who, many));
         }
         beyond | u64::from(self.times[word] ^ self.now) | (self.masks[word] ^ self.inverted) & self.clear
     }
@@ -57,10 +59,10 @@ impl Cells {
         let masks = &self.read_masks;
         if writes {
             let (stamps, times, lanes) = (&self.writers, &self.write_times, &self.writer_lanes);
-            Noted { stamps, times, masks, lanes, now, inverted: 0, clear: !own }
+            Noted { stamps, times, masks, lanes, now, inverted: 0, clear: !own, writes }
         } else {
             let (stamps, times, lanes) = (&self.readers, &self.read_times, &self.reader_lanes);
-            Noted { stamps, times, masks, lanes, now, inverted: own, clear: own }
+            Noted { stamps, times, masks, lanes, now, inverted: own, clear: own, writes }
         }
     }
 
@@ -94,8 +96,11 @@ impl Cells {
             && (last.bytes() ^ who.bytes()) & STRONG == 0;
         self.writers[word] = if joins { who.joined(last, &mut self.writer_lanes[word]) } else { who };
         self.write_times[word] = now;
-        // What comes after a weak write comes after the own reads at its time, which need not be forgotten.
-        if who.bytes() & STRONG != 0 || self.read_times[word] != now || self.read_masks[word] != own {
+        // What comes after a weak write comes after the own reads before it. Other lanes do not, until the warp's next barrier.
+        let reader = self.readers[word];
+        let stays =
+            self.read_times[word] <= now && self.read_masks[word] == own && reader.sync() == who.sync();
+        if who.bytes() & STRONG != 0 || !stays {
             (self.read_times[word], self.read_masks[word]) = (0, 0);
         }
     }
@@ -105,8 +110,14 @@ impl Cells {
     pub(super) fn note_plain_read(&mut self, word: usize, who: Stamp, own: u64, now: u32) {
         let (last, at_once) = (self.readers[word], self.read_times[word] == now);
         let mask = if at_once { self.read_masks[word] } else { 0 };
-        // Bytes that the warp reads at one time are one access; those of several warps are the same.
-        let joins = at_once && last.warp() == who.warp() && (last.bytes() ^ who.bytes()) & STRONG == 0;
+        // Bytes that the warp reads at one time are one access; those of several warps are the same. The same bytes that it has read
+        // since its last barrier are other lanes'.
+        let same = self.read_masks[word] == own
+            && last.sync() == who.sync()
+            && last.plain() & !who.plain() == 0
+            && self.read_times[word] <= now;
+        let joins =
+            (at_once || same) && last.warp() == who.warp() && (last.bytes() ^ who.bytes()) & STRONG == 0;
         self.readers[word] = if joins { who.joined(last, &mut self.reader_lanes[word]) } else { who };
         (self.read_times[word], self.read_masks[word]) = (now, mask | own);
     }
@@ -141,7 +152,7 @@ impl Checks {
         if u64::from(times) | parties != 0 {
             return false;
         }
-        stamp.are_in(&noted[words], (step / 4).trailing_zeros(), each as u8)
+        stamp.are_in(&noted[words], ((step / 4).trailing_zeros(), each as u8), who.kind.writes)
     }
 
     fn may_be_noted(&self, kind: Kind) -> bool {
@@ -149,8 +160,9 @@ impl Checks {
     }
 
     /// Checks and notes accesses of the lanes in `m` to `size` bytes each (1, 2, 4, 8 or 16, aligned) at these offsets of a block's
-    /// shared memory, and inactive lanes at those of an active one. False where one of them must be looked at closely: then nothing has
-    /// been noted.
+    /// shared memory, and inactive lanes at those of an active one. An error where one of them must be looked at closely: then nothing has
+    /// been noted. It has the lane, if one writes what another lane of the warp touched before, which is to be looked at first: what
+    /// the others write hides that.
     #[inline(always)]
     pub(crate) fn access_scattered(
         &mut self,
@@ -159,9 +171,9 @@ impl Checks {
         offsets: &[u64; LANES],
         size: u64,
         who: Access,
-    ) -> bool {
+    ) -> Result<(), Option<u32>> {
         if !self.may_be_noted(who.kind) {
-            return false;
+            return Err(None);
         }
         let Kind { reads, writes, .. } = who.kind;
         let (now, least, own) = (self.now, self.least[who.warp as usize], 1 << who.warp);
@@ -194,11 +206,11 @@ impl Checks {
             }
         }
         if beyond == [0; 4] {
-            return true;
+            return Ok(());
         }
         if !self.weaker.is_empty() || who.kind.strong && self.hides(m, |l| first(l)..first(l) + words, writes)
         {
-            return false;
+            return Err(None);
         }
         let mask = (1u64 << size) - 1;
         let bitmap = |l: usize| ((base + offsets[l]) as usize / 64, (base + offsets[l]) % 64);
@@ -211,7 +223,9 @@ impl Checks {
             }
         }
         if !good {
-            return false;
+            let meets =
+                |&l: &usize| (first(l)..first(l) + words).any(|word| self.cells.meets_lane(word, by(l)));
+            return Err(lanes_of(m).filter(|_| writes).find(meets).map(|l| l as u32));
         }
         for l in lanes_of(m) {
             for word in first(l)..first(l) + words {
@@ -226,6 +240,6 @@ impl Checks {
                 self.written[word] |= mask << shift;
             }
         }
-        true
+        Ok(())
     }
 }

@@ -25,6 +25,13 @@ fn if_several(noted: u64) -> u64 {
     several | ((one << 8) - one)
 }
 
+/// How far apart in the program a noted access of several lanes and another are, if both are writes: those of one instruction do not race.
+#[inline(always)]
+fn apart(noted: u64, own: u64, writes: bool) -> u64 {
+    let several = noted >> (BYTES + SEVERAL.trailing_zeros()) & u64::from(writes);
+    (noted ^ own) >> PC & several.wrapping_neg()
+}
+
 impl Stamp {
     pub(super) fn new(pc: u32, (warp, lane): (u32, u32), bytes: u8, sync: u8) -> Stamp {
         let low = u64::from(lane) << LANE | u64::from(bytes) << BYTES;
@@ -113,20 +120,22 @@ impl Stamp {
         stamps.iter_mut().enumerate().for_each(|(word, stamp)| *stamp = Stamp(of(word)));
     }
 
-    /// Whether all of these accesses have been noted, but for their place in the program. Where several lanes did the same it does not
-    /// matter which.
+    /// Whether all of these accesses, of which all write or none, have been noted, but for their place in the program. Where several
+    /// lanes did the same it does not matter which; several of another instruction race with these if they write.
     #[inline(always)]
-    pub(super) fn are_in(self, noted: &[Stamp], step: u32, each: u8) -> bool {
+    pub(super) fn are_in(self, noted: &[Stamp], (step, each): (u32, u8), writes: bool) -> bool {
         let of = self.of_words(step, each);
-        let strange = |word: usize, noted: u64| (noted ^ of(word)) & !if_several(noted);
+        let strange = |word: usize, noted: u64| {
+            (noted ^ of(word)) & !if_several(noted) | apart(noted, of(word), writes)
+        };
         noted.iter().enumerate().fold(0, |all, (word, stamp)| all | strange(word, stamp.0)) as u32 == 0
     }
 
     /// How one access differs from a noted one as in `are_in`; 0: not. More bytes may have been noted.
     #[inline(always)]
-    pub(super) fn beyond(self, noted: Stamp) -> u64 {
+    pub(super) fn beyond(self, noted: Stamp, writes: bool) -> u64 {
         let more = (noted.0 ^ self.0) & !(if_several(noted.0) | u64::from(0xf | SEVERAL) << BYTES);
-        more & u64::from(u32::MAX) | (self.0 & !noted.0) & 0xf << BYTES
+        more & u64::from(u32::MAX) | (self.0 & !noted.0) & 0xf << BYTES | apart(noted.0, self.0, writes)
     }
 
     /// Whether these accesses all come after noted ones of the same warp: those before its last barrier, and each lane's own.

@@ -90,8 +90,10 @@ fn check_own(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64, kind:
         && let Some(offsets) = offsets_within(m, at, size, (0, length))
     {
         let who = Access { warp: cx.warp_in_cluster, lane: 0, pc: i.at, kind };
-        if checks.access_scattered(rank, m, &offsets, size, who) {
-            return Ok(());
+        match checks.access_scattered(rank, m, &offsets, size, who) {
+            Ok(()) => return Ok(()),
+            Err(Some(lane)) => check_others(cx, i, 1 << lane, at, size, (SHARED, kind))?,
+            Err(None) => {}
         }
     }
     check_runs(cx, i, m, at, size, kind)
