@@ -86,7 +86,8 @@ impl Checks {
             self.owned += if copy { end - from } else { 0 };
             return None;
         }
-        let (mut lane, mut left) = (stamp.lane() + (4 * (from - first) / step) as u8 * each, step);
+        let done = 4 * (from - first);
+        let (mut lane, mut left) = (stamp.lane() + (done / step) as u8 * each, step - done % step);
         let mut stuck = None;
         for word in words {
             let stamp = stamp.with_lane(lane);
@@ -203,8 +204,8 @@ impl Checks {
         let own = 1 << stamp.warp();
         // Reads that are ordered before this one need not be remembered: what is ordered after this one is after them.
         let single = read_time != OPEN;
-        let old = *read_mask == 0 || single && (read_time < self.start || *read_mask == own);
-        if *read_mask == own && read_time == self.now {
+        let old = *read_mask == 0 || single && read_time < self.start;
+        if !old && single && *read_mask == own {
             return self.cells.note_plain_read(w, stamp, own, self.now);
         }
         if old || single && read_time < self.least[usize::from(stamp.warp())] {

@@ -91,14 +91,12 @@ impl Checks {
         if how & RELEASE == 0 {
             if how & ACQUIRE == 0 {
                 self.fence_waits(w);
-            }
-            let fences = &mut self.fences[w];
-            if how & ACQUIRE == 0 {
+                let fences = &mut self.fences[w];
                 let reads: Vec<_> = fences.reads.drain().collect();
                 fences.met = None;
                 let met = self.gather(reads.into_iter());
                 self.take(w, &met.all, scope);
-            } else if !std::mem::replace(&mut fences.taken, true) {
+            } else if !std::mem::replace(&mut self.fences[w].taken, true) {
                 self.take_last(w, scope);
             }
         }

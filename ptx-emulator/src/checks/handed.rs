@@ -124,10 +124,38 @@ impl Released {
             return false;
         }
         let mut state = self.state();
-        if state.whole {
-            state.renew(warp, known);
+        if state.whole && state.is_before(warp, known) {
+            state.known = Arc::clone(known);
         }
         state.whole
+    }
+
+    /// What stands for a word in place of this, which has been handed on through it before, when its block hands on more; `fresh` has
+    /// that alone. None where this stays and has taken in what there is to take.
+    fn with(
+        &self,
+        flag: Flag,
+        by: Giver,
+        known: &Arc<Knowledge>,
+        fresh: &Arc<Released>,
+    ) -> Option<Arc<Released>> {
+        let mut state = self.state();
+        if state.giver == Some(by.warp) {
+            if !state.is_before(by.warp, known) {
+                return None;
+            }
+            state.whole = false;
+            return Some(Arc::clone(fresh));
+        }
+        if self.flags.iter().all(|&other| other == flag) {
+            state.giver = None;
+            Arc::make_mut(&mut state.known).merge(known);
+            return None;
+        }
+        state.whole = false;
+        let mut both = Knowledge::clone(&state.known);
+        both.merge(known);
+        Some(Released::new(by, None, &[flag], Arc::new(both)))
     }
 }
 
@@ -135,12 +163,6 @@ impl State {
     /// A warp knows all that it knew before, and its own time says which is later.
     fn is_before(&self, warp: u32, known: &Knowledge) -> bool {
         self.known.seen[warp as usize] < known.seen[warp as usize]
-    }
-
-    fn renew(&mut self, warp: u32, known: &Arc<Knowledge>) {
-        if self.is_before(warp, known) {
-            self.known = Arc::clone(known);
-        }
     }
 }
 
@@ -190,36 +212,6 @@ impl Handed {
         }
         fresh.state().whole = whole;
         fresh
-    }
-}
-
-impl Released {
-    /// What stands for a word in place of this, which has been handed on through it before, when its block hands on more; `fresh` has
-    /// that alone. None where this stays and has taken in what there is to take.
-    fn with(
-        &self,
-        flag: Flag,
-        by: Giver,
-        known: &Arc<Knowledge>,
-        fresh: &Arc<Released>,
-    ) -> Option<Arc<Released>> {
-        let mut state = self.state();
-        if state.giver == Some(by.warp) {
-            if !state.is_before(by.warp, known) {
-                return None;
-            }
-            state.whole = false;
-            return Some(Arc::clone(fresh));
-        }
-        if self.flags.iter().all(|&other| other == flag) {
-            state.giver = None;
-            Arc::make_mut(&mut state.known).merge(known);
-            return None;
-        }
-        state.whole = false;
-        let mut both = Knowledge::clone(&state.known);
-        both.merge(known);
-        Some(Released::new(by, None, &[flag], Arc::new(both)))
     }
 }
 

@@ -4,11 +4,113 @@
 use super::lanes::{Lanes, UNCLEAR, several};
 use super::{Access, Cells, Checks, Kind, STRONG, Stamp};
 use crate::ops::{LANES, lanes_of};
+use std::ops::Range;
 
 /// The bytes of its word that an access of `size` bytes at an offset touches.
 #[inline(always)]
 pub(super) fn bytes_of(offset: u64, size: u64) -> u8 {
     if size < 4 { ((1u8 << size) - 1) << (offset % 4) } else { 0xf }
+}
+
+/// For each bit of a lane's number the lanes that do not have it.
+const WITHOUT: [u32; 5] = [0x5555_5555, 0x3333_3333, 0x0f0f_0f0f, 0x00ff_00ff, 0x0000_ffff];
+
+/// Of lanes that access the same one: where every two that differ in some bits of their number alone do, as those that read a row or
+/// a column of a tile of products do, those without these bits. Else all.
+#[inline(always)]
+fn one_of_each(offsets: &[u64; LANES]) -> u32 {
+    let mut lanes = u32::MAX;
+    for (bit, without) in WITHOUT.iter().enumerate() {
+        let other = |l: usize| offsets[l ^ 1 << bit];
+        if offsets[0] == other(0) && (0..LANES).fold(0, |all, l| all | (offsets[l] ^ other(l))) == 0 {
+            lanes &= without;
+        }
+    }
+    lanes
+}
+
+/// Where lanes access `size` bytes each (1, 2, 4, 8 or 16, aligned).
+struct Places<'o> {
+    /// Those that act, or that stand for all that act.
+    lanes: u32,
+    /// The start of the block's shared memory, and the offsets there.
+    base: u64,
+    offsets: &'o [u64; LANES],
+    size: u64,
+    /// Without lane, and without bytes where they are a part of a word.
+    stamp: Stamp,
+}
+
+impl Places<'_> {
+    #[inline(always)]
+    fn words(&self, l: usize) -> Range<usize> {
+        let first = ((self.base + self.offsets[l]) / 4) as usize;
+        first..first + self.size.div_ceil(4) as usize
+    }
+
+    #[inline(always)]
+    fn by(&self, l: usize) -> Stamp {
+        let who = self.stamp.with_lane(l as u8);
+        if self.size < 4 { who.with_bytes(who.bytes() | bytes_of(self.offsets[l], self.size)) } else { who }
+    }
+
+    /// A lane's bits in a bitmap of all bytes.
+    #[inline(always)]
+    fn bits(&self, l: usize) -> (usize, u64) {
+        let at = self.base + self.offsets[l];
+        (at as usize / 64, ((1 << self.size) - 1) << (at % 64))
+    }
+
+    /// Whether the warp has done all of this since anything was ordered, see `Noted::beyond`.
+    #[inline(always)]
+    fn are_in(&self, noted: &Noted) -> bool {
+        if self.lanes == u32::MAX {
+            self.of_lanes_are_in(0..LANES, noted)
+        } else {
+            self.of_lanes_are_in(lanes_of(self.lanes), noted)
+        }
+    }
+
+    #[inline(always)]
+    fn of_lanes_are_in(&self, lanes: impl Iterator<Item = usize> + Clone, noted: &Noted) -> bool {
+        match self.size {
+            4 => self.whole_words_are_in::<1>(lanes, noted),
+            8 => self.whole_words_are_in::<2>(lanes, noted),
+            16 => self.whole_words_are_in::<4>(lanes, noted),
+            _ => {
+                let mut beyond = 0;
+                for l in lanes.clone() {
+                    beyond |= noted.beyond::<1>(self.words(l).start, self.by(l), true);
+                }
+                if beyond != 0 {
+                    beyond = 0;
+                    for l in lanes {
+                        beyond |= noted.part_beyond(self.words(l).start, self.by(l));
+                    }
+                }
+                beyond == 0
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn whole_words_are_in<const WORDS: usize>(
+        &self,
+        lanes: impl Iterator<Item = usize> + Clone,
+        noted: &Noted,
+    ) -> bool {
+        let mut beyond = 0;
+        for l in lanes.clone() {
+            beyond |= noted.beyond::<WORDS>(self.words(l).start, self.stamp.with_lane(l as u8), true);
+        }
+        if beyond != 0 {
+            beyond = 0;
+            for l in lanes {
+                beyond |= noted.beyond::<WORDS>(self.words(l).start, self.stamp.with_lane(l as u8), false);
+            }
+        }
+        beyond == 0
+    }
 }
 
 /// What is noted of accesses like one: of reads, or of writes.
@@ -25,17 +127,20 @@ struct Noted<'c> {
 }
 
 impl Noted<'_> {
-    /// Adds how a lane's access to `WORDS` words differs from what is noted of them; 0: the warp has done as much since anything was ordered,
-    /// and nobody else since, so that noting it again would change no more than the place in the program.
+    /// How a lane's access to `WORDS` words differs from what is noted of them; 0: the warp has done as much since anything was ordered,
+    /// and nobody else since, so that noting it again would change no more than the place in the program. `exactly`: and the stamps are
+    /// the same, which is seen at once.
     #[inline(always)]
-    fn beyond<const WORDS: usize>(&self, beyond: &mut [u64; WORDS], first: usize, who: Stamp) {
-        let words = first..first + WORDS;
-        let (stamps, times) = (&self.stamps[words.clone()], &self.times[words.clone()]);
-        let masks = &self.masks[words];
+    fn beyond<const WORDS: usize>(&self, first: usize, who: Stamp, exactly: bool) -> u64 {
+        let (stamps, times) = (&self.stamps[first..][..WORDS], &self.times[first..][..WORDS]);
+        let masks = &self.masks[first..][..WORDS];
+        let mut beyond = 0;
         for k in 0..WORDS {
             let others = (masks[k] ^ self.inverted) & self.clear;
-            beyond[k] |= who.beyond(stamps[k], self.writes) | u64::from(times[k] ^ self.now) | others;
+            let stamp = if exactly { who.differs(stamps[k]) } else { who.beyond(stamps[k], self.writes) };
+            beyond |= stamp | u64::from(times[k] ^ self.now) | others;
         }
+        beyond
     }
 
     /// As `beyond`, of a part of a word.
@@ -56,12 +161,16 @@ impl Cells {
     /// What is noted of accesses of a warp, whose bit is `own`.
     #[inline(always)]
     fn noted(&self, own: u64, now: u32, writes: bool) -> Noted<'_> {
-        let masks = &self.read_masks;
+        // All of them are as long as the first, which saves a look at the others.
+        let length = self.read_masks.len();
+        let masks = &self.read_masks[..length];
         if writes {
-            let (stamps, times, lanes) = (&self.writers, &self.write_times, &self.writer_lanes);
+            let (stamps, times, lanes) =
+                (&self.writers[..length], &self.write_times[..length], &self.writer_lanes[..length]);
             Noted { stamps, times, masks, lanes, now, inverted: 0, clear: !own, writes }
         } else {
-            let (stamps, times, lanes) = (&self.readers, &self.read_times, &self.reader_lanes);
+            let (stamps, times, lanes) =
+                (&self.readers[..length], &self.read_times[..length], &self.reader_lanes[..length]);
             Noted { stamps, times, masks, lanes, now, inverted: own, clear: own, writes }
         }
     }
@@ -155,47 +264,33 @@ impl Checks {
         stamp.are_in(&noted[words], ((step / 4).trailing_zeros(), each as u8), who.kind.writes)
     }
 
-    /// Notes reads of whole words by the lanes in `m` where all writes of them are over for everybody, and all reads too, or others have
-    /// read them likewise since anything was ordered: what reads of a tile are that warps have written together. False where that is
-    /// not so; then nothing has been noted.
+    /// Notes reads of whole words where all writes of them are over for everybody, and all reads too, or others have read them likewise
+    /// since anything was ordered: what reads of a tile are that warps have written together. False where that is not so; then nothing
+    /// has been noted.
     #[inline(always)]
-    fn read_alike(
-        &mut self,
-        m: u32,
-        (base, offsets, words): (u64, &[u64; LANES], usize),
-        who: Stamp,
-        own: u64,
-    ) -> bool {
-        let (now, least) = (self.now, self.least[usize::from(who.warp())]);
-        let bytes = (1u64 << (4 * words)) - 1;
-        let cells = &mut self.cells;
+    fn read_alike(&mut self, places: &Places) -> bool {
+        let (now, least) = (self.now, self.least[usize::from(places.stamp.warp())]);
+        let (plain, cells) = (places.stamp.plain(), &mut self.cells);
         let mut good = true;
-        for offset in offsets {
-            let (at, first) = (base + offset, ((base + offset) / 4) as usize);
-            good &= self.written[at as usize / 64] >> (at % 64) & bytes == bytes;
-            for word in first..first + words {
-                let read = cells.read_times[word];
-                let same = (read == now) & (cells.readers[word].plain() == who.plain());
-                good &= (cells.write_times[word] < least) & ((read < least) | same);
+        for l in lanes_of(places.lanes) {
+            let (bitmap, bits) = places.bits(l);
+            good &= !self.written[bitmap] & bits == 0;
+            let words = places.words(l);
+            let reads = cells.read_times[words.clone()].iter().zip(&cells.readers[words.clone()]);
+            for ((&read, reader), &written) in reads.zip(&cells.write_times[words]) {
+                let same = (read == now) & (reader.plain() == plain);
+                good &= (written < least) & ((read < least) | same);
             }
         }
-        if !good {
-            return false;
-        }
-        for l in lanes_of(m) {
-            let first = ((base + offsets[l]) / 4) as usize;
-            let who = who.with_lane(l as u8);
-            for word in first..first + words {
-                let mask = if cells.read_times[word] == now { cells.read_masks[word] } else { 0 };
-                if mask & own != 0 {
-                    cells.note_plain_read(word, who, own, now);
-                } else {
-                    (cells.read_times[word], cells.read_masks[word], cells.readers[word]) =
-                        (now, mask | own, who);
+        if good {
+            for l in lanes_of(places.lanes) {
+                let who = places.by(l);
+                for word in places.words(l) {
+                    cells.note_plain_read(word, who, 1 << who.warp(), now);
                 }
             }
         }
-        true
+        good
     }
 
     fn may_be_noted(&self, kind: Kind) -> bool {
@@ -203,9 +298,8 @@ impl Checks {
     }
 
     /// Checks and notes accesses of the lanes in `m` to `size` bytes each (1, 2, 4, 8 or 16, aligned) at these offsets of a block's
-    /// shared memory, and inactive lanes at those of an active one. An error where one of them must be looked at closely: then nothing has
-    /// been noted. It has the lane, if one writes what another lane of the warp touched before, which is to be looked at first: what
-    /// the others write hides that.
+    /// shared memory. An error where one of them must be looked at closely: then nothing has been noted. It has the lane, if one writes
+    /// what another lane of the warp touched before, which is to be looked at first: what the others write hides that.
     #[inline(always)]
     pub(crate) fn access_scattered(
         &mut self,
@@ -218,79 +312,63 @@ impl Checks {
         if !self.may_be_noted(who.kind) {
             return Err(None);
         }
-        let Kind { reads, writes, .. } = who.kind;
-        let (now, least, own) = (self.now, self.least[who.warp as usize], 1 << who.warp);
-        let base = u64::from(rank) * self.stride;
-        let words = size.div_ceil(4) as usize;
-        let first = |l: usize| ((base + offsets[l]) / 4) as usize;
-        let stamp = self.stamp(who, 0);
-        let by = |l: usize| {
-            // Inactive lanes do as the first active one.
-            let lane = if m >> l & 1 != 0 { l as u32 } else { m.trailing_zeros() };
-            stamp.with_lane(lane as u8).with_bytes(stamp.bytes() | bytes_of(offsets[l], size))
-        };
-        // Most often the first word is like all others: the warp has read it since anything was ordered, or not.
-        let read_first = (self.cells.read_times[first(0)], self.cells.read_masks[first(0)] & own);
-        let is_new = !writes && size >= 4 && (read_first.0 != now || read_first.1 == 0);
-        if is_new
-            && self.weaker.is_empty()
-            && !who.kind.strong
-            && self.read_alike(m, (base, offsets, words), by(0), own)
-        {
-            return Ok(());
-        }
-        let noted = self.cells.noted(own, now, writes);
-        // Of each word of a lane's access those of all lanes.
-        let mut beyond = [0; 4];
-        if size < 4 {
-            for l in 0..LANES {
-                beyond[0] |= noted.part_beyond(first(l), by(l));
-            }
-        } else if words == 4 {
-            for l in 0..LANES {
-                noted.beyond(&mut beyond, first(l), by(l));
-            }
+        let Kind { writes, strong, .. } = who.kind;
+        let (now, own) = (self.now, 1 << who.warp);
+        let lanes = if m == u32::MAX && !writes { one_of_each(offsets) } else { m };
+        let each = several(m.count_ones() / lanes.count_ones());
+        let stamp = self.stamp(who, if size < 4 { each } else { 0xf | each });
+        let places = Places { lanes, base: u64::from(rank) * self.stride, offsets, size, stamp };
+        // Most often the first word is like all others: the warp has done this since anything was ordered, or not.
+        let first = places.words(lanes.trailing_zeros() as usize).start;
+        let is_new = if writes {
+            self.cells.write_times[first] != now
         } else {
-            let [one, ..] = &mut beyond;
-            for l in 0..LANES {
-                for word in first(l)..first(l) + words {
-                    noted.beyond(std::array::from_mut(one), word, by(l));
-                }
-            }
-        }
-        if beyond == [0; 4] {
+            self.cells.read_times[first] != now || self.cells.read_masks[first] & own == 0
+        };
+        let whole = !writes && !strong && size >= 4 && self.weaker.is_empty();
+        if is_new && whole && self.read_alike(&places)
+            || !is_new && places.are_in(&self.cells.noted(own, now, writes))
+        {
             return Ok(());
         }
-        if !self.weaker.is_empty() || who.kind.strong && self.hides(m, |l| first(l)..first(l) + words, writes)
-        {
+        if !self.weaker.is_empty() || strong && self.hides(m, |l| places.words(l), writes) {
             return Err(None);
         }
-        let mask = (1u64 << size) - 1;
-        let bitmap = |l: usize| ((base + offsets[l]) as usize / 64, (base + offsets[l]) % 64);
+        self.note_scattered(&places, who.kind)
+    }
+
+    /// Notes accesses of which none may race with another, nor reads what nobody wrote; an error as of `access_scattered` where one does.
+    #[inline(always)]
+    fn note_scattered(
+        &mut self,
+        places: &Places,
+        Kind { reads, writes, .. }: Kind,
+    ) -> Result<(), Option<u32>> {
+        let (warp, cells) = (places.stamp.warp(), &mut self.cells);
+        let (now, least, own) = (self.now, self.least[usize::from(warp)], 1 << warp);
         let mut good = true;
-        for l in 0..LANES {
-            let (word, shift) = bitmap(l);
-            good &= !reads || self.written[word] >> shift & mask == mask;
-            for word in first(l)..first(l) + words {
-                good &= self.cells.is_plain(word, by(l), own, (now, least), writes);
+        for l in lanes_of(places.lanes) {
+            let (bitmap, bits) = places.bits(l);
+            good &= !reads || !self.written[bitmap] & bits == 0;
+            for word in places.words(l) {
+                good &= cells.is_plain(word, places.by(l), own, (now, least), writes);
             }
         }
         if !good {
-            let meets =
-                |&l: &usize| (first(l)..first(l) + words).any(|word| self.cells.meets_lane(word, by(l)));
-            return Err(lanes_of(m).filter(|_| writes).find(meets).map(|l| l as u32));
+            let meets = |&l: &usize| places.words(l).any(|word| cells.meets_lane(word, places.by(l)));
+            return Err(lanes_of(places.lanes).filter(|_| writes).find(meets).map(|l| l as u32));
         }
-        for l in lanes_of(m) {
-            for word in first(l)..first(l) + words {
+        for l in lanes_of(places.lanes) {
+            for word in places.words(l) {
                 if writes {
-                    self.cells.note_plain_write(word, by(l), own, now);
+                    cells.note_plain_write(word, places.by(l), own, now);
                 } else {
-                    self.cells.note_plain_read(word, by(l), own, now);
+                    cells.note_plain_read(word, places.by(l), own, now);
                 }
             }
             if writes {
-                let (word, shift) = bitmap(l);
-                self.written[word] |= mask << shift;
+                let (bitmap, bits) = places.bits(l);
+                self.written[bitmap] |= bits;
             }
         }
         Ok(())

@@ -131,11 +131,19 @@ impl Stamp {
         noted.iter().enumerate().fold(0, |all, (word, stamp)| all | strange(word, stamp.0)) as u32 == 0
     }
 
+    /// How one access differs from a noted one but for its place in the program; 0: they are the same.
+    #[inline(always)]
+    pub(super) fn differs(self, noted: Stamp) -> u64 {
+        (self.0 ^ noted.0) & u64::from(u32::MAX)
+    }
+
     /// How one access differs from a noted one as in `are_in`; 0: not. More bytes may have been noted.
     #[inline(always)]
     pub(super) fn beyond(self, noted: Stamp, writes: bool) -> u64 {
         let more = (noted.0 ^ self.0) & !(if_several(noted.0) | u64::from(0xf | SEVERAL) << BYTES);
-        more & u64::from(u32::MAX) | (self.0 & !noted.0) & 0xf << BYTES | apart(noted.0, self.0, writes)
+        more & u64::from(u32::MAX)
+            | (self.0 & !noted.0) & u64::from(0xf | SEVERAL) << BYTES
+            | apart(noted.0, self.0, writes)
     }
 
     /// Whether these accesses all come after noted ones of the same warp: those before its last barrier, and each lane's own.

@@ -260,7 +260,7 @@ impl Cx<'_> {
 
 /// The lanes set in `m`, ascending.
 #[inline(always)]
-pub(crate) fn lanes_of(m: u32) -> impl Iterator<Item = usize> {
+pub(crate) fn lanes_of(m: u32) -> impl Iterator<Item = usize> + Clone {
     let mut rest = m;
     std::iter::from_fn(move || {
         if rest == 0 {

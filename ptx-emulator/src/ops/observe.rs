@@ -49,8 +49,7 @@ fn observe_anywhere(cx: &mut Cx, i: &Instr, m: u32, at: &[u64; LANES], size: u64
         writes,
         strong: is_strong(i),
         copy: i.n & COPY != 0,
-        bulk: false,
-        barrier: false,
+        ..Kind::default()
     };
     let found = if is_global(m, at, space) {
         check_lanes(cx, i, m, at, size, kind)

@@ -45,7 +45,7 @@ pub(super) fn check_lanes(
 
 /// Lanes that access pieces one after another.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lanes {
+pub(crate) struct Lanes {
     pub first: u32,
     pub pieces: u64,
     /// How many lanes one after another read the same piece.
@@ -66,11 +66,14 @@ impl Lanes {
 
 /// Takes the first lanes from `rest` that access pieces of `size` bytes one after another, each piece by as many lanes.
 #[inline(always)]
-pub(super) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: bool) -> Lanes {
+pub(crate) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: bool) -> Lanes {
     if *rest == !0 && (writes || at[0] != at[1]) {
         // Most often all lanes act, each at a place of its own.
-        let follows = |l: usize| u32::from(at[l + 1] == at[l].wrapping_add(size)) << l;
-        let pieces = 1 + (0..LANES - 1).fold(0, |all, l| all | follows(l)).trailing_ones();
+        let mut follow = 0u32;
+        for l in 0..LANES - 1 {
+            follow |= u32::from(at[l + 1] == at[l].wrapping_add(size)) << l;
+        }
+        let pieces = 1 + follow.trailing_ones();
         *rest = (!0u64 << pieces) as u32;
         return Lanes { first: 0, pieces: pieces.into(), each: 1 };
     }
@@ -114,13 +117,18 @@ pub(super) fn offsets_within(
     if !matches!(size, 1 | 2 | 4 | 8 | 16) || length < size {
         return None;
     }
-    let mut offsets = [0; LANES];
+    let mut offsets = *at;
+    if m != u32::MAX {
+        let first = at[m.trailing_zeros() as usize];
+        for l in lanes_of(!m) {
+            offsets[l] = first;
+        }
+    }
     let (mut high, mut bits) = (0, 0);
-    for l in 0..LANES {
-        let at = if m >> l & 1 != 0 { at[l] } else { at[m.trailing_zeros() as usize] };
-        offsets[l] = at.wrapping_sub(start);
-        high = high.max(offsets[l]);
-        bits |= offsets[l];
+    for offset in &mut offsets {
+        *offset = offset.wrapping_sub(start);
+        high = high.max(*offset);
+        bits |= *offset;
     }
     (high <= length - size && bits & (size - 1) == 0).then_some(offsets)
 }
