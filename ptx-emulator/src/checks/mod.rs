@@ -33,7 +33,7 @@ pub(crate) use order::{CLUSTER, Knowledge, PARTIES};
 use crate::memory::words;
 use asynchronous::Reading;
 use flags::Fences;
-use global::{Acquired, Writer};
+use global::{Acquired, OpenWrites, Writer};
 use handed::Handed;
 use lanes::Lanes;
 use order::{Clock, Phase};
@@ -174,6 +174,8 @@ pub(crate) struct Checks {
     shared_flags: Handed,
     /// What each warp's relaxed waits were handed since its last fence.
     waited: Vec<Option<Box<Knowledge>>>,
+    /// What bulk copies write in global memory.
+    open_writes: OpenWrites,
     /// Acquires of tensor maps, by rank of the block and address of the map.
     acquired: HashMap<(u32, u64), Vec<Acquired>>,
 }
@@ -214,6 +216,7 @@ impl Checks {
             fences: std::iter::repeat_with(Fences::default).take(blocks * warps).collect(),
             shared_flags: Handed::default(),
             waited: vec![None; blocks * warps],
+            open_writes: OpenWrites::default(),
             acquired: HashMap::new(),
         }
     }
@@ -226,6 +229,7 @@ impl Checks {
         self.waited.fill(None);
         self.shared_flags.clear();
         self.acquired.clear();
+        self.open_writes.clear();
         self.written.fill(0);
         self.reads.clear();
         self.weaker.clear();

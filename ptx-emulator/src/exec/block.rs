@@ -381,9 +381,9 @@ impl<'l> BlockRunner<'l> {
         LaunchError::Deadlock { kernel: self.launch.kernel.into(), block: self.block, state }
     }
 
-    /// A copy that was issued by a warp of this block and not waited for.
+    /// What is wrong at the block's end with a copy that was issued by one of its warps.
     pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
-        self.error(pc, w as u32 * LANES as u32 + lane, format!("the block ended while {what}"))
+        self.error(pc, w as u32 * LANES as u32 + lane, what.to_string())
     }
 }
 

@@ -68,7 +68,7 @@ impl<'l> ClusterRunner<'l> {
         bulk::end(cx).map_err(|((pc, warp, lane), what)| {
             let warps = cx.stores.len() / self.blocks.len();
             let block = &self.blocks[warp as usize / warps];
-            Box::new(block.not_waited(warp as usize % warps, lane, pc, what))
+            Box::new(block.not_waited(warp as usize % warps, lane, pc, &what))
         })?;
         Ok(true)
     }

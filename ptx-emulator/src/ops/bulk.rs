@@ -10,7 +10,7 @@ use super::mbarrier::Deferred;
 use super::mbarrier_ops::{barrier, locate};
 use super::memory::{GLOBAL, SHARED, place};
 use super::observe::{check_shared, in_words};
-use super::observe_global::check_range;
+use super::observe_global::{check_range, end_writes};
 use super::profile::least_wavefronts;
 use super::tensor::{map_at, rows};
 use super::transfer::{Row, Transfer};
@@ -87,8 +87,14 @@ impl Stores {
     }
 }
 
-/// Reads the source of those that `due` names, and with `write` writes their destination.
-fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; LANES]) -> bool) {
+/// Reads the source of those that `due` names, and with `write` writes their destination. The error has the lane that issued the copy.
+fn carry_out(
+    cx: &mut Cx,
+    warp: usize,
+    write: bool,
+    due: impl Fn(&Store, &[u32; LANES]) -> bool,
+) -> Result<(), (u32, String)> {
+    let mut written = Vec::new();
     let Stores { pending, committed } = &mut cx.stores[warp];
     for store in pending.iter_mut().filter(|s| due(s, committed)) {
         let transfer = &store.transfer;
@@ -108,30 +114,39 @@ fn carry_out(cx: &mut Cx, warp: usize, write: bool, due: impl Fn(&Store, &[u32; 
         if write {
             // SAFETY: as for `finish`.
             unsafe { transfer.drain(source) };
+            written.push((store.lane, transfer.writing, transfer.reduce.is_some()));
         }
     }
     if write {
         pending.retain(|s| !due(s, committed));
     }
+    for (lane, number, reduces) in written {
+        end_writes(cx, number, (warp as u32, bulk_kind(true, reduces))).map_err(|what| (lane, what))?;
+    }
+    Ok(())
 }
 
 /// The cluster has ended: writes what has been read. `Err` has a copy that was not waited for, its place in the program, warp of
 /// the cluster and lane, and what is wrong.
-pub(crate) fn end(cx: &mut Cx) -> Result<(), ((u32, u32, u32), &'static str)> {
+pub(crate) fn end(cx: &mut Cx) -> Result<(), ((u32, u32, u32), String)> {
     for warp in 0..cx.stores.len() {
         if let Some(store) = cx.stores[warp].pending.iter().find(|s| s.read.is_none()) {
             return Err((
                 store.transfer.by,
-                "a bulk copy still reads its shared memory: `cp.async.bulk.wait_group.read` comes first",
+                "the block ended while a bulk copy still reads its shared memory: `cp.async.bulk.wait_group.read` comes first"
+                    .into(),
             ));
         }
-        carry_out(cx, warp, true, |_, _| true);
+        let by = cx.stores[warp].pending.front().map(|store| store.transfer.by);
+        carry_out(cx, warp, true, |_, _| true)
+            .map_err(|(lane, what)| ((by.map_or(0, |(pc, ..)| pc), warp as u32, lane), what))?;
     }
     let late = cx.cluster.peers.iter().find_map(|p| p.mbarriers.unfinished());
     match late {
-        Some(by) if cx.checks.is_some() => {
-            Err((by, "a bulk copy still writes its shared memory: a wait for the mbarrier comes first"))
-        }
+        Some(by) if cx.checks.is_some() => Err((
+            by,
+            "the block ended while a bulk copy still writes its shared memory: a wait for the mbarrier comes first".into(),
+        )),
         _ => Ok(()),
     }
 }
@@ -216,7 +231,13 @@ unsafe fn issue(cx: &mut Cx, i: &Instr, l: usize) -> Result<(), String> {
         reduce,
         rows: Vec::new(),
         reading: 0,
+        writing: 0,
     };
+    if i.n & (TO_SHARED | PREFETCHES) == 0
+        && let Some(checks) = &mut cx.checks
+    {
+        transfer.writing = checks.begin_writes(cx.warp_in_cluster);
+    }
     if i.n & TENSOR != 0 {
         // SAFETY: by contract.
         let coordinates: Vec<i32> =
@@ -348,7 +369,10 @@ fn linear(cx: &mut Cx, i: &Instr, access: &Instr, l: usize, address: u64, size: 
 
 /// How a copy acts on global memory.
 pub(crate) fn global_kind(access: &Instr, reduces: bool) -> Kind {
-    let writes = access.n & super::memory::WRITES != 0;
+    bulk_kind(access.n & super::memory::WRITES != 0, reduces)
+}
+
+fn bulk_kind(writes: bool, reduces: bool) -> Kind {
     Kind { reads: !writes || reduces, writes, strong: reduces, bulk: true, ..Kind::default() }
 }
 
@@ -427,7 +451,9 @@ impl Handler for WaitBulk {
         let due = |s: &Store, committed: &[u32; LANES]| {
             m >> s.lane & 1 != 0 && s.group < committed[s.lane as usize].saturating_sub(i.n)
         };
-        carry_out(cx, cx.warp_in_cluster as usize, i.c == 0, due);
-        Flow::Next
+        match carry_out(cx, cx.warp_in_cluster as usize, i.c == 0, due) {
+            Ok(()) => Flow::Next,
+            Err((lane, what)) => cx.fail(lane, what),
+        }
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn check_lanes(
     if rest == 0 {
         return check_run(cx, i, (all, at[all.first as usize]), all.pieces * size, size, kind);
     }
-    if let Some(found) = check_scattered(cx, i, m, at, size, kind) {
+    let has_open = cx.checks.as_ref().is_some_and(|checks| checks.has_open_writes());
+    if !has_open && let Some(found) = check_scattered(cx, i, m, at, size, kind) {
         return found;
     }
     rest = m;
@@ -160,7 +161,7 @@ fn check_scattered(
     }
     Some(checks.touch_lanes(&run, m, &offsets).map_err(|(lane, race)| {
         let run = Run { lane, offset: offsets[lane as usize], ..run };
-        in_words(cx, &segment, &run, race, kind)
+        in_words(cx, &segment, &run, race, (kind, NOT_ORDERED))
     }))
 }
 
@@ -226,10 +227,32 @@ fn check_run(
     }
     let run = run_of(cx, i, (lanes, &segment), (offset, length, step), kind);
     let Some(checks) = &mut cx.checks else { return Ok(()) };
-    match checks.touch(&run) {
-        Ok(()) => Ok(()),
-        Err(race) => Err(in_words(cx, &segment, &run, race, kind)),
+    if checks.has_open_writes()
+        && let Some(race) = checks.still_written(&run, kind.bulk)
+    {
+        return Err(in_words(cx, &segment, &run, race, (kind, STILL_WRITTEN)));
     }
+    if let Err(race) = checks.touch(&run) {
+        return Err(in_words(cx, &segment, &run, race, (kind, NOT_ORDERED)));
+    }
+    if kind.bulk && kind.writes {
+        checks.open_write(address, &run);
+    }
+    Ok(())
+}
+
+/// How an access stands to one that it races with, and to a bulk copy that may still write its bytes.
+const NOT_ORDERED: &str = "not ordered after";
+const STILL_WRITTEN: &str = "with no `cp.async.bulk.wait_group` after";
+
+/// A warp's bulk copy of this number has been waited for, see `Checks::end_writes`.
+pub(crate) fn end_writes(cx: &mut Cx, number: u64, (warp, kind): (u32, Kind)) -> Result<(), String> {
+    let Some(checks) = &mut cx.checks else { return Ok(()) };
+    let Err((address, run, race)) = checks.end_writes(number, warp) else { return Ok(()) };
+    let Some(segment) = cx.memory.find(address, run.length) else { return Ok(()) };
+    let (what, _, other) = in_words(cx, &segment, &run, race, (kind, NOT_ORDERED));
+    cx.other = other;
+    Err(what)
 }
 
 fn run_of(
@@ -280,11 +303,11 @@ pub(super) fn thread_in_words(block: Option<[u32; 3]>, warp: u32, lane: u32) -> 
 }
 
 #[cold]
-fn in_words(cx: &Cx, segment: &Segment, run: &Run, race: Race, kind: Kind) -> Found {
+fn in_words(cx: &Cx, segment: &Segment, run: &Run, race: Race, (kind, order): (Kind, &str)) -> Found {
     let by = race.offset.saturating_sub(run.offset) / run.step;
     let (lane, offset) = (run.lane + by as u32 * run.each, run.offset + by * run.step);
     let what = format!(
-        "data race: {} of {} bytes at global address {:#x} by warp {}, lane {lane}, {}, not ordered after the {} by {}{}",
+        "data race: {} of {} bytes at global address {:#x} by warp {}, lane {lane}, {}, {order} the {} by {}{}",
         verb(kind),
         run.step,
         segment.start + offset,

@@ -36,8 +36,9 @@ pub(crate) struct Transfer {
     pub converts: Option<TensorMapType>,
     pub reduce: Option<(u32, u32)>,
     pub rows: Vec<Row>,
-    /// For the checks: the number of its read of shared memory.
+    /// For the checks: the number of its read of shared memory, and of its writes to global memory.
     pub reading: u64,
+    pub writing: u64,
 }
 
 impl Transfer {

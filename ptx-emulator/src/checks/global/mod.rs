@@ -10,6 +10,7 @@
 //! Blocks run on several host threads. A page of slots has a lock, so that of two racing accesses the second sees the first.
 
 mod maps;
+mod open;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod words;
 
 pub(super) use maps::Acquired;
 pub(crate) use maps::Stale;
+pub(super) use open::OpenWrites;
 pub(super) use records::Writer;
 
 use super::order::Knowledge;
