@@ -7,7 +7,12 @@
 mod fused;
 mod launch;
 pub mod split;
-pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums, flash_paired_grad_tile};
+mod tiles;
+pub use fused::{GRAD_CONVERT_THREADS, GRAD_SUM_ROWS, GradSums};
+pub use tiles::{
+    flash_forward_tile, flash_general_grad_tile, flash_general_tile, flash_grad_tile, flash_paired_grad_tile,
+    flash_split_general_tile, flash_split_tile,
+};
 
 /// Shared memory that a block may have on every GPU from sm_80 on (sm_86, sm_89 and sm_120 have the least: 99 KiB).
 pub const FLASH_SHARED_LIMIT: u32 = 99 * 1024;
@@ -84,76 +89,6 @@ impl FlashTile {
     /// Dynamic shared memory of a block.
     pub const fn shared_bytes(&self) -> u32 {
         self.keys_offset() + self.stages * self.stage_bytes()
-    }
-}
-
-/// Forward. K and V have one buffer each: one is on its way while the other is multiplied (FlashAttention-2's order). At 32 columns,
-/// where the product of weights and values is too short to hide the way of the next keys (32 HMMA of a warp, elsewhere 64 to 128), they
-/// have two each, and the next of both are on their way during a whole step. Elsewhere two each would take a block from sm_86, sm_89 and
-/// sm_120 (64, 96, (64, 128)) or from the A100 (128), or more than [`FLASH_SHARED_LIMIT`] (192 and more); at (128, 64) they
-/// would take none.
-///
-/// A warp keeps as many columns of its queries in registers as fit in the loop over plain blocks: 16 columns take `warp_rows / 4`
-/// registers, and save the LDSM of `warp_rows / 16` fragments in each step. At the edges, where registers hold what hides scores, all
-/// are loaded from shared memory in each step, as FlashAttention-2 does everywhere. More columns spill, in bytes by NVIDIA's assembler
-/// 13.5: all 64 at (64, 64) 20 on sm_80 and 24 on sm_90, 48 of them 32 on sm_120; at 96 columns 48 spill 4 on sm_80, all 72; at
-/// (64, 128) 16 spill 4 to 12; at (128, 128) 16 spill 20 on sm_90 and 8 on sm_120, all of them more than 1200 (kept at the edges
-/// too). At 256 columns all fit, and the loop is longer than with 224.
-///
-/// Blocks on a multiprocessor, by shared memory and registers: of an A100, H100, H200 (164 KiB and more), then of one with 100 KiB
-/// (sm_86, sm_89, sm_120).
-///
-/// | head dims | rows, keys | blocks | columns kept | why |
-/// |---|---|---|---|---|
-/// | 64 | 4 x 32, 96 | 2, 2 | 32 | 96 scores and 64 outputs a thread; each load of K and V feeds two products; 40 KiB |
-/// | 32, (128, 64) | 4 x 32, 64 | 2, 2 at 32 columns, else 1 | all | 32 or 64 outputs beside 64 scores; 24 or 56 KiB |
-/// | 96 | 4 x 32, 64 | 2, 2 | 32 | 96 outputs beside 64 scores; 48 KiB |
-/// | 128, (64, 128) | 4 x 32, 64 | 2, 2 at (64, 128), else 1 | none | 128 outputs leave room for 64 scores; 64 or 40 KiB |
-/// | 192, (192, 128) | 8 x 16, 64 | 1, 1 | all | 96 outputs or 64 beside 32 scores; 96 or 88 KiB |
-/// | 256 | 8 x 16, 32 | 1, 1 | 224 | 128 outputs beside 16 scores; 96 KiB |
-pub const fn flash_forward_tile(head_dim: u32, value_dim: u32) -> FlashTile {
-    let (warps, warp_rows, block_keys, min_blocks) = match (head_dim, value_dim) {
-        (32, 32) => (4, 32, 64, 2),
-        (64, 64) => (4, 32, 96, 2),
-        (96, 96) | (128, 128) | (64, 128) | (128, 64) => (4, 32, 64, 2),
-        (192, 192) | (192, 128) => (8, 16, 64, 1),
-        (256, 256) => (8, 16, 32, 1),
-        _ => panic!("no tile for these head dims"),
-    };
-    let kept_columns = match (head_dim, value_dim) {
-        (128, 128) | (64, 128) => 0,
-        (64, 64) | (96, 96) => 32,
-        (256, 256) => 224,
-        _ => head_dim,
-    };
-    let stages = if head_dim == 32 { 2 } else { 1 };
-    FlashTile { head_dim, value_dim, warps, warp_rows, block_keys, min_blocks, stages, kept_columns }
-}
-
-/// Forward where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What that
-/// needs is beside scores and output in registers, so that a warp owns 16 queries and meets fewer keys. It keeps all columns of its
-/// queries in registers; but at 256 columns 128, as 192 of them spill 4 bytes on sm_90 and all 4 to 36, and at (192, 128) 96, as with
-/// all the loop is longer on sm_90 and sm_120 (3.59 and 3.54 instructions other than HMMA for each HMMA, 3.44 and 3.39 with none).
-pub const fn flash_general_tile(head_dim: u32, value_dim: u32) -> FlashTile {
-    let (warps, block_keys) = match (head_dim, value_dim) {
-        (192, 192) | (192, 128) => (8, 64),
-        (256, 256) => (8, 32),
-        _ => (4, 64),
-    };
-    let kept_columns = match (head_dim, value_dim) {
-        (192, 128) => 96,
-        (256, 256) => 128,
-        _ => head_dim,
-    };
-    FlashTile {
-        head_dim,
-        value_dim,
-        warps,
-        warp_rows: 16,
-        block_keys,
-        min_blocks: 1,
-        stages: 1,
-        kept_columns,
     }
 }
 
@@ -257,33 +192,6 @@ impl FlashGradTile {
     }
 }
 
-/// `dq` and `dk/dv`.
-///
-/// | head dims | rows, columns a step | why |
-/// |---|---|---|
-/// | 32, 64 | 4 x 32, 32 | dk and dv of 32 rows take 128 registers at 64; each load of a streamed operand feeds two products |
-/// | 128, (64, 128), (128, 64) | 8 x 16, 32 | dk and dv of 16 rows take 128 registers at 128; 96 KiB |
-/// | 96 | 4 x 16, 32 | rows of 192 bytes are copied by 4 threads each: 128 threads copy a step's 32 rows at once |
-/// | 192, (192, 128), 256 | 4 x 16, 16 | dk, or dv, of 16 rows takes 128 registers at 256; 96 KiB there |
-pub const fn flash_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
-    let (warps, warp_rows, step) = match (head_dim, value_dim) {
-        (32, 32) | (64, 64) => (4, 32, 32),
-        (96, 96) => (4, 16, 32),
-        (128, 128) | (64, 128) | (128, 64) => (8, 16, 32),
-        (192, 192) | (192, 128) | (256, 256) => (4, 16, 16),
-        _ => panic!("no tile for these head dims"),
-    };
-    FlashGradTile { head_dim, value_dim, warps, warp_rows, row_warps: 1, step, min_blocks: 1 }
-}
-
-/// `dq` and `dk/dv` where scores need more than a positive factor and a band: bias, mask, softcap, ALiBi, sinks, dropout. What
-/// that needs is beside scores and sums in registers, so that a warp owns 16 rows and meets 16 columns a step; a step of 32 would
-/// spill. Blocks of 4 warps leave registers for a second one on a multiprocessor, and up to 128 columns shared memory too.
-pub const fn flash_general_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
-    let plain = flash_grad_tile(head_dim, value_dim);
-    FlashGradTile { warps: 4, warp_rows: 16, step: 16, ..plain }
-}
-
 /// The padded head dims of a problem with `d` columns of q and k and `dv` of v, or `None` where no kernel holds them.
 pub const fn flash_head_dims(d: u32, dv: u32) -> Option<(u32, u32)> {
     smallest(&FLASH_HEAD_DIMS, d, dv)
@@ -326,8 +234,8 @@ const _: () = {
         let tiles = [
             flash_forward_tile(head_dim, value_dim),
             flash_general_tile(head_dim, value_dim),
-            split::flash_split_tile(head_dim, value_dim),
-            split::flash_split_general_tile(head_dim, value_dim),
+            flash_split_tile(head_dim, value_dim),
+            flash_split_general_tile(head_dim, value_dim),
         ];
         let mut t = 0;
         while t < tiles.len() {

@@ -4,10 +4,9 @@ use crate::element::{Element, HalfElement};
 use crate::tiles::fragment::{MAX_ROWS, Output, Scores};
 use crate::tiles::layout::ScoreLayout;
 use crate::tiles::mma_fragment::{MAX_TILES, MmaTiles};
-use flash_attention_abi::flash::split::{flash_split_general_tile, flash_split_tile};
 use flash_attention_abi::flash::{
     FlashGradTile, FlashTile, flash_forward_tile, flash_general_grad_tile, flash_general_tile,
-    flash_grad_tile, flash_paired_grad_tile,
+    flash_grad_tile, flash_paired_grad_tile, flash_split_general_tile, flash_split_tile,
 };
 use flash_attention_abi::tile::{
     BLOCK_COLUMNS, COLUMNS_PER_THREAD, WARP_COLUMNS, backward_tile, forward_tile,

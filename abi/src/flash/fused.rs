@@ -1,25 +1,15 @@
 //! The fused backward kernels: what they have beside the tiles of `dk/dv`, and where they sum up `dq`.
 
-use super::{FLASH_GRAD_HEAD_DIMS, FLASH_SHARED_LIMIT, FlashGradTile, flash_grad_is_split, flash_grad_tile};
+use super::{
+    FLASH_GRAD_HEAD_DIMS, FLASH_SHARED_LIMIT, FlashGradTile, flash_grad_is_split, flash_grad_tile,
+    flash_paired_grad_tile,
+};
 
 /// Queries of a tile of [`GradSums`].
 pub const GRAD_SUM_ROWS: u32 = 32;
 
 /// Threads of a block of the kernel that rounds the sums.
 pub const GRAD_CONVERT_THREADS: u32 = 128;
-
-/// The fused kernel where dk and dv of a warp's own rows do not fit in registers, or not beside what general scores need: two
-/// warps share 16 keys. Each computes the scores of half of a step's queries, and half of the columns of dk and dv; the weights
-/// and the gradients of the scores go from one to the other through shared memory.
-///
-/// | head dims | keys, queries a step | why |
-/// |---|---|---|
-/// | to 192 | 4 x 16, 32 | dk and dv take 96 registers at 192; 96 KiB there, and 64 at 128 |
-/// | 256 | 4 x 16, 16 | dk and dv take 128 registers; 96 KiB |
-pub const fn flash_paired_grad_tile(head_dim: u32, value_dim: u32) -> FlashGradTile {
-    let step = if head_dim > 192 { 16 } else { 32 };
-    FlashGradTile { head_dim, value_dim, warps: 8, warp_rows: 16, row_warps: 2, step, min_blocks: 1 }
-}
 
 /// A fused kernel's block owns keys, as that of `dk/dv`. It passes the gradients of a step's scores through shared memory, where
 /// they lie as `[keys of the block, 32 queries]` in 16 bits, because dQ sums over the keys of all warps. Where warps share keys

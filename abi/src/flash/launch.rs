@@ -1,9 +1,9 @@
 //! How each kernel for tensor cores divides its work, and what it needs of a multiprocessor.
 
-use super::split::{COMBINE_THREADS, flash_split_general_tile, flash_split_tile};
+use super::split::COMBINE_THREADS;
 use super::{
     FlashGradTile, FlashTile, GRAD_CONVERT_THREADS, flash_forward_tile, flash_general_grad_tile,
-    flash_general_tile, flash_grad_tile, flash_paired_grad_tile,
+    flash_general_tile, flash_grad_tile, flash_paired_grad_tile, flash_split_general_tile, flash_split_tile,
 };
 use crate::FlashKernel;
 
