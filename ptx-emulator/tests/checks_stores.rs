@@ -77,6 +77,14 @@ fn what_a_bulk_copy_writes_is_ordered_from_the_wait_on() {
             "not ordered after the write by block (0, 0, 0), warp 0, lane 0",
         ],
     );
+    // Where the first one waits for the second, the copy may still be writing while that reads.
+    let answer = "@!%p1 bra DONE; ASK: ld.acquire.gpu.global.u32 %r10, [%rd2+3076]; setp.eq.u32 %p4, %r10, 0; @%p4 bra ASK;\n";
+    pair(
+        "an answer before the wait",
+        &pair_of([flag, &format!("{answer} {WAIT}")]),
+        &pair_of([WAIT, &format!("{flag} {answer}")]),
+        &[" at global address", "not ordered after the read by block (1, 0, 0), warp 0, lane 0"],
+    );
 }
 
 #[test]
