@@ -85,6 +85,16 @@ fn what_a_bulk_copy_writes_is_ordered_from_the_wait_on() {
         &pair_of([WAIT, &format!("{flag} {answer}")]),
         &[" at global address", "not ordered after the read by block (1, 0, 0), warp 0, lane 0"],
     );
+    pair(
+        "an answer before the end, and no wait for the write",
+        &pair_of([flag, &format!("@%p1 cp.async.bulk.wait_group.read 0; {answer}")]),
+        &pair_of([WAIT, &format!("{flag} {answer}")]),
+        &[
+            "`@%p1 cp.async.bulk.global",
+            "not ordered after the read by block (1, 0, 0)",
+            "(`AGAIN: ld.acquire",
+        ],
+    );
 }
 
 #[test]

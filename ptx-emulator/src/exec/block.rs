@@ -343,7 +343,8 @@ impl<'l> BlockRunner<'l> {
         LaunchError::Fault { place: Box::new(self.launch.place(pc, self.block, thread)), what }
     }
 
-    fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {
+    /// What a warp has done wrong at an instruction, as the context has it.
+    pub(super) fn fault(&mut self, w: usize, pc: u32, cx: &mut Cx) -> LaunchError {
         let Some(fault) = cx.fault.take() else { return self.deadlock(cx) };
         let mut what = fault.what;
         if let Some(other) = fault.other {
@@ -379,11 +380,6 @@ impl<'l> BlockRunner<'l> {
     fn deadlock(&mut self, cx: &mut Cx) -> LaunchError {
         let state = self.state(cx);
         LaunchError::Deadlock { kernel: self.launch.kernel.into(), block: self.block, state }
-    }
-
-    /// What is wrong at the block's end with a copy that was issued by one of its warps.
-    pub(super) fn not_waited(&self, w: usize, lane: u32, pc: u32, what: &str) -> LaunchError {
-        self.error(pc, w as u32 * LANES as u32 + lane, what.to_string())
     }
 }
 

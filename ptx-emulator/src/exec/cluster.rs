@@ -66,9 +66,9 @@ impl<'l> ClusterRunner<'l> {
             }
         }
         bulk::end(cx).map_err(|((pc, warp, lane), what)| {
-            let warps = cx.stores.len() / self.blocks.len();
-            let block = &self.blocks[warp as usize / warps];
-            Box::new(block.not_waited(warp as usize % warps, lane, pc, &what))
+            cx.fail(lane, what);
+            let (warp, warps) = (warp as usize, cx.stores.len() / self.blocks.len());
+            Box::new(self.blocks[warp / warps].fault(warp % warps, pc, cx))
         })?;
         Ok(true)
     }

@@ -87,13 +87,16 @@ impl Stores {
     }
 }
 
-/// Reads the source of those that `due` names, and with `write` writes their destination. The error has the lane that issued the copy.
+/// Who issued a copy (place in the program, warp of the cluster and lane), and what is wrong with it. `Cx::other` has the other party.
+type Wrong = ((u32, u32, u32), String);
+
+/// Reads the source of those that `due` names, and with `write` writes their destination.
 fn carry_out(
     cx: &mut Cx,
     warp: usize,
     write: bool,
     due: impl Fn(&Store, &[u32; LANES]) -> bool,
-) -> Result<(), (u32, String)> {
+) -> Result<(), Wrong> {
     let mut written = Vec::new();
     let Stores { pending, committed } = &mut cx.stores[warp];
     for store in pending.iter_mut().filter(|s| due(s, committed)) {
@@ -114,39 +117,32 @@ fn carry_out(
         if write {
             // SAFETY: as for `finish`.
             unsafe { transfer.drain(source) };
-            written.push((store.lane, transfer.writing, transfer.reduce.is_some()));
+            written.push((transfer.by, transfer.writing, transfer.reduce.is_some()));
         }
     }
     if write {
         pending.retain(|s| !due(s, committed));
     }
-    for (lane, number, reduces) in written {
-        end_writes(cx, number, (warp as u32, bulk_kind(true, reduces))).map_err(|what| (lane, what))?;
+    for (by, number, reduces) in written {
+        end_writes(cx, number, (warp as u32, global_kind(true, reduces))).map_err(|what| (by, what))?;
     }
     Ok(())
 }
 
-/// The cluster has ended: writes what has been read. `Err` has a copy that was not waited for, its place in the program, warp of
-/// the cluster and lane, and what is wrong.
-pub(crate) fn end(cx: &mut Cx) -> Result<(), ((u32, u32, u32), String)> {
+/// The cluster has ended: writes what has been read. An error where a copy was not waited for.
+pub(crate) fn end(cx: &mut Cx) -> Result<(), Wrong> {
+    let still = |does: &str| format!("the block ended while a bulk copy still {does} comes first");
     for warp in 0..cx.stores.len() {
         if let Some(store) = cx.stores[warp].pending.iter().find(|s| s.read.is_none()) {
-            return Err((
-                store.transfer.by,
-                "the block ended while a bulk copy still reads its shared memory: `cp.async.bulk.wait_group.read` comes first"
-                    .into(),
-            ));
+            let what = still("reads its shared memory: `cp.async.bulk.wait_group.read`");
+            return Err((store.transfer.by, what));
         }
-        let by = cx.stores[warp].pending.front().map(|store| store.transfer.by);
-        carry_out(cx, warp, true, |_, _| true)
-            .map_err(|(lane, what)| ((by.map_or(0, |(pc, ..)| pc), warp as u32, lane), what))?;
+        carry_out(cx, warp, true, |_, _| true)?;
     }
-    let late = cx.cluster.peers.iter().find_map(|p| p.mbarriers.unfinished());
-    match late {
-        Some(by) if cx.checks.is_some() => Err((
-            by,
-            "the block ended while a bulk copy still writes its shared memory: a wait for the mbarrier comes first".into(),
-        )),
+    match cx.cluster.peers.iter().find_map(|p| p.mbarriers.unfinished()) {
+        Some(by) if cx.checks.is_some() => {
+            Err((by, still("writes its shared memory: a wait for the mbarrier")))
+        }
         _ => Ok(()),
     }
 }
@@ -361,18 +357,15 @@ fn linear(cx: &mut Cx, i: &Instr, access: &Instr, l: usize, address: u64, size: 
         place(cx, SHARED, access, l, at, size.into(), 16)?
     } else {
         let host = place(cx, GLOBAL, access, l, address, size.into(), 16)?;
-        check_range(cx, i, l, address, size.into(), global_kind(access, i.n & REDUCES != 0))?;
+        let kind = global_kind(access.n & super::memory::WRITES != 0, i.n & REDUCES != 0);
+        check_range(cx, i, l, address, size.into(), kind)?;
         host
     };
     Ok(Row { global, skip: 0, length: size, at: 0 })
 }
 
 /// How a copy acts on global memory.
-pub(crate) fn global_kind(access: &Instr, reduces: bool) -> Kind {
-    bulk_kind(access.n & super::memory::WRITES != 0, reduces)
-}
-
-fn bulk_kind(writes: bool, reduces: bool) -> Kind {
+pub(crate) fn global_kind(writes: bool, reduces: bool) -> Kind {
     Kind { reads: !writes || reduces, writes, strong: reduces, bulk: true, ..Kind::default() }
 }
 
@@ -453,7 +446,7 @@ impl Handler for WaitBulk {
         };
         match carry_out(cx, cx.warp_in_cluster as usize, i.c == 0, due) {
             Ok(()) => Flow::Next,
-            Err((lane, what)) => cx.fail(lane, what),
+            Err(((.., lane), what)) => cx.fail(lane, what),
         }
     }
 }

@@ -229,6 +229,7 @@ pub(crate) fn rows(
         ));
     }
     let rank = map.sizes.len();
+    let kind = global_kind(i.n & super::memory::WRITES != 0, reduces);
     let (size, inner) = (map.data_type.size(), u64::from(map.box_sizes[0]) * map.data_type.size());
     let mut counts = [1u32; MAX_RANK];
     for (count, (size, step)) in counts.iter_mut().zip(map.box_sizes.iter().zip(&map.element_strides)).skip(1)
@@ -253,7 +254,7 @@ pub(crate) fn rows(
         }
         let host = if inside { place(cx, GLOBAL, i, lane, address, length, 1)? } else { 0 };
         if inside {
-            check_range(cx, i, lane, address, length, global_kind(i, reduces))?;
+            check_range(cx, i, lane, address, length, kind)?;
         }
         rows.push(Row {
             global: host,
