@@ -68,7 +68,7 @@ impl Fences {
     }
 }
 
-/// For clusters other than the own one the times of their parties, up to which their events are ordered before one's own.
+/// For clusters the times of their parties, up to which their events are ordered before one's own.
 pub(super) type Others = BTreeMap<u64, Clock>;
 
 impl Checks {
@@ -231,6 +231,21 @@ impl Checks {
     }
 }
 
+/// Both together.
+pub(super) fn merge(all: &mut Option<Arc<Others>>, more: &Option<Arc<Others>>) {
+    match (&mut *all, more) {
+        (_, None) => {}
+        (None, Some(more)) => *all = Some(Arc::clone(more)),
+        (Some(all), Some(more)) if Arc::ptr_eq(all, more) => {}
+        (Some(all), Some(more)) => {
+            let all = Arc::make_mut(all);
+            for (&cluster, clock) in more.iter() {
+                later(all.entry(cluster).or_insert([0; super::PARTIES]), clock);
+            }
+        }
+    }
+}
+
 /// What a warp of a cluster knows takes in what one of another cluster knew.
 fn merge_foreign(known: &mut Knowledge, cluster: u64, from: u64, released: &Knowledge) {
     let others = Arc::make_mut(known.others.get_or_insert_default());
@@ -242,6 +257,7 @@ fn merge_foreign(known: &mut Knowledge, cluster: u64, from: u64, released: &Know
             later(others.entry(from).or_insert([0; super::PARTIES]), clock);
         }
     }
+    merge(&mut known.fenced_global, &released.fenced_global);
 }
 
 /// The later time of each party.

@@ -1,7 +1,7 @@
 //! What is ordered before what: barriers of every kind, and proxy fences.
 
 use super::Checks;
-use super::flags::{Others, later};
+use super::flags::{self, Others, later};
 use super::relaxed::{self, Initialised};
 use std::sync::Arc;
 
@@ -16,12 +16,14 @@ pub(super) type Clock = [u32; PARTIES];
 pub(crate) struct Knowledge {
     /// Events that are ordered before what comes next.
     pub(super) seen: Clock,
-    /// Those that are so for the async proxy too: a proxy fence came after them.
+    /// Those that are so for the async proxy in shared memory too: a proxy fence came after them.
     pub(super) fenced: Clock,
     /// Mbarriers that are there for those who use them, ordered or not.
     pub(super) initialised: Initialised,
     /// Events of other clusters that are ordered before what comes next.
     pub(super) others: Option<Arc<Others>>,
+    /// Events of all clusters that are so for the async proxy in global memory; none before the first fence for it.
+    pub(super) fenced_global: Option<Arc<Others>>,
     /// A bit for each block of the cluster that is known to have begun.
     pub(super) begun: u16,
 }
@@ -33,6 +35,7 @@ impl Knowledge {
             fenced: [time; PARTIES],
             initialised: None,
             others: None,
+            fenced_global: None,
             begun: 0,
         }
     }
@@ -42,17 +45,8 @@ impl Knowledge {
         later(&mut self.fenced, &other.fenced);
         self.begun |= other.begun;
         relaxed::merge(&mut self.initialised, &other.initialised);
-        match (&mut self.others, &other.others) {
-            (_, None) => {}
-            (none @ None, Some(more)) => *none = Some(Arc::clone(more)),
-            (Some(all), Some(more)) if Arc::ptr_eq(all, more) => {}
-            (Some(all), Some(more)) => {
-                let all = Arc::make_mut(all);
-                for (&cluster, clock) in more.iter() {
-                    later(all.entry(cluster).or_insert([0; PARTIES]), clock);
-                }
-            }
-        }
+        flags::merge(&mut self.others, &other.others);
+        flags::merge(&mut self.fenced_global, &other.fenced_global);
     }
 }
 
@@ -157,8 +151,18 @@ impl Checks {
         self.sync_lanes(warp);
     }
 
-    /// A warp's proxy fence: all that it has done and seen is there for the async proxy.
-    pub(crate) fn fence(&mut self, warp: u32) {
+    /// A warp's proxy fence for shared and for global memory.
+    pub(crate) fn fence_proxy(&mut self, warp: u32, (shared, global): (bool, bool)) {
+        if shared {
+            self.fence(warp);
+        }
+        if global {
+            self.fence_global(warp);
+        }
+    }
+
+    /// A warp's proxy fence for shared memory: all that it has done and seen is there for the async proxy.
+    pub(super) fn fence(&mut self, warp: u32) {
         self.now += 1;
         let own = &mut self.known[warp as usize];
         own.fenced = own.seen;

@@ -346,9 +346,14 @@ impl FunctionDecoder<'_, '_> {
             return self.map_fence(s);
         }
         let [] = operands(s)?;
-        if s.has("mbarrier_init") || s.has("async") && !s.has("global") {
+        if s.has("mbarrier_init") || s.has("async") {
             let mut fence = self.blank(pick::<mem::ProxyFence>());
-            fence.d = s.has("mbarrier_init").into();
+            fence.d = match () {
+                _ if s.has("mbarrier_init") => mem::FENCES_MBARRIERS,
+                _ if s.has("global") => mem::FENCES_GLOBAL,
+                _ if s.has("shared::cta") || s.has("shared::cluster") => mem::FENCES_SHARED,
+                _ => mem::FENCES_SHARED | mem::FENCES_GLOBAL,
+            };
             self.emit(fence);
             return Ok(());
         }

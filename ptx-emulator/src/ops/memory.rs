@@ -412,17 +412,23 @@ impl Handler for Fence {
     }
 }
 
-/// `fence.proxy.async` and, with bit 0 of `d`, `fence.mbarrier_init`, which the checks look for.
+/// `fence.proxy.async` and `fence.mbarrier_init`, which the checks look for: `d` is one of these, or both of the first two.
 pub(crate) struct ProxyFence;
+
+/// For shared memory.
+pub(crate) const FENCES_SHARED: u32 = 1;
+/// For global memory.
+pub(crate) const FENCES_GLOBAL: u32 = 2;
+/// `fence.mbarrier_init`.
+pub(crate) const FENCES_MBARRIERS: u32 = 4;
 
 impl Handler for ProxyFence {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         if let Some(checks) = &mut cx.checks {
-            if i.d & 1 != 0 {
+            checks.fence_proxy(cx.warp_in_cluster, (i.d & FENCES_SHARED != 0, i.d & FENCES_GLOBAL != 0));
+            if i.d & FENCES_MBARRIERS != 0 {
                 checks.fence_mbarriers(cx.warp_in_cluster);
-            } else {
-                checks.fence(cx.warp_in_cluster);
             }
         }
         // SAFETY: same contract.

@@ -232,8 +232,12 @@ fn check_run(
     {
         return Err(in_words(cx, &segment, &run, race, (kind, STILL_WRITTEN)));
     }
+    let not_fenced = if kind.bulk { checks.not_fenced(&run) } else { None };
     if let Err(race) = checks.touch(&run) {
         return Err(in_words(cx, &segment, &run, race, (kind, NOT_ORDERED)));
+    }
+    if let Some(write) = not_fenced {
+        return Err(in_words(cx, &segment, &run, write, (kind, NOT_FENCED)));
     }
     if kind.bulk && kind.writes {
         checks.open_write(address, &run);
@@ -241,8 +245,9 @@ fn check_run(
     Ok(())
 }
 
-/// How an access stands to one that it races with, and to a bulk copy that may still write its bytes.
+/// How an access stands to one that it races with, a bulk copy to a write, and an access to a bulk copy that may still write its bytes.
 const NOT_ORDERED: &str = "not ordered after";
+const NOT_FENCED: &str = "with no `fence.proxy.async` after";
 const STILL_WRITTEN: &str = "with no `cp.async.bulk.wait_group` after";
 
 /// A warp's bulk copy of this number has been waited for, see `Checks::end_writes`.
@@ -273,6 +278,7 @@ fn run_of(
         pc: i.at,
         scope: scope_of(i, kind),
         writes: kind.writes,
+        bulk: kind.bulk,
     }
 }
 

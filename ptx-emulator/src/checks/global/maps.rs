@@ -5,8 +5,9 @@
 //! "membar, fence" and "Causality Order", and the CUDA Programming Guide's section on tensor maps in global memory. Maps that the host
 //! or an earlier launch wrote are not looked at.
 
-use super::words::{Mine, Slot, record};
-use super::{Checks, Global, PAGE_BYTES, Race, Run, is_ordered};
+use super::slots::record;
+use super::words::Mine;
+use super::{Checks, Global, Race, Run, is_ordered};
 use crate::checks::PARTIES;
 use crate::checks::flags::later;
 use std::sync::PoisonError;
@@ -29,21 +30,6 @@ pub(crate) struct Stale {
 }
 
 impl Global {
-    /// The last accesses that wrote these bytes of an allocation, one of each record.
-    fn writers(&self, segment: u32, offset: u64, length: u64) -> Vec<(u64, Slot)> {
-        let mut all: Vec<(u64, Slot)> = Vec::new();
-        for word in offset / 4..(offset + length).div_ceil(4) {
-            let Some(page) = self.page(segment, 4 * word / PAGE_BYTES) else { continue };
-            let page = page.lock().unwrap_or_else(PoisonError::into_inner);
-            for slot in page.writers((4 * word % PAGE_BYTES / 4) as usize) {
-                if slot != 0 && !all.iter().any(|(_, other)| record(*other) == record(slot)) {
-                    all.push((4 * word, slot));
-                }
-            }
-        }
-        all
-    }
-
     /// Whether what a record stands for has been released to the tensormap proxy.
     fn is_released(&self, number: u32) -> bool {
         let written = self.records.get(number);

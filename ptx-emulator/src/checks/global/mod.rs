@@ -11,7 +11,9 @@
 
 mod maps;
 mod open;
+mod proxies;
 mod records;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -25,6 +27,7 @@ use super::order::Knowledge;
 use super::{Checks, flags::Others, handed::Handed};
 use crate::ops::{LANES, lanes_of};
 use records::{Record, Records};
+use slots::{Slot, is_alike};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use words::{Mine, Page};
 
@@ -99,6 +102,26 @@ impl Global {
         let pages = pages.get_or_init(|| (0..count).map(|_| OnceLock::new()).collect());
         Some(pages.get(page as usize)?.get_or_init(|| Mutex::new(Page::new())))
     }
+
+    /// The last accesses that wrote these bytes of an allocation, with the offsets of their words: one of each kind of each record.
+    fn writers(&self, segment: u32, offset: u64, length: u64) -> Vec<(u64, Slot)> {
+        let (mut at, end) = (offset, offset + length);
+        let mut all: Vec<(u64, Slot)> = Vec::new();
+        while at < end {
+            let number = at / PAGE_BYTES;
+            let until = end.min((number + 1) * PAGE_BYTES);
+            if let Some(page) = self.page(segment, number) {
+                let page = page.lock().unwrap_or_else(PoisonError::into_inner);
+                page.writers_of(at % PAGE_BYTES, until - at, |word, slot| {
+                    if !all.iter().any(|(_, other)| is_alike(*other, slot)) {
+                        all.push((number * PAGE_BYTES + 4 * word, slot));
+                    }
+                });
+            }
+            at = until;
+        }
+        all
+    }
 }
 
 /// An access of lanes one after another to bytes one after another of an allocation.
@@ -117,6 +140,8 @@ pub(crate) struct Run {
     pub pc: u32,
     pub scope: Scope,
     pub writes: bool,
+    /// By the async proxy.
+    pub bulk: bool,
 }
 
 /// Two accesses that race.

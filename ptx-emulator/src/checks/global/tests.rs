@@ -22,6 +22,7 @@ fn found(checks: &mut Checks, i: &Instruction, number: u32) -> bool {
         warp: i.warp as u32,
         pc: number,
         scope: if i.strong { DEVICE } else { WEAK },
+        bulk: false,
         writes: i.writes,
     };
     if i.m == !0 && (1..LANES).all(|l| i.offsets[l] == i.offsets[l - 1] + i.step) {

@@ -1,31 +1,13 @@
 //! The words of a page of global memory: who touched each.
 
-use super::{BLOCK, CLUSTER_WIDE, Global, PAGE_BYTES, Race, Run, Scope, WEAK, is_ordered};
+use super::slots::{
+    ACTS, BYTES, LANE, PLACE, PLACES, RECORD, SCOPE, SCOPES, Slot, alike, covers, is_whole, merged, record,
+    scope, slot_of, without,
+};
+use super::{BLOCK, CLUSTER_WIDE, Global, PAGE_BYTES, Race, Run, WEAK, is_ordered};
 use crate::checks::order::Knowledge;
 use crate::checks::scattered::bytes_of;
 use crate::ops::LANES;
-use std::cmp::Ordering;
-
-/// An access: from the top its record (32 bits), place in the program (21), scope (2), lane (5) and bytes of the word (4).
-/// 0 is nobody.
-pub(crate) type Slot = u64;
-
-const BYTES: u64 = 0xf;
-const LANE: u32 = 4;
-const SCOPE: u32 = 9;
-const PLACE: u32 = 11;
-const RECORD: u32 = 32;
-const SCOPES: u64 = 3 << SCOPE;
-/// Places in the program from here on are not told apart.
-const PLACES: u32 = (1 << (RECORD - PLACE)) - 1;
-
-pub(super) fn record(slot: Slot) -> u32 {
-    (slot >> RECORD) as u32
-}
-
-fn scope(slot: Slot) -> Scope {
-    (slot >> SCOPE) as u32 & 3
-}
 
 const WORDS: usize = PAGE_BYTES as usize / 4;
 
@@ -74,9 +56,7 @@ impl<'c> Mine<'c> {
     /// What all slots of an access have.
     #[inline(always)]
     fn fixed(&self, run: &Run) -> Slot {
-        u64::from(self.record) << RECORD
-            | u64::from(run.pc.min(PLACES)) << PLACE
-            | u64::from(run.scope) << SCOPE
+        slot_of(self.record, run)
     }
 
     #[inline(always)]
@@ -150,8 +130,24 @@ impl Page {
         }
     }
 
+    /// Those who wrote bytes of these that are still there, with their words.
+    pub(super) fn writers_of(&self, offset: u64, length: u64, mut found: impl FnMut(u64, Slot)) {
+        let end = offset + length;
+        let mut last = 0;
+        for word in offset / 4..end.div_ceil(4) {
+            let (from, until) = (offset.max(4 * word) % 4, end.min(4 * word + 4) - 4 * word);
+            let bytes = BYTES >> (4 - (until - from)) << from;
+            for slot in self.writers(word as usize) {
+                // Most often that of the word before.
+                if slot & bytes != 0 && std::mem::replace(&mut last, slot) != slot {
+                    found(word, slot);
+                }
+            }
+        }
+    }
+
     /// Who wrote a word last, and who wrote bytes of it before that are still there; 0 is nobody.
-    pub(super) fn writers(&self, word: usize) -> [Slot; 2] {
+    fn writers(&self, word: usize) -> [Slot; 2] {
         let last = self.writers[word];
         [last, if is_whole(last) { 0 } else { self.others[word] }]
     }
@@ -219,7 +215,7 @@ impl Page {
             for &offset in offsets {
                 let bytes = if PARTS { u64::from(bytes_of(offset, run.step)) } else { BYTES };
                 let word = word_at(offset, part);
-                differ |= (slots[word] ^ fixed) & (!0 << RECORD | SCOPES) | !slots[word] & bytes;
+                differ |= (slots[word] ^ fixed) & (!0 << RECORD | ACTS) | !slots[word] & bytes;
                 if WRITES {
                     differ |= is_others(self.readers[word]) | is_others(self.seconds[word]);
                 }
@@ -472,45 +468,6 @@ fn word_at(offset: u64, part: u64) -> usize {
     ((offset / 4 + part) % WORDS as u64) as usize
 }
 
-/// Whether all slots are of one party's accesses, to the same bytes with the same scope.
-#[inline(always)]
-fn alike(slots: &[Slot]) -> bool {
-    const SAME: u64 = !0 << RECORD | SCOPES | BYTES;
-    slots.iter().fold(0, |all, slot| all | (slot ^ slots[0]) & SAME) == 0
-}
-
-/// An access without the bytes that another touches; 0 where that leaves none.
-#[inline(always)]
-fn without(slot: Slot, other: Slot) -> Slot {
-    if covers(other, slot) { 0 } else { slot & !(other & BYTES) }
-}
-
 fn none() -> Slots {
     Box::new([0; WORDS])
-}
-
-fn is_whole(slot: Slot) -> bool {
-    slot & BYTES == BYTES
-}
-
-/// Whether an access touches all bytes of another.
-#[inline(always)]
-fn covers(slot: Slot, other: Slot) -> bool {
-    other & BYTES & !slot == 0
-}
-
-/// Two accesses of one party as one, where one of them is nobody's, or they are alike, or what races with one races with the other too.
-#[inline(always)]
-fn merged(earlier: Slot, slot: Slot) -> Option<Slot> {
-    if earlier == 0 {
-        return Some(slot);
-    }
-    if record(earlier) != record(slot) {
-        return None;
-    }
-    match scope(earlier).cmp(&scope(slot)) {
-        Ordering::Equal => Some(slot | earlier & BYTES),
-        Ordering::Less => covers(earlier, slot).then_some(earlier),
-        Ordering::Greater => covers(slot, earlier).then_some(slot),
-    }
 }
