@@ -227,50 +227,70 @@ impl Page {
     /// As `touch_lane` by each lane in `m`, where each word has been touched by nobody or by one party alike, which is what nearly all
     /// have been. False if that is not so, or if there is a race to be named: then nothing has been noted. All offsets lie in the page.
     #[inline(always)]
-    pub(super) fn touch_words(
+    pub(super) fn touch_words(&mut self, run: &Run, lanes: (u32, &[u64; LANES]), mine: &mut Mine) -> bool {
+        match (run.writes, run.step) {
+            (true, 4) => self.touch_parts::<true, 1>(run, lanes, mine),
+            (true, 8) => self.touch_parts::<true, 2>(run, lanes, mine),
+            (true, 16) => self.touch_parts::<true, 4>(run, lanes, mine),
+            (false, 4) => self.touch_parts::<false, 1>(run, lanes, mine),
+            (false, 8) => self.touch_parts::<false, 2>(run, lanes, mine),
+            (false, 16) => self.touch_parts::<false, 4>(run, lanes, mine),
+            _ => false,
+        }
+    }
+
+    /// `touch_words` of reads or writes of `PARTS` words each.
+    #[inline(always)]
+    fn touch_parts<const WRITES: bool, const PARTS: u64>(
         &mut self,
         run: &Run,
         (m, offsets): (u32, &[u64; LANES]),
         mine: &mut Mine,
     ) -> bool {
-        if run.step < 4 {
-            return false;
-        }
         let slot = mine.fixed(run) | BYTES;
         let first = word_at(offsets[0], 0);
-        let (writer, reader) = (self.writers[first], self.readers[first]);
+        let (writer, reader, second) = (self.writers[first], self.readers[first], self.seconds[first]);
         // Reads follow a write of any scope.
-        let write_scope = if run.writes { SCOPES } else { 0 };
+        let write_scope = if WRITES { SCOPES } else { 0 };
         let follows = |earlier: Slot, scopes: u64, mine: &mut Mine| {
             earlier == 0 || (earlier ^ slot) & (BYTES | scopes) == 0 && mine.comes_after(earlier)
         };
         if !follows(writer, write_scope, mine) || !follows(reader, SCOPES, mine) {
             return false;
         }
+        let same = |scopes: u64| !0 << RECORD | BYTES | scopes;
         let unlike = |earlier: Slot, other: Slot, scopes: u64| {
-            let same = !0 << RECORD | BYTES | scopes;
-            (earlier != 0) & ((earlier ^ slot) & same != 0) & ((earlier ^ other) & same != 0)
+            (earlier != 0) & ((earlier ^ slot) & same(scopes) != 0) & ((earlier ^ other) & same(scopes) != 0)
         };
-        let parts = run.step / 4;
-        let mut differ = false;
-        for part in 0..parts {
+        // Most often all words are like the first.
+        let mut differ = 0;
+        for part in 0..PARTS {
             for &offset in offsets {
                 let word = word_at(offset, part);
-                differ |= unlike(self.writers[word], writer, write_scope)
-                    | unlike(self.readers[word], reader, SCOPES)
-                    | unlike(self.seconds[word], reader, SCOPES)
-                    | self.weaker.as_ref().is_some_and(|weaker| weaker[word] != 0);
+                differ |= (self.writers[word] ^ writer) & same(write_scope)
+                    | ((self.readers[word] ^ reader) | (self.seconds[word] ^ second)) & same(SCOPES);
             }
         }
-        if differ {
+        let mut differs = unlike(second, reader, SCOPES);
+        if differ != 0 {
+            for word in (0..PARTS).flat_map(|part| offsets.iter().map(move |&offset| word_at(offset, part))) {
+                differs |= unlike(self.writers[word], writer, write_scope)
+                    | unlike(self.readers[word], reader, SCOPES)
+                    | unlike(self.seconds[word], reader, SCOPES);
+            }
+        }
+        if differs || self.has_weaker::<PARTS>(offsets) {
             return false;
         }
         // Of lanes that touch the same word the first is the one to name.
-        for lane in (0..LANES).rev().filter(|l| m >> l & 1 != 0) {
+        for lane in (0..LANES).rev() {
+            if m >> lane & 1 == 0 {
+                continue;
+            }
             let slot = slot | (lane as u64) << LANE;
-            for part in 0..parts {
+            for part in 0..PARTS {
                 let word = word_at(offsets[lane], part);
-                if !run.writes {
+                if !WRITES {
                     self.readers[word] = slot;
                     continue;
                 }
@@ -283,6 +303,14 @@ impl Page {
             }
         }
         true
+    }
+
+    /// Whether a weaker write is remembered of one of these words.
+    #[inline(always)]
+    fn has_weaker<const PARTS: u64>(&self, offsets: &[u64; LANES]) -> bool {
+        self.weaker.as_ref().is_some_and(|weaker| {
+            (0..PARTS).any(|part| offsets.iter().any(|&offset| weaker[word_at(offset, part)] != 0))
+        })
     }
 
     /// As `touch`, by one lane of `run.step` bytes, 1, 2 or words, at an offset that is a multiple of them or of a word.
