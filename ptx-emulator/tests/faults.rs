@@ -187,6 +187,31 @@ fn endless_loops_end_at_the_limit() {
 }
 
 #[test]
+fn barriers_that_wait_for_nobody_are_no_end_of_time() {
+    // One warp of a block, or the only one that a barrier counts.
+    let emulator = Emulator::new(Config { max_instructions: Some(100_000), threads: 1, ..Config::default() });
+    for (body, block) in [
+        ("L: bar.sync 0; bra L;", 32),
+        ("L: bar.sync 1, 32; bra L;", 64),
+        ("mov.u32 %r1, %tid.x; setp.ge.u32 %p1, %r1, 32; @%p1 bra E; L: bar.sync 0; bra L; E: ret;", 64),
+    ] {
+        let error = launch(&module(body), "k", 2, block, 0, &emulator, &[&0u64.to_le_bytes()]).unwrap_err();
+        assert!(matches!(error, LaunchError::InstructionLimit { limit: 100_000, .. }), "{body}: {error}");
+    }
+    // The first block waits for the second one, which has its turn all the same.
+    let body = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %ctaid.x; setp.ne.u32 %p1, %r1, 0; @%p1 bra S;
+        W: bar.sync 0; ld.volatile.global.u32 %r2, [%rd1+4]; setp.eq.u32 %p2, %r2, 0; @%p2 bra W;
+        st.global.u32 [%rd1], %r2; ret;
+        S: st.volatile.global.u32 [%rd1+4], 7; ret;";
+    let out = emulator.alloc(8).unwrap();
+    emulator.fill(out, 0, 8).unwrap();
+    launch(&module(body), "k", 2, 32, 0, &emulator, &[&out.to_le_bytes()]).unwrap();
+    let mut bytes = [0; 8];
+    emulator.read(out, &mut bytes).unwrap();
+    assert_eq!(bytes, [7, 0, 0, 0, 7, 0, 0, 0]);
+}
+
+#[test]
 fn assertions_fail_with_their_text() {
     let text = "
 .version 8.0

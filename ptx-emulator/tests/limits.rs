@@ -94,10 +94,14 @@ fn a_read_stays_within_its_parameter() {
 
 #[test]
 fn a_launch_can_be_cancelled() {
-    let text = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry spin() {\nL: bra L;\n}\n";
-    let module = Module::parse(text).unwrap();
     let cancel = AtomicBool::new(false);
-    for (threads, checks) in [(1, false), (4, false), (2, true)] {
+    let bodies = ["bra L;", "bar.sync 0; bra L;", "bar.sync 1, 32; bra L;"];
+    let ways = [(1, false), (4, false), (2, true)];
+    for (body, (threads, checks)) in bodies.into_iter().flat_map(|body| ways.map(|way| (body, way))) {
+        let text = format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry spin() {{\nL: {body}\n}}\n"
+        );
+        let module = Module::parse(&text).unwrap();
         cancel.store(false, Ordering::Relaxed);
         let emulator = Emulator::new(Config { threads, ..Config::default() });
         let error = std::thread::scope(|scope| {

@@ -56,6 +56,8 @@ fn run(Target { name, time, longest }: &Target) -> Result<()> {
         .arg("--")
         .arg(format!("-max_total_time={time}"))
         .arg(format!("-max_len={longest}"))
+        // Seconds after which an input counts as one that runs for ever.
+        .arg("-timeout=30")
         // The pinned compiler is stable; the sanitizer is not.
         .env("RUSTC_BOOTSTRAP", "1");
     command::run(fuzz)?;

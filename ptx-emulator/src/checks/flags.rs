@@ -114,24 +114,26 @@ impl Checks {
             return;
         }
         let fences = &mut self.fences[warp as usize];
-        let mut given: Vec<(Scope, Arc<Knowledge>)> = Vec::new();
+        let mut given: [Option<(Scope, Arc<Knowledge>)>; 4] = Default::default();
         if writes {
-            given.extend(fences.next.take());
-            for reach in [DEVICE, CLUSTER_WIDE, BLOCK] {
+            given[0] = fences.next.take();
+            let mut last: Option<&Arc<Knowledge>> = None;
+            for (given, reach) in given[1..].iter_mut().zip([DEVICE, CLUSTER_WIDE, BLOCK]) {
+                // A fence counts for narrower scopes too.
                 if let Some(known) = &fences.before[reach as usize - 1]
-                    && !given.iter().any(|(_, other)| Arc::ptr_eq(known, other))
+                    && last.replace(known).is_none_or(|wider| !Arc::ptr_eq(wider, known))
                 {
-                    given.push((reach, Arc::clone(known)));
+                    *given = Some((reach, Arc::clone(known)));
                 }
             }
         }
-        if !reads && given.is_empty() {
+        if !reads && given.iter().all(Option::is_none) {
             return;
         }
         if reads {
             fences.note_reads(flags, scope);
         }
-        for (reach, known) in &given {
+        for (reach, known) in given.iter().flatten() {
             self.give(warp, flags, scope.min(*reach), known);
         }
     }

@@ -60,6 +60,9 @@ pub(super) struct BlockRunner<'l> {
     pub barriers_passed: u64,
 }
 
+/// Barriers that a warp may pass in one turn: where it is the only one of its block it waits for nobody.
+const BARRIERS: u32 = 16;
+
 impl<'l> BlockRunner<'l> {
     pub(super) fn new(launch: &'l Launch<'l>, rank: usize) -> Self {
         let program = launch.program;
@@ -100,6 +103,7 @@ impl<'l> BlockRunner<'l> {
                 continue;
             }
             self.enter(w, cx);
+            let mut barriers = 0;
             loop {
                 let outcome = match &mut self.random {
                     None => self.warps[w].run(cx, self.launch.program, counts, slice),
@@ -114,7 +118,8 @@ impl<'l> BlockRunner<'l> {
                     Outcome::Barrier(arrival) => {
                         progress = true;
                         self.arrive(arrival, w, cx)?;
-                        if self.random.is_none() {
+                        barriers += 1;
+                        if self.random.is_none() && barriers < BARRIERS {
                             self.enter(w, cx);
                             continue;
                         }

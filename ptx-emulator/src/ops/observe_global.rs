@@ -71,8 +71,10 @@ pub(crate) fn next_run(rest: &mut u32, at: &[u64; LANES], size: u64, writes: boo
     if *rest == !0 && (writes || at[0] != at[1]) {
         // Most often all lanes act, each at a place of its own.
         let mut follow = 0u32;
-        for l in 0..LANES - 1 {
-            follow |= u32::from(at[l + 1] == at[l].wrapping_add(size)) << l;
+        if at[1] == at[0].wrapping_add(size) {
+            for l in 0..LANES - 1 {
+                follow |= u32::from(at[l + 1] == at[l].wrapping_add(size)) << l;
+            }
         }
         let pieces = 1 + follow.trailing_ones();
         *rest = (!0u64 << pieces) as u32;

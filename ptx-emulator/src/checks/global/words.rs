@@ -25,7 +25,7 @@ pub(super) struct Page {
     weaker: Option<Slots>,
     /// Two of those who have read since. A write leaves the reads that are weaker than it.
     readers: Slots,
-    seconds: Slots,
+    seconds: Option<Slots>,
 }
 
 /// The party that accesses, and what it has found out about others.
@@ -118,14 +118,14 @@ type Raced = (u64, (Slot, bool));
 
 impl Page {
     pub(super) fn new() -> Page {
-        Page { writers: none(), others: none(), weaker: None, readers: none(), seconds: none() }
+        Page { writers: none(), others: none(), weaker: None, readers: none(), seconds: None }
     }
 
     /// Nobody has touched the words of these bytes.
     pub(super) fn forget(&mut self, offset: u64, length: u64) {
         let words = offset as usize / 4..(offset + length).div_ceil(4) as usize;
-        let all = [&mut self.writers, &mut self.others, &mut self.readers, &mut self.seconds];
-        for slots in all.into_iter().chain(&mut self.weaker) {
+        let all = [&mut self.writers, &mut self.others, &mut self.readers];
+        for slots in all.into_iter().chain(&mut self.weaker).chain(&mut self.seconds) {
             slots[words.clone()].fill(0);
         }
     }
@@ -217,7 +217,14 @@ impl Page {
                 let word = word_at(offset, part);
                 differ |= (slots[word] ^ fixed) & (!0 << RECORD | ACTS) | !slots[word] & bytes;
                 if WRITES {
-                    differ |= is_others(self.readers[word]) | is_others(self.seconds[word]);
+                    differ |= is_others(self.readers[word]);
+                }
+            }
+        }
+        if let (true, Some(seconds)) = (WRITES, &self.seconds) {
+            for part in 0..run.step.div_ceil(4) {
+                for &offset in offsets {
+                    differ |= is_others(seconds[word_at(offset, part)]);
                 }
             }
         }
@@ -249,7 +256,7 @@ impl Page {
     ) -> bool {
         let slot = mine.fixed(run) | BYTES;
         let first = word_at(offsets[0], 0);
-        let (writer, reader, second) = (self.writers[first], self.readers[first], self.seconds[first]);
+        let (writer, reader) = (self.writers[first], self.readers[first]);
         // Reads follow a write of any scope.
         let write_scope = if WRITES { SCOPES } else { 0 };
         let follows = |earlier: Slot, scopes: u64, mine: &mut Mine| {
@@ -268,37 +275,45 @@ impl Page {
             for &offset in offsets {
                 let word = word_at(offset, part);
                 differ |= (self.writers[word] ^ writer) & same(write_scope)
-                    | ((self.readers[word] ^ reader) | (self.seconds[word] ^ second)) & same(SCOPES);
+                    | (self.readers[word] ^ reader) & same(SCOPES);
             }
         }
-        let mut differs = unlike(second, reader, SCOPES);
-        if differ != 0 {
-            for word in (0..PARTS).flat_map(|part| offsets.iter().map(move |&offset| word_at(offset, part))) {
-                differs |= unlike(self.writers[word], writer, write_scope)
-                    | unlike(self.readers[word], reader, SCOPES)
-                    | unlike(self.seconds[word], reader, SCOPES);
+        let mut differs = false;
+        if differ != 0 || self.seconds.is_some() {
+            for part in 0..PARTS {
+                for &offset in offsets {
+                    let word = word_at(offset, part);
+                    differs |= unlike(self.writers[word], writer, write_scope)
+                        | unlike(self.readers[word], reader, SCOPES)
+                        | unlike(self.seconds.as_ref().map_or(0, |seconds| seconds[word]), reader, SCOPES);
+                }
             }
         }
         if differs || self.has_weaker::<PARTS>(offsets) {
             return false;
         }
+        // See `write`: reads of one's own stay where the write is weak.
+        let stays = |reader: Slot| run.scope == WEAK && record(reader) == mine.record;
+        let slots = if WRITES { &mut self.writers } else { &mut self.readers };
         // Of lanes that touch the same word the first is the one to name.
-        for lane in (0..LANES).rev() {
-            if m >> lane & 1 == 0 {
-                continue;
+        if m == u32::MAX {
+            for lane in (0..LANES).rev() {
+                put::<PARTS>(slots, offsets[lane], lane, slot);
             }
-            let slot = slot | (lane as u64) << LANE;
-            for part in 0..PARTS {
-                let word = word_at(offsets[lane], part);
-                if !WRITES {
-                    self.readers[word] = slot;
-                    continue;
+        } else {
+            for lane in (0..LANES).rev() {
+                if m >> lane & 1 != 0 {
+                    put::<PARTS>(slots, offsets[lane], lane, slot);
                 }
-                self.writers[word] = slot;
-                // See `write`: reads of one's own stay where the write is weak.
-                for readers in [&mut self.readers, &mut self.seconds] {
-                    let stays = run.scope == WEAK && record(readers[word]) == mine.record;
-                    readers[word] = if stays { readers[word] } else { 0 };
+            }
+        }
+        if WRITES {
+            for readers in [&mut self.readers].into_iter().chain(&mut self.seconds) {
+                for part in 0..PARTS {
+                    for &offset in offsets {
+                        let reader = &mut readers[word_at(offset, part)];
+                        *reader = if stays(*reader) { *reader } else { 0 };
+                    }
                 }
             }
         }
@@ -344,9 +359,13 @@ impl Page {
         }
         let writers = &mut self.writers[words.clone()];
         let readers = &mut self.readers[words.clone()];
-        let seconds = &mut self.seconds[words];
+        let seconds = &mut self.seconds;
         // Which of the own reads stays is to be found word by word.
-        if seconds.iter().any(|&slot| record(slot) == mine.record && scope(slot) != run.scope) {
+        if seconds
+            .iter()
+            .flat_map(|seconds| &seconds[words.clone()])
+            .any(|&slot| record(slot) == mine.record && scope(slot) != run.scope)
+        {
             return false;
         }
         let (writer, reader) = (writers[0], readers[0]);
@@ -369,14 +388,15 @@ impl Page {
                 if !is_weaker(reader) {
                     fill(readers);
                 } else if record(reader) != mine.record {
-                    fill(seconds);
+                    fill(&mut seconds.get_or_insert_with(none)[words]);
                 }
             } else {
-                fill(seconds);
+                fill(&mut seconds.get_or_insert_with(none)[words]);
             }
             return true;
         }
-        let second = seconds[0];
+        let seconds = seconds.as_mut().map_or(&mut [][..], |seconds| &mut seconds[words]);
+        let second = seconds.first().copied().unwrap_or(0);
         if !alike(seconds)
             || is_weaker(writer) && record(writer) != mine.record
             || [reader, second].iter().any(|&r| r != 0 && (!is_whole(r) || mine.races(r, slot)))
@@ -425,14 +445,17 @@ impl Page {
             *first = both;
             return Ok(());
         }
-        let second = &mut self.seconds[word];
-        if let Some(both) = merged(*second, slot) {
-            *second = both;
-        } else if covers(slot, *first) && scope(*first) >= scope(slot) && mine.comes_after(*first) {
+        let second = self.seconds.as_ref().map_or(0, |seconds| seconds[word]);
+        let both = merged(second, slot);
+        if (second == 0 || both.is_none())
+            && covers(slot, *first)
+            && scope(*first) >= scope(slot)
+            && mine.comes_after(*first)
+        {
             *first = slot;
         } else {
             // Of three readers the one in the middle is forgotten.
-            *second = slot;
+            self.seconds.get_or_insert_with(none)[word] = both.unwrap_or(slot);
         }
         Ok(())
     }
@@ -472,7 +495,7 @@ impl Page {
                 self.others[word] = last & !(slot & BYTES);
             }
         }
-        for readers in [&mut self.readers, &mut self.seconds] {
+        for readers in [&mut self.readers].into_iter().chain(&mut self.seconds) {
             let reader = readers[word];
             if reader != 0 {
                 if mine.races(reader, slot) {
@@ -494,6 +517,14 @@ impl Page {
 #[inline(always)]
 fn word_at(offset: u64, part: u64) -> usize {
     ((offset / 4 + part) % WORDS as u64) as usize
+}
+
+/// A lane accesses `PARTS` words.
+#[inline(always)]
+fn put<const PARTS: u64>(slots: &mut Slots, offset: u64, lane: usize, slot: Slot) {
+    for part in 0..PARTS {
+        slots[word_at(offset, part)] = slot | (lane as u64) << LANE;
+    }
 }
 
 fn none() -> Slots {
