@@ -99,6 +99,30 @@ fn fences_reach_other_clusters_with_what_is_handed_on() {
 }
 
 #[test]
+fn atomics_and_sums_of_bulk_copies_race_in_either_order() {
+    // The first cluster's access runs first.
+    let red = "@%p1 red.global.add.u32 [%rd1+64], 1;";
+    let body = |first: &str, second: &str| {
+        format!(
+            "mul.wide.u32 %rd2, %r18, 8192; sub.u64 %rd1, %rd1, %rd2; setp.ne.u32 %p3, %r18, 0; @%p3 bra SECOND;
+            {first} bra DONE; SECOND: {second} DONE:"
+        )
+    };
+    pair(
+        "an atomic, then a sum",
+        &body(red, ADD),
+        &body(ADD, ADD),
+        &["data race: ", "the write by block (0, 0, 0)"],
+    );
+    pair(
+        "a sum, then an atomic",
+        &body(ADD, red),
+        &body(red, red),
+        &["data race: ", "the write by block (0, 0, 0)"],
+    );
+}
+
+#[test]
 fn what_bulk_copies_write_needs_no_fence() {
     for (name, body) in [
         ("a copy, loaded", format!("{INIT} {STORE} {LOAD}")),
@@ -113,7 +137,13 @@ fn what_bulk_copies_write_needs_no_fence() {
     ] {
         run(&body, 1, Schedule::InOrder).unwrap_or_else(|error| panic!("{name} is accused: {error}"));
     }
-    // A write after the copy, by the same thread at the same time, is a write again.
+    // A write after the copy, by the same thread at the same time, is a write again, and so is an atomic.
+    lacks(
+        "an atomic after a copy",
+        &format!("{INIT} {STORE} @%p1 red.global.add.u32 [%rd1+64], 1; HERE {LOAD}"),
+        FENCE,
+        &["data race: asynchronous read", LACKS, "`@%p1 red.global.add.u32 [%rd1+64]"],
+    );
     lacks(
         "a write after a copy",
         &format!("{INIT} {STORE} {OWN} HERE {LOAD}"),

@@ -44,6 +44,13 @@ fn what_a_bulk_copy_writes_is_not_touched_before_the_wait() {
         &["data race: write of 4 bytes at global address", LATE],
     );
     lacks("a second copy", &format!("{STORE} HERE {STORE} {WAIT}"), WAIT, &["data race: ", LATE]);
+    // Of two proxies.
+    lacks(
+        "a sum and an atomic",
+        &format!("{ADD} HERE @%p1 red.global.add.u32 [%rd1], 1; {WAIT}"),
+        WAIT,
+        &["data race: ", LATE],
+    );
     lacks("a sum and a copy", &format!("{ADD} HERE {STORE} {WAIT}"), WAIT, &["data race: ", LATE]);
 }
 
@@ -86,6 +93,20 @@ fn what_a_bulk_copy_writes_is_ordered_from_the_wait_on() {
         &[" at global address", "not ordered after the read by block (1, 0, 0), warp 0, lane 0"],
     );
     pair(
+        "an answer to another warp before the end, and no wait for the write",
+        &pair_of([
+            flag,
+            "@%p1 cp.async.bulk.wait_group.read 0; setp.eq.u32 %p5, %r1, 32; @!%p5 bra DONE;
+            ASK: ld.acquire.gpu.global.u32 %r10, [%rd2+3076]; setp.eq.u32 %p4, %r10, 0; @%p4 bra ASK;",
+        ]),
+        &pair_of([WAIT, &format!("{flag} {answer}")]),
+        &[
+            "data race: asynchronous write of 2048 bytes",
+            " by warp 0, lane 0, ",
+            "not ordered after the read by block (1, 0, 0)",
+        ],
+    );
+    pair(
         "an answer before the end, and no wait for the write",
         &pair_of([flag, &format!("@%p1 cp.async.bulk.wait_group.read 0; {answer}")]),
         &pair_of([WAIT, &format!("{flag} {answer}")]),
@@ -101,7 +122,6 @@ fn what_a_bulk_copy_writes_is_ordered_from_the_wait_on() {
 fn sums_and_other_places_do_not_race() {
     for (name, body) in [
         ("two sums", format!("{ADD} {ADD} {WAIT}")),
-        ("a sum and an atomic", format!("{ADD} @%p1 red.global.add.u32 [%rd1], 1; {WAIT}")),
         ("other bytes", format!("{STORE} ld.global.u32 %r10, [%rd1+2048]; {WAIT}")),
         ("a wait for the reads alone", format!("{STORE} @%p1 cp.async.bulk.wait_group.read 0;")),
         ("the same place after the wait", format!("{STORE} {WAIT} {STORE} {WAIT} @%p1 {READ}")),

@@ -6,9 +6,9 @@
 //! for the next write alone, and one after each acquire, for the last read alone.
 
 use super::Checks;
-use super::global::{BLOCK, CLUSTER_WIDE, DEVICE, Scope, WEAK};
+use super::global::{BLOCK, CLUSTER_WIDE, DEVICE, Fenced, Scope, WEAK};
 use super::handed::{Flag, Giver, Handed, Mixed, Released};
-use super::order::{Clock, Knowledge};
+use super::order::{Clock, Knowledge, PARTIES};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -68,7 +68,7 @@ impl Fences {
     }
 }
 
-/// For clusters the times of their parties, up to which their events are ordered before one's own.
+/// For clusters other than the own one the times of their parties, up to which their events are ordered before one's own.
 pub(super) type Others = BTreeMap<u64, Clock>;
 
 impl Checks {
@@ -233,33 +233,49 @@ impl Checks {
     }
 }
 
-/// Both together.
-pub(super) fn merge(all: &mut Option<Arc<Others>>, more: &Option<Arc<Others>>) {
+/// Both together, which most often are one, or one is nothing.
+pub(super) fn merge_with<T: Clone>(
+    all: &mut Option<Arc<T>>,
+    more: &Option<Arc<T>>,
+    merge: impl FnOnce(&mut T, &T),
+) {
     match (&mut *all, more) {
         (_, None) => {}
         (None, Some(more)) => *all = Some(Arc::clone(more)),
         (Some(all), Some(more)) if Arc::ptr_eq(all, more) => {}
-        (Some(all), Some(more)) => {
-            let all = Arc::make_mut(all);
-            for (&cluster, clock) in more.iter() {
-                later(all.entry(cluster).or_insert([0; super::PARTIES]), clock);
-            }
-        }
+        (Some(all), Some(more)) => merge(Arc::make_mut(all), more),
     }
+}
+
+pub(super) fn merge(all: &mut Option<Arc<Others>>, more: &Option<Arc<Others>>) {
+    merge_with(all, more, |all, more| {
+        for (&cluster, clock) in more {
+            later(all.entry(cluster).or_insert([0; PARTIES]), clock);
+        }
+    });
 }
 
 /// What a warp of a cluster knows takes in what one of another cluster knew.
 fn merge_foreign(known: &mut Knowledge, cluster: u64, from: u64, released: &Knowledge) {
-    let others = Arc::make_mut(known.others.get_or_insert_default());
-    let clocks = released.others.iter().flat_map(|others| others.iter());
-    for (&from, clock) in clocks.chain([(&from, &released.seen)]) {
+    let clusters = (cluster, from);
+    take_foreign((&mut known.seen, &mut known.others), clusters, (&released.seen, &released.others));
+    Fenced::merge_foreign(&mut known.fenced_global, clusters, &released.fenced_global);
+}
+
+/// The times of a cluster's own parties and of others take in those that were handed on `from` another cluster.
+pub(super) fn take_foreign(
+    (own, others): (&mut Clock, &mut Option<Arc<Others>>),
+    (cluster, from): (u64, u64),
+    (seen, more): (&Clock, &Option<Arc<Others>>),
+) {
+    let others = Arc::make_mut(others.get_or_insert_default());
+    for (&from, clock) in more.iter().flat_map(|more| more.iter()).chain([(&from, seen)]) {
         if from == cluster {
-            later(&mut known.seen, clock);
+            later(own, clock);
         } else {
-            later(others.entry(from).or_insert([0; super::PARTIES]), clock);
+            later(others.entry(from).or_insert([0; PARTIES]), clock);
         }
     }
-    merge(&mut known.fenced_global, &released.fenced_global);
 }
 
 /// The later time of each party.

@@ -4,7 +4,7 @@
 //! cluster, or the bulk copies that report to one mbarrier. A warp's clock says for each party up to which time its events are
 //! ordered before what the warp does next: after a barrier, all of those of the warps that were there (`order`). Two accesses race
 //! if one of them writes, they are of different parties, and neither is ordered before the other. Bulk copies and `wgmma` see
-//! what threads wrote only if a proxy fence came between as well (`asynchronous`). Atomic and volatile accesses hand order on
+//! what threads wrote only if a proxy fence came between as well (`asynchronous`, and `global` for its memory). Atomic and volatile accesses hand order on
 //! where fences go with them (`flags`), to other clusters too, with which a cluster shares global memory (`global`). Lanes of one
 //! warp race in shared memory where no barrier of the warp is between (`lanes`), and are taken to run together in global memory.
 

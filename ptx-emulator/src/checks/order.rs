@@ -2,6 +2,7 @@
 
 use super::Checks;
 use super::flags::{self, Others, later};
+use super::global::Fenced;
 use super::relaxed::{self, Initialised};
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ pub(crate) struct Knowledge {
     pub(super) initialised: Initialised,
     /// Events of other clusters that are ordered before what comes next.
     pub(super) others: Option<Arc<Others>>,
-    /// Events of all clusters that are so for the async proxy in global memory; none before the first fence for it.
-    pub(super) fenced_global: Option<Arc<Others>>,
+    /// Those that are so for the async proxy in global memory, of other clusters too; none before the first fence for it.
+    pub(super) fenced_global: Option<Arc<Fenced>>,
     /// A bit for each block of the cluster that is known to have begun.
     pub(super) begun: u16,
 }
@@ -46,7 +47,7 @@ impl Knowledge {
         self.begun |= other.begun;
         relaxed::merge(&mut self.initialised, &other.initialised);
         flags::merge(&mut self.others, &other.others);
-        flags::merge(&mut self.fenced_global, &other.fenced_global);
+        flags::merge_with(&mut self.fenced_global, &other.fenced_global, Fenced::merge);
     }
 }
 
@@ -151,18 +152,8 @@ impl Checks {
         self.sync_lanes(warp);
     }
 
-    /// A warp's proxy fence for shared and for global memory.
-    pub(crate) fn fence_proxy(&mut self, warp: u32, (shared, global): (bool, bool)) {
-        if shared {
-            self.fence(warp);
-        }
-        if global {
-            self.fence_global(warp);
-        }
-    }
-
     /// A warp's proxy fence for shared memory: all that it has done and seen is there for the async proxy.
-    pub(super) fn fence(&mut self, warp: u32) {
+    pub(crate) fn fence(&mut self, warp: u32) {
         self.now += 1;
         let own = &mut self.known[warp as usize];
         own.fenced = own.seen;

@@ -4,6 +4,7 @@
 //! handed to the other is known after its next fence. `fence.mbarrier_init` is such a fence for mbarriers that its thread has initialised,
 //! and nothing else.
 
+use super::flags;
 use super::order::{CLUSTER, Clock, Knowledge, PARTIES};
 use super::{BLOCK, CLUSTER_WIDE, Checks, Scope};
 use std::sync::Arc;
@@ -13,12 +14,7 @@ pub(super) type Initialised = Option<Arc<Clock>>;
 
 /// Both together.
 pub(super) fn merge(all: &mut Initialised, more: &Initialised) {
-    match (&mut *all, more) {
-        (_, None) => {}
-        (None, Some(more)) => *all = Some(Arc::clone(more)),
-        (Some(all), Some(more)) if Arc::ptr_eq(all, more) => {}
-        (Some(all), Some(more)) => super::flags::later(Arc::make_mut(all), more),
-    }
+    flags::merge_with(all, more, flags::later);
 }
 
 /// What is handed on at the cluster's barrier to the warps of one block.

@@ -426,7 +426,12 @@ impl Handler for ProxyFence {
     #[inline(always)]
     unsafe fn exec(cx: &mut Cx, i: &Instr, m: u32) -> Flow {
         if let Some(checks) = &mut cx.checks {
-            checks.fence_proxy(cx.warp_in_cluster, (i.d & FENCES_SHARED != 0, i.d & FENCES_GLOBAL != 0));
+            if i.d & FENCES_SHARED != 0 {
+                checks.fence(cx.warp_in_cluster);
+            }
+            if i.d & FENCES_GLOBAL != 0 {
+                checks.fence_global(cx.warp_in_cluster);
+            }
             if i.d & FENCES_MBARRIERS != 0 {
                 checks.fence_mbarriers(cx.warp_in_cluster);
             }

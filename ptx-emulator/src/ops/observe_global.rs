@@ -297,10 +297,15 @@ fn within(cx: &Cx, segment: &Segment, offset: u64) -> String {
     format!("{} bytes into the allocation of {len} bytes at {start:#x}", address - start)
 }
 
-/// The other party in words.
-fn party(cx: &Cx, race: &Race) -> String {
-    let warps = cx.copies.len() as u32 / cx.cluster.peers.len() as u32;
-    let own = race.own_cluster && race.warp / warps == cx.cluster.rank;
+/// Warps of a block.
+fn block_warps(cx: &Cx) -> u32 {
+    cx.copies.len() as u32 / cx.cluster.peers.len() as u32
+}
+
+/// The other party of a race of a warp of the cluster in words.
+fn party(cx: &Cx, warp: u32, race: &Race) -> String {
+    let warps = block_warps(cx);
+    let own = race.own_cluster && race.warp / warps == warp / warps;
     thread_in_words((!own).then_some(race.block), race.warp % warps, race.lane)
 }
 
@@ -319,10 +324,10 @@ fn in_words(cx: &Cx, segment: &Segment, run: &Run, race: Race, (kind, order): (K
         verb(kind),
         run.step,
         segment.start + offset,
-        cx.warp_in_block,
+        run.warp % block_warps(cx),
         within(cx, segment, offset),
         if race.wrote { "write" } else { "read" },
-        party(cx, &race),
+        party(cx, run.warp, &race),
         if race.narrow { " (both are strong, but the scope of one does not reach the other)" } else { "" }
     );
     (what, lane, race.pc)
@@ -364,7 +369,7 @@ pub(crate) fn check_map(cx: &mut Cx, i: &Instr, lane: usize, address: u64, size:
             "data race: use of the tensor map at global address {address:#x} by warp {}, lane {lane}, {}, with no `fence.proxy.tensormap::generic.{lacks} the write by {}",
             cx.warp_in_block,
             within(cx, &segment, run.offset),
-            party(cx, &write)
+            party(cx, run.warp, &write)
         )
     })
 }

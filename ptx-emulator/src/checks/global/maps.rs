@@ -5,7 +5,7 @@
 //! "membar, fence" and "Causality Order", and the CUDA Programming Guide's section on tensor maps in global memory. Maps that the host
 //! or an earlier launch wrote are not looked at.
 
-use super::slots::record;
+use super::slots::{Slot, record};
 use super::words::Mine;
 use super::{Checks, Global, Race, Run, is_ordered};
 use crate::checks::PARTIES;
@@ -30,6 +30,17 @@ pub(crate) struct Stale {
 }
 
 impl Global {
+    /// The last accesses that wrote these bytes of an allocation, one of each record.
+    fn writers(&self, segment: u32, offset: u64, length: u64) -> Vec<(u64, Slot)> {
+        let mut all: Vec<(u64, Slot)> = Vec::new();
+        self.for_writers(segment, offset, length, |offset, slot| {
+            if !all.iter().any(|(_, other)| record(*other) == record(slot)) {
+                all.push((offset, slot));
+            }
+        });
+        all
+    }
+
     /// Whether what a record stands for has been released to the tensormap proxy.
     fn is_released(&self, number: u32) -> bool {
         let written = self.records.get(number);

@@ -21,13 +21,14 @@ mod words;
 pub(super) use maps::Acquired;
 pub(crate) use maps::Stale;
 pub(super) use open::OpenWrites;
+pub(super) use proxies::Fenced;
 pub(super) use records::Writer;
 
 use super::order::Knowledge;
 use super::{Checks, flags::Others, handed::Handed};
 use crate::ops::{LANES, lanes_of};
 use records::{Record, Records};
-use slots::{Slot, is_alike};
+use slots::Slot;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use words::{Mine, Page};
 
@@ -103,24 +104,20 @@ impl Global {
         Some(pages.get(page as usize)?.get_or_init(|| Mutex::new(Page::new())))
     }
 
-    /// The last accesses that wrote these bytes of an allocation, with the offsets of their words: one of each kind of each record.
-    fn writers(&self, segment: u32, offset: u64, length: u64) -> Vec<(u64, Slot)> {
+    /// Finds the last accesses that wrote these bytes of an allocation, with the offsets of their words.
+    fn for_writers(&self, segment: u32, offset: u64, length: u64, mut found: impl FnMut(u64, Slot)) {
         let (mut at, end) = (offset, offset + length);
-        let mut all: Vec<(u64, Slot)> = Vec::new();
         while at < end {
             let number = at / PAGE_BYTES;
             let until = end.min((number + 1) * PAGE_BYTES);
             if let Some(page) = self.page(segment, number) {
                 let page = page.lock().unwrap_or_else(PoisonError::into_inner);
-                page.writers_of(at % PAGE_BYTES, until - at, |word, slot| {
-                    if !all.iter().any(|(_, other)| is_alike(*other, slot)) {
-                        all.push((number * PAGE_BYTES + 4 * word, slot));
-                    }
+                page.for_writers(at % PAGE_BYTES, until - at, |word, slot| {
+                    found(number * PAGE_BYTES + 4 * word, slot);
                 });
             }
             at = until;
         }
-        all
     }
 }
 

@@ -54,7 +54,7 @@ impl Checks {
     }
 
     /// The bulk copy that still writes bytes of an access, which is `issued` by one. The ranges of one copy do not race with one
-    /// another, nor do two reductions.
+    /// another, nor do two reductions by copies.
     pub(crate) fn still_written(&self, run: &Run, issued: bool) -> Option<Race> {
         let OpenWrites { copies, last } = &self.open_writes;
         let own = if issued && run.writes { *last } else { 0 };
@@ -62,7 +62,7 @@ impl Checks {
             other.segment == run.segment
                 && other.offset < run.offset + run.length
                 && run.offset < other.offset + other.length
-                && (other.scope == WEAK || run.scope == WEAK)
+                && !(run.bulk && other.scope != WEAK && run.scope != WEAK)
         };
         let others = copies.iter().filter(|copy| copy.number != own).flat_map(|copy| &copy.runs);
         let other = others.map(|(_, other)| other).find(races)?;

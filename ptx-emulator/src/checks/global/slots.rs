@@ -58,10 +58,10 @@ pub(super) fn merged(earlier: Slot, slot: Slot) -> Option<Slot> {
     }
 }
 
-/// Whether all slots are of one party's accesses, to the same bytes with the same scope.
+/// Whether all slots are of one party's accesses, to the same bytes with the same scope by the same proxy.
 #[inline(always)]
 pub(super) fn alike(slots: &[Slot]) -> bool {
-    const SAME: u64 = !0 << RECORD | SCOPES | BYTES;
+    const SAME: u64 = !0 << RECORD | ACTS | BYTES;
     slots.iter().fold(0, |all, slot| all | (slot ^ slots[0]) & SAME) == 0
 }
 
@@ -69,11 +69,6 @@ pub(super) fn alike(slots: &[Slot]) -> bool {
 #[inline(always)]
 pub(super) fn without(slot: Slot, other: Slot) -> Slot {
     if covers(other, slot) { 0 } else { slot & !(other & BYTES) }
-}
-
-/// Whether two accesses are of one party, by the same proxy.
-pub(super) fn is_alike(slot: Slot, other: Slot) -> bool {
-    (slot ^ other) & (!0 << RECORD | 1 << PROXY) == 0
 }
 
 /// The slot of an access by the party of a record, without lane and bytes.

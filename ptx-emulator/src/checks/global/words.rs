@@ -1,10 +1,10 @@
 //! The words of a page of global memory: who touched each.
 
 use super::slots::{
-    ACTS, BYTES, LANE, PLACE, PLACES, RECORD, SCOPE, SCOPES, Slot, alike, covers, is_whole, merged, record,
-    scope, slot_of, without,
+    ACTS, BYTES, LANE, PLACE, PLACES, RECORD, SCOPE, SCOPES, Slot, alike, covers, is_async, is_whole, merged,
+    record, scope, slot_of, without,
 };
-use super::{BLOCK, CLUSTER_WIDE, Global, PAGE_BYTES, Race, Run, WEAK, is_ordered};
+use super::{BLOCK, CLUSTER_WIDE, DEVICE, Global, PAGE_BYTES, Race, Run, WEAK, is_ordered};
 use crate::checks::order::Knowledge;
 use crate::checks::scattered::bytes_of;
 use crate::ops::LANES;
@@ -82,8 +82,11 @@ impl<'c> Mine<'c> {
         earlier & slot & BYTES != 0 && !self.comes_after(earlier) && !self.both_strong(earlier, slot)
     }
 
-    /// Whether both accesses are strong and the scope of each includes the other.
+    /// Whether both accesses are strong, of one proxy, and the scope of each includes the other.
     fn both_strong(&self, earlier: Slot, slot: Slot) -> bool {
+        if is_async(earlier) != is_async(slot) {
+            return false;
+        }
         match scope(earlier).min(scope(slot)) {
             WEAK => false,
             narrow @ (BLOCK | CLUSTER_WIDE) => {
@@ -130,8 +133,8 @@ impl Page {
         }
     }
 
-    /// Those who wrote bytes of these that are still there, with their words.
-    pub(super) fn writers_of(&self, offset: u64, length: u64, mut found: impl FnMut(u64, Slot)) {
+    /// Finds those who wrote bytes of these that are still there, with their words.
+    pub(super) fn for_writers(&self, offset: u64, length: u64, mut found: impl FnMut(u64, Slot)) {
         let end = offset + length;
         let mut last = 0;
         for word in offset / 4..end.div_ceil(4) {
@@ -398,7 +401,7 @@ impl Page {
         let seconds = seconds.as_mut().map_or(&mut [][..], |seconds| &mut seconds[words]);
         let second = seconds.first().copied().unwrap_or(0);
         if !alike(seconds)
-            || is_weaker(writer) && record(writer) != mine.record
+            || is_weaker(writer) && (record(writer) != mine.record || is_async(writer) != run.bulk)
             || [reader, second].iter().any(|&r| r != 0 && (!is_whole(r) || mine.races(r, slot)))
         {
             return false;
@@ -447,7 +450,9 @@ impl Page {
         }
         let second = self.seconds.as_ref().map_or(0, |seconds| seconds[word]);
         let both = merged(second, slot);
+        // What does not race with a read of a narrow scope may race with one before it.
         if (second == 0 || both.is_none())
+            && matches!(scope(slot), WEAK | DEVICE)
             && covers(slot, *first)
             && scope(*first) >= scope(slot)
             && mine.comes_after(*first)
